@@ -1,0 +1,1 @@
+"""Sockets: TLS, dialling, listening, and the two WebSocket libraries."""

@@ -1,0 +1,1 @@
+"""A live tunnel: one reader and one sending path around the multiplexer."""
