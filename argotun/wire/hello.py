@@ -1,0 +1,72 @@
+"""HELLO: what each side of a version 2 tunnel says of itself before anything else."""
+
+import json
+from dataclasses import dataclass
+
+from argotun.errors import ProtocolError
+from argotun.wire.frames import INITIAL_WINDOW, MAX_CREDIT
+
+MAX_HELLO = 16 * 1024
+"""The longest HELLO, bytes: a few names and numbers, with room for later releases."""
+
+MAX_TEXT = 512
+"""The longest text in a HELLO, characters: a host name has at most 253."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """One side's words: its release, the credit of a new stream, its limits, the agent's target.
+
+    `window` is in bytes, `max_streams` counts streams at once (0 = no limit stated), `target` is
+    `host:port` and empty on the server's side.
+    """
+
+    release: str = ""
+    window: int = INITIAL_WINDOW
+    max_streams: int = 0
+    target: str = ""
+
+    def encode(self) -> bytes:
+        """The payload of the frame: compact JSON."""
+        return json.dumps(
+            {
+                "version": 2,
+                "release": self.release,
+                "window": self.window,
+                "maxStreams": self.max_streams,
+                "target": self.target,
+            },
+            separators=(",", ":"),
+        ).encode()
+
+
+def decode(payload: bytes) -> Hello:
+    """A peer's HELLO; keys that are not known here are ignored. ProtocolError when it is unusable."""
+    if len(payload) > MAX_HELLO:
+        raise ProtocolError(f"HELLO of {len(payload)} bytes is over {MAX_HELLO}")
+    try:
+        said = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("HELLO is not JSON") from error
+    if not isinstance(said, dict):
+        raise ProtocolError("HELLO is not a JSON object")
+    return Hello(
+        release=_text(said, "release"),
+        window=_number(said, "window", INITIAL_WINDOW, least=1),
+        max_streams=_number(said, "maxStreams", 0, least=0),
+        target=_text(said, "target"),
+    )
+
+
+def _text(said: dict[str, object], key: str) -> str:
+    value = said.get(key, "")
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise ProtocolError(f"HELLO has an unusable {key}")
+    return value
+
+
+def _number(said: dict[str, object], key: str, default: int, least: int) -> int:
+    value = said.get(key, default)
+    if type(value) is not int or not least <= value <= MAX_CREDIT:
+        raise ProtocolError(f"HELLO has an unusable {key}")
+    return value

@@ -1,0 +1,488 @@
+"""The multiplexer: many streams over one tunnel, as a state machine without I/O.
+
+`receive` takes one whole message from the peer and calls the sinks of the streams that it
+speaks of. `send`, `end`, `close` and `reset` queue what this side has to say, and `collect`
+hands out the next messages: control frames first, then the streams in turns of one chunk each,
+none beyond the credit that its peer gave. Whoever owns the tunnel is told by `wake` that there
+is something to collect. Time is an argument where it matters.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from argotun.errors import ProtocolError
+from argotun.wire import frames, hello
+from argotun.wire.frames import (
+    CHUNK,
+    CLOSE,
+    CONNECT,
+    CONNECTED,
+    DATA,
+    END,
+    ERROR,
+    GOAWAY,
+    HELLO,
+    MAX_CREDIT,
+    MAX_PING,
+    MAX_WINDOW,
+    MIB,
+    PING,
+    PONG,
+    STREAM_LIMIT,
+    WINDOW,
+    Profile,
+)
+from argotun.wire.hello import Hello
+from argotun.wire.streams import (
+    ACCEPTOR,
+    CLOSED,
+    DISCARD,
+    GOT_CONNECTED,
+    GOT_DATA,
+    GOT_END,
+    GOT_OVER,
+    GOT_WINDOW,
+    ILLEGAL,
+    OPENER,
+    OPENING,
+    OPENING_LOCAL,
+    OPENING_REMOTE,
+    SEND_CONNECTED,
+    SEND_END,
+    SEND_OVER,
+    Sink,
+    Stream,
+)
+
+BATCH = 128 * 1024
+"""What one `collect` aims at, bytes: four chunks, so that a control frame never waits for more."""
+
+LOW_WATER = 64 * 1024
+"""A sender that waits goes on when no more than this is queued for its stream, bytes."""
+
+MAX_CONTROL = 1 * MIB
+"""Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
+
+GROWTH_ROUNDS = 2.0
+"""A window that was used up within this many round trips limits the link and doubles (quic-go's rule)."""
+
+SAID = -1
+"""`Stream.closing` once the END or CLOSE has gone out."""
+
+Part = bytes | memoryview
+"""A piece of a message, not copied until the message is joined."""
+
+_UNCONNECTED = frozenset({OPENING, OPENING_LOCAL, OPENING_REMOTE})
+
+
+class Multiplexer:
+    """One side of one tunnel.
+
+    `opener` is true on the server, whose CONNECT opens streams. `ours` is what this side says in
+    HELLO. `budget` bounds in bytes what windows may grow beyond their initial size, all streams
+    together, and for version 1, which has no credit, what one stream's reader may leave unread.
+    `accept` is called on the agent with each new stream and its target and sets `stream.sink`.
+    """
+
+    def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int = 64 * MIB) -> None:
+        self.profile = profile
+        self.opener = opener
+        self.ours = ours
+        self.theirs: Hello | None = None if profile.credit else Hello()
+        self.streams: dict[int, Stream] = {}
+        self.wake: Callable[[], None] = _nothing
+        self.accept: Callable[[Stream, str], None] = _refuse
+        self.on_hello: Callable[[Hello], None] = _ignore
+        self.on_goaway: Callable[[str], None] = _ignore
+        self.on_pong: Callable[[bytes], None] = _ignore
+        self.rtt = 0.0
+        self.going_away = False
+        self.peer_going_away = False
+        self.window_exhausted = 0
+        self._table = OPENER if opener else ACCEPTOR
+        self._budget = budget
+        self._grown = 0
+        self._window = ours.window if profile.credit else budget
+        self._control: list[bytes] = []
+        self._control_size = 0
+        self._ready: deque[Stream] = deque()
+        self._last = 0
+        self._highest = 0
+        self._handlers: dict[int, Callable[[int, bytes], None]] = {
+            CONNECT: self._got_connect,
+            CONNECTED: self._got_connected,
+            DATA: self._got_data,
+            ERROR: self._got_error,
+            CLOSE: self._got_close,
+            PING: self._got_ping,
+            PONG: self._got_pong,
+            WINDOW: self._got_window,
+            HELLO: self._got_hello,
+            GOAWAY: self._got_goaway,
+            END: self._got_end,
+        }
+        if profile.credit:
+            self._say(HELLO, 0, ours.encode())
+
+    # ── what the peer says ─────────────────────────────────────────────────────────────────────
+
+    def receive(self, message: bytes) -> None:
+        """Take one message; sinks are called as it is read. ProtocolError ends the tunnel."""
+        handlers = self._handlers
+        for kind, stream_id, payload in self.profile.split(message):
+            if self.theirs is None and kind != HELLO:
+                raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
+            handlers[kind](stream_id, payload)
+        if self._control_size > MAX_CONTROL:
+            raise ProtocolError("the peer floods and does not read")
+
+    def lost(self, reason: str) -> None:
+        """The tunnel is gone: every stream is over and its sink is told."""
+        streams = list(self.streams.values())
+        self.streams.clear()
+        self._ready.clear()
+        self._control.clear()
+        for stream in streams:
+            stream.state = CLOSED
+            stream.queue = None
+            stream.queued = 0
+            stream.sink.on_lost(reason)
+
+    def _got_data(self, stream_id: int, payload: bytes) -> None:
+        stream = self._find(stream_id, GOT_DATA)
+        if stream is None:
+            return
+        stream.receive_credit -= len(payload)
+        if stream.receive_credit < 0:
+            if self.profile.credit:
+                raise ProtocolError(f"stream {stream_id} went over its credit")
+            self._violation(stream, "reader too slow for a peer without flow control")
+            return
+        stream.sink.on_data(payload)
+
+    def _got_connect(self, stream_id: int, payload: bytes) -> None:
+        if self.opener:
+            raise ProtocolError("CONNECT from the agent")
+        if stream_id in self.streams:
+            raise ProtocolError(f"CONNECT for stream {stream_id}, which is in use")
+        self._highest = max(self._highest, stream_id)
+        if self.ours.max_streams and len(self.streams) >= self.ours.max_streams:
+            self._say(ERROR, stream_id, STREAM_LIMIT.encode())
+            return
+        stream = self._new_stream(stream_id, DISCARD)
+        self.accept(stream, payload[: hello.MAX_TEXT].decode("utf-8", "replace"))
+
+    def _got_connected(self, stream_id: int, payload: bytes) -> None:
+        stream = self._find(stream_id, GOT_CONNECTED)
+        if stream is None:
+            return
+        self._line_up(stream)
+        stream.sink.on_connected()
+
+    def _got_end(self, stream_id: int, payload: bytes) -> None:
+        stream = self._find(stream_id, GOT_END)
+        if stream is None:
+            return
+        if stream.state == CLOSED:
+            self._forget(stream)
+        stream.sink.on_end()
+
+    def _got_error(self, stream_id: int, payload: bytes) -> None:
+        self._got_over(stream_id, frames.text(payload))
+
+    def _got_close(self, stream_id: int, payload: bytes) -> None:
+        self._got_over(stream_id, None)
+
+    def _got_over(self, stream_id: int, message: str | None) -> None:
+        stream = self._find(stream_id, GOT_OVER)
+        if stream is None:
+            return
+        self._forget(stream)
+        stream.sink.on_over(message)
+
+    def _got_window(self, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ProtocolError("WINDOW without a credit of four bytes")
+        credit = int.from_bytes(payload, "big")
+        stream = self._find(stream_id, GOT_WINDOW)
+        if stream is None:
+            return
+        stream.send_credit += credit
+        if not credit or stream.send_credit > MAX_CREDIT:
+            raise ProtocolError(f"WINDOW of {credit} bytes leaves stream {stream_id} without a valid credit")
+        self._line_up(stream)
+
+    def _got_ping(self, stream_id: int, payload: bytes) -> None:
+        self._say(PONG, 0, payload[:MAX_PING])
+
+    def _got_pong(self, stream_id: int, payload: bytes) -> None:
+        self.on_pong(payload)
+
+    def _got_hello(self, stream_id: int, payload: bytes) -> None:
+        if self.theirs is not None:
+            raise ProtocolError("a second HELLO")
+        self.theirs = hello.decode(payload)
+        self.on_hello(self.theirs)
+
+    def _got_goaway(self, stream_id: int, payload: bytes) -> None:
+        self.peer_going_away = True
+        self.on_goaway(frames.text(payload))
+
+    def _find(self, stream_id: int, event: int) -> Stream | None:
+        """The live stream that a frame speaks of, moved on; None when the frame is to be dropped."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            # What is on its way when a stream ends is nobody's mistake; a stream that never was, is.
+            if stream_id > self._highest and self.profile.credit:
+                raise ProtocolError(f"frame for stream {stream_id}, which was never opened")
+            return None
+        state = self._table[stream.state][event]
+        if state == ILLEGAL:
+            self._violation(stream, "frame out of order")
+            return None
+        stream.state = state
+        return stream
+
+    def _violation(self, stream: Stream, message: str) -> None:
+        """A peer's mistake that one stream pays for."""
+        sink = stream.sink
+        self.reset(stream, f"protocol error: {message}")
+        sink.on_over(message)
+
+    # ── what this side says ────────────────────────────────────────────────────────────────────
+
+    def open(self, sink: Sink, target: str = "") -> Stream:
+        """A new stream to the agent's API (opener only); the CONNECT goes out with the next batch."""
+        stream_id = self._last
+        while True:
+            stream_id = stream_id + 1 if stream_id < 0xFFFFFFFF else 1
+            if stream_id not in self.streams:
+                break
+        self._last = stream_id
+        self._highest = max(self._highest, stream_id)
+        stream = self._new_stream(stream_id, sink)
+        self._say(CONNECT, stream_id, target.encode())
+        return stream
+
+    def connected(self, stream: Stream) -> None:
+        """Tell the server that the API was reached (acceptor only)."""
+        if stream.state in _UNCONNECTED and self._move(stream, SEND_CONNECTED):
+            self._say(CONNECTED, stream.id)
+            self._line_up(stream)
+
+    def send(self, stream: Stream, data: bytes) -> None:
+        """Queue bytes; those for a stream that is over or ending are dropped.
+
+        The caller watches `stream.queued` and waits for `on_writable` where it is much.
+        """
+        if stream.state == CLOSED or stream.closing or not data:
+            return
+        if stream.queue is None:
+            stream.queue = [data]
+        else:
+            stream.queue.append(data)
+        stream.queued += len(data)
+        if not stream.ready:
+            self._line_up(stream)
+
+    def end(self, stream: Stream) -> None:
+        """Half-close behind what is queued; version 1 knows only the full CLOSE."""
+        self._finish(stream, END if self.profile.credit else CLOSE)
+
+    def close(self, stream: Stream) -> None:
+        """End both directions behind what is queued."""
+        self._finish(stream, CLOSE)
+
+    def reset(self, stream: Stream, message: str | None = None) -> None:
+        """End both directions at once: ERROR with a message, CLOSE without; queued bytes are dropped."""
+        if self._move(stream, SEND_OVER):
+            self._forget(stream)
+            if message is None:
+                self._say(CLOSE, stream.id)
+            else:
+                self._say(ERROR, stream.id, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
+
+    def consumed(self, stream: Stream, size: int, now: float) -> None:
+        """The reader took `size` bytes; their credit goes back once half the window is used.
+
+        `now` is a monotonic time in seconds. A window that was used up within two round trips is
+        what limits the link: it doubles, while the tunnel's budget lasts.
+        """
+        if stream.state == CLOSED:
+            return
+        if not self.profile.credit:
+            stream.receive_credit += size
+            return
+        stream.consumed += size
+        window = stream.window
+        if stream.consumed < window >> 1:
+            return
+        credit = stream.consumed
+        stream.consumed = 0
+        if self.rtt and now - stream.updated < GROWTH_ROUNDS * self.rtt:
+            growth = min(window, MAX_WINDOW - window, self._budget - self._grown)
+            if growth > 0:
+                self._grown += growth
+                stream.window += growth
+                credit += growth
+        stream.updated = now
+        stream.receive_credit += credit
+        self._say(WINDOW, stream.id, credit.to_bytes(4, "big"))
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Ask for a sign of life."""
+        self._say(PING, 0, payload)
+
+    def goaway(self, message: str) -> None:
+        """Announce a drain; version 1 has no such word and its peer learns by the end itself."""
+        self.going_away = True
+        if self.profile.credit:
+            self._say(GOAWAY, 0, message.encode())
+
+    # ── what goes out next ─────────────────────────────────────────────────────────────────────
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `collect` has something to hand out."""
+        return bool(self._control or self._ready)
+
+    def collect(self, limit: int = BATCH) -> list[list[Part]]:
+        """The next messages, each as the parts to be joined; about `limit` bytes in all."""
+        control, size = self._control, self._control_size
+        ready = self._ready
+        if not control and not ready:
+            return []
+        self._control = []
+        self._control_size = 0
+        batch = self.profile.batch
+        messages: list[list[Part]] = [list(control)] if batch else [[frame] for frame in control]
+        while ready and size < limit:
+            size += self._turn(ready.popleft(), messages)
+        return messages if messages and messages[0] else []
+
+    def _turn(self, stream: Stream, messages: list[list[Part]]) -> int:
+        """Give one stream its turn: at most a chunk of DATA, and its end where that is due."""
+        stream.ready = False
+        if stream.state == CLOSED:
+            return 0
+        taken = 0
+        if stream.queued:
+            taken = min(stream.queued, stream.send_credit, CHUNK)
+            parts = self._message(messages)
+            parts.append(self.profile.head(DATA, stream.id, taken))
+            _cut(stream, taken, parts)
+            if self.profile.credit:
+                stream.send_credit -= taken
+            if stream.queued:
+                if stream.send_credit > 0:
+                    stream.ready = True
+                    self._ready.append(stream)
+                else:
+                    self.window_exhausted += 1
+        if stream.closing and not stream.queued:
+            self._emit_end(stream, messages)
+        if stream.waiting and stream.queued <= LOW_WATER:
+            stream.waiting = False
+            stream.sink.on_writable()
+        return taken
+
+    def _emit_end(self, stream: Stream, messages: list[list[Part]]) -> None:
+        kind = stream.closing
+        if kind == SAID:
+            return
+        self._message(messages).append(self.profile.pack(kind, stream.id))
+        self._move(stream, SEND_END if kind == END else SEND_OVER)
+        stream.closing = SAID
+        if stream.state == CLOSED:
+            self._forget(stream)
+
+    def _message(self, messages: list[list[Part]]) -> list[Part]:
+        """Where the next frame goes: the batch, or a message of its own."""
+        if not self.profile.batch:
+            messages.append([])
+        return messages[-1]
+
+    def _line_up(self, stream: Stream) -> None:
+        """Put a stream in line when it has something that may be sent now."""
+        if stream.ready or not (stream.queued or stream.closing > SAID):
+            return
+        if stream.queued and stream.send_credit <= 0:
+            return
+        if stream.state in _UNCONNECTED and not (self.opener and self.profile.early_data):
+            return
+        stream.ready = True
+        self._ready.append(stream)
+        self.wake()
+
+    def _finish(self, stream: Stream, kind: int) -> None:
+        if stream.state == CLOSED or stream.closing in (kind, CLOSE):
+            return
+        if kind == END and stream.closing == SAID:
+            return
+        stream.closing = kind
+        if kind == CLOSE and stream.state in _UNCONNECTED and not stream.queued:
+            self.reset(stream)
+        else:
+            self._line_up(stream)
+
+    def _new_stream(self, stream_id: int, sink: Sink) -> Stream:
+        theirs = self.theirs
+        credit = theirs.window if theirs is not None and self.profile.credit else MAX_CREDIT
+        stream = Stream(stream_id, credit, self._window, sink)
+        self.streams[stream_id] = stream
+        return stream
+
+    def _move(self, stream: Stream, event: int) -> bool:
+        state = self._table[stream.state][event]
+        if state == ILLEGAL:
+            return False
+        stream.state = state
+        return True
+
+    def _forget(self, stream: Stream) -> None:
+        stream.state = CLOSED
+        stream.queue = None
+        stream.queued = 0
+        self.streams.pop(stream.id, None)
+        if self.profile.credit:
+            self._grown -= stream.window - self._window
+
+    def _say(self, kind: int, stream_id: int, payload: bytes = b"") -> None:
+        frame = self.profile.pack(kind, stream_id, payload)
+        self._control.append(frame)
+        self._control_size += len(frame)
+        self.wake()
+
+
+def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
+    """Move `size` bytes from a stream's queue to `parts`, slicing only the last piece."""
+    queue = stream.queue
+    assert queue is not None
+    stream.queued -= size
+    used = 0
+    for piece in queue:
+        if len(piece) > size:
+            break
+        parts.append(piece)
+        size -= len(piece)
+        used += 1
+    if size:
+        view = memoryview(queue[used])
+        parts.append(view[:size])
+        queue[used] = view[size:]
+    if used == len(queue):
+        stream.queue = None
+    else:
+        del queue[:used]
+
+
+def _nothing() -> None:
+    """Nobody waits for output yet."""
+
+
+def _ignore(_: object) -> None:
+    """Nobody listens yet."""
+
+
+def _refuse(stream: Stream, target: str) -> None:
+    raise ProtocolError("no streams are accepted here")

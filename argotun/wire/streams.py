@@ -1,0 +1,214 @@
+"""A stream's life as one table, and the plain state that the multiplexer keeps of it.
+
+A stream is opened by the server's CONNECT and carries bytes both ways. Each direction ends by
+itself (END), both together by CLOSE or ERROR from either side:
+
+    OPENING ──CONNECTED──▶ OPEN ──END sent──▶ LOCAL_ENDED ──END received──▶ CLOSED
+                             └───END received──▶ REMOTE_ENDED ──END sent──▶ CLOSED
+
+The side that opens may send DATA and END while it is still OPENING (version 2), so the same life
+exists with "not yet connected" in front. What the table does not list is a violation.
+"""
+
+from typing import Protocol
+
+OPENING, OPEN, LOCAL_ENDED, REMOTE_ENDED, OPENING_LOCAL, OPENING_REMOTE, CLOSED = range(7)
+
+STATES = ("OPENING", "OPEN", "LOCAL_ENDED", "REMOTE_ENDED", "OPENING_LOCAL", "OPENING_REMOTE", "CLOSED")
+
+# What can happen to a stream: a frame arrives from the peer, or this side sends one.
+(
+    GOT_CONNECTED,
+    GOT_DATA,
+    GOT_END,
+    GOT_WINDOW,
+    GOT_OVER,
+    SEND_CONNECTED,
+    SEND_DATA,
+    SEND_END,
+    SEND_OVER,
+) = range(9)
+
+EVENTS = (
+    "GOT_CONNECTED",
+    "GOT_DATA",
+    "GOT_END",
+    "GOT_WINDOW",
+    "GOT_OVER",
+    "SEND_CONNECTED",
+    "SEND_DATA",
+    "SEND_END",
+    "SEND_OVER",
+)
+
+ILLEGAL = -1
+
+_OPENER = {
+    OPENING: {
+        GOT_CONNECTED: OPEN,
+        GOT_WINDOW: OPENING,
+        GOT_OVER: CLOSED,
+        SEND_DATA: OPENING,
+        SEND_END: OPENING_LOCAL,
+        SEND_OVER: CLOSED,
+    },
+    OPENING_LOCAL: {
+        GOT_CONNECTED: LOCAL_ENDED,
+        GOT_WINDOW: OPENING_LOCAL,
+        GOT_OVER: CLOSED,
+        SEND_OVER: CLOSED,
+    },
+}
+
+_ACCEPTOR = {
+    OPENING: {
+        GOT_DATA: OPENING,
+        GOT_END: OPENING_REMOTE,
+        GOT_WINDOW: OPENING,
+        GOT_OVER: CLOSED,
+        SEND_CONNECTED: OPEN,
+        SEND_OVER: CLOSED,
+    },
+    OPENING_REMOTE: {
+        GOT_WINDOW: OPENING_REMOTE,
+        GOT_OVER: CLOSED,
+        SEND_CONNECTED: REMOTE_ENDED,
+        SEND_OVER: CLOSED,
+    },
+}
+
+_CONNECTED = {
+    OPEN: {
+        GOT_DATA: OPEN,
+        GOT_END: REMOTE_ENDED,
+        GOT_WINDOW: OPEN,
+        GOT_OVER: CLOSED,
+        SEND_DATA: OPEN,
+        SEND_END: LOCAL_ENDED,
+        SEND_OVER: CLOSED,
+    },
+    LOCAL_ENDED: {
+        GOT_DATA: LOCAL_ENDED,
+        GOT_END: CLOSED,
+        # Credit for bytes that were sent before the END may still be on its way.
+        GOT_WINDOW: LOCAL_ENDED,
+        GOT_OVER: CLOSED,
+        SEND_OVER: CLOSED,
+    },
+    REMOTE_ENDED: {
+        GOT_WINDOW: REMOTE_ENDED,
+        GOT_OVER: CLOSED,
+        SEND_DATA: REMOTE_ENDED,
+        SEND_END: CLOSED,
+        SEND_OVER: CLOSED,
+    },
+}
+
+Table = tuple[tuple[int, ...], ...]
+
+
+def _table(*parts: dict[int, dict[int, int]]) -> Table:
+    merged = {state: moves for part in parts for state, moves in part.items()}
+    return tuple(
+        tuple(merged.get(state, {}).get(event, ILLEGAL) for event in range(len(EVENTS)))
+        for state in range(len(STATES))
+    )
+
+
+OPENER = _table(_OPENER, _CONNECTED)
+"""`OPENER[state][event]`: the next state on the side that sent CONNECT, or ILLEGAL."""
+
+ACCEPTOR = _table(_ACCEPTOR, _CONNECTED)
+"""`ACCEPTOR[state][event]`: the next state on the side that received CONNECT, or ILLEGAL."""
+
+
+class Sink(Protocol):
+    """Who lives at a stream's end. Every call comes from the tunnel's reader and must not block."""
+
+    def on_connected(self) -> None:
+        """The agent reached its API: what was sent may be delivered from now on."""
+
+    def on_data(self, payload: bytes) -> None:
+        """Bytes arrived; their credit goes back by `Multiplexer.consumed`."""
+
+    def on_end(self) -> None:
+        """The peer sends no more; this direction lives on."""
+
+    def on_over(self, message: str | None) -> None:
+        """The peer ended the stream: by ERROR with its text, or by CLOSE (None)."""
+
+    def on_lost(self, reason: str) -> None:
+        """The tunnel ended under the stream."""
+
+    def on_writable(self) -> None:
+        """What waited to be sent fell to the low-water mark."""
+
+
+class Stream:
+    """The state of one stream; changed by the multiplexer only.
+
+    `send_credit` and `receive_credit` are bytes that may still travel each way, `window` is what
+    the peer was granted in all, `consumed` what was read since the last WINDOW; `queued` bytes
+    in `queue` wait for credit or for a turn. `closing` is the type of the frame that ends this
+    direction behind the queue (0 = none); `waiting` asks for `on_writable`.
+    """
+
+    __slots__ = (
+        "closing",
+        "consumed",
+        "id",
+        "queue",
+        "queued",
+        "ready",
+        "receive_credit",
+        "send_credit",
+        "sink",
+        "state",
+        "updated",
+        "waiting",
+        "window",
+    )
+
+    def __init__(self, stream_id: int, send_credit: int, window: int, sink: Sink) -> None:
+        self.id = stream_id
+        self.state = OPENING
+        self.sink = sink
+        self.send_credit = send_credit
+        self.receive_credit = window
+        self.window = window
+        self.consumed = 0
+        self.updated = 0.0
+        self.queue: list[bytes | memoryview] | None = None
+        self.queued = 0
+        self.ready = False
+        self.waiting = False
+        self.closing = 0
+
+    def __repr__(self) -> str:
+        return f"<stream {self.id} {STATES[self.state]} queued={self.queued}>"
+
+
+class Discard:
+    """The sink of a stream that nobody listens to any more."""
+
+    def on_connected(self) -> None:
+        """Nobody cares."""
+
+    def on_data(self, payload: bytes) -> None:
+        """Nobody cares."""
+
+    def on_end(self) -> None:
+        """Nobody cares."""
+
+    def on_over(self, message: str | None) -> None:
+        """Nobody cares."""
+
+    def on_lost(self, reason: str) -> None:
+        """Nobody cares."""
+
+    def on_writable(self) -> None:
+        """Nobody cares."""
+
+
+DISCARD = Discard()
+"""One is enough: it keeps nothing."""
