@@ -1,0 +1,355 @@
+"""What Prometheus reads: plain counters on the hot path, turned into metrics at the scrape.
+
+A request pays for a few additions on an object with slots. Everything that costs more (label
+look-ups, strings, families) happens once per scrape, in `collect`. No label value comes from a
+path or from somebody who has not proved who they are, and every label has a bounded set of values.
+"""
+
+import platform
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import gevent
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from argotun import __version__
+from argotun.observe.exposition import render
+
+AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
+"""Why the public port turned somebody away; `handshake` is a TLS handshake that failed."""
+
+Reloaded = Literal["clusters", "certificates", "token"]
+"""What is read again while the process runs."""
+
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
+"""Methods that have their own label value (RFC 9110 §9.3, RFC 5789); all others are OTHER."""
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Upper bounds of the latency buckets, seconds; Prometheus' usual ones and watches' ones above."""
+
+_STATUSES = frozenset(int(status) for status in HTTPStatus)
+_BOUND_LABELS = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
+
+
+class TunnelStats:
+    """What is counted about tunnels, on either side; plain numbers that their owner adds to.
+
+    `bytes_in` goes towards the Kubernetes API and `bytes_out` comes from it: payload bytes of
+    streams. `active` is the number of open streams, `rtt` the last round trip in seconds (0: none
+    yet), `stalls` how often a stream had to wait because the peer's socket was full, and
+    `window_exhausted` how often a sender used up its credit.
+    """
+
+    __slots__ = ("active", "bytes_in", "bytes_out", "rtt", "stalls", "window_exhausted")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.rtt = 0.0
+        self.stalls = 0
+        self.window_exhausted = 0
+
+
+class ClusterStats(TunnelStats):
+    """What the server counts about one cluster.
+
+    `sessions` is the number of tunnels that are up, `rate_limited` the requests that the
+    cluster's own limit refused.
+    """
+
+    __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sessions = 0
+        self.rate_limited = 0
+        self.requests: dict[tuple[bytes, int], int] = {}
+        self.buckets = [0] * len(_BOUND_LABELS)
+        self.seconds = 0.0
+
+    def observe(self, method: bytes, status: int, seconds: float) -> None:
+        """Count one answered request and the seconds it took."""
+        key = (method, status)
+        requests = self.requests
+        if key in requests:
+            requests[key] += 1
+        else:
+            key = (method if method in METHODS else b"OTHER", _bounded(status))
+            requests[key] = requests.get(key, 0) + 1
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
+def _bounded(status: int) -> int:
+    """A registered status as it is, any other as its class (1 to 5), nonsense as 0."""
+    if status in _STATUSES:
+        return status
+    return status // 100 if 100 <= status < 600 else 0
+
+
+def _status_label(status: int) -> str:
+    if status >= 100:
+        return str(status)
+    return f"{status}xx" if status else "other"
+
+
+class Certificates(Protocol):
+    """The part of a TLS configuration that metrics read at a scrape."""
+
+    errors: int
+
+    def expiry(self) -> Mapping[str, float]:
+        """Unix times at which certificates end, by a fixed name of each."""
+
+
+class AccessLines(Protocol):
+    """The part of an access log that metrics read at a scrape."""
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written because the output stalled."""
+
+
+class _Row(NamedTuple):
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    name: str
+    help: str
+    attribute: str
+
+
+_TUNNEL_ROWS = (
+    _Row(
+        CounterMetricFamily,
+        "argotun_stream_stalls",
+        "Times that a stream waited because its peer's socket was full",
+        "stalls",
+    ),
+    _Row(
+        CounterMetricFamily,
+        "argotun_window_exhausted",
+        "Times that a stream's sender used up its credit",
+        "window_exhausted",
+    ),
+)
+_CLUSTER_ROWS = (
+    _Row(GaugeMetricFamily, "tunnel_active_connections", "Active tunnel connections", "active"),
+    _Row(GaugeMetricFamily, "argotun_tunnel_sessions", "Tunnels that are up", "sessions"),
+    _Row(
+        CounterMetricFamily,
+        "argotun_rate_limited",
+        "Requests that the cluster's own rate limit refused",
+        "rate_limited",
+    ),
+    *_TUNNEL_ROWS,
+)
+_AGENT_ROWS = (
+    _Row(GaugeMetricFamily, "agent_connected", "1 if the tunnel is up, 0 if not", "connected"),
+    _Row(CounterMetricFamily, "agent_reconnects", "Reconnection attempts", "reconnects"),
+    _Row(
+        CounterMetricFamily,
+        "agent_upstream_requests",
+        "Requests forwarded to the Kubernetes API",
+        "upstream_requests",
+    ),
+    _Row(
+        CounterMetricFamily,
+        "agent_upstream_errors",
+        "Requests that the Kubernetes API could not be asked",
+        "upstream_errors",
+    ),
+    _Row(GaugeMetricFamily, "argotun_active_streams", "Open streams of the tunnel", "active"),
+    *_TUNNEL_ROWS,
+)
+
+
+class Metrics(Collector):
+    """What both roles report, and the registry that a scrape reads.
+
+    A registry of its own holds Python's process, platform and garbage collector metrics too.
+    """
+
+    mode = ""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        if registry is None:
+            registry = CollectorRegistry()
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+            GCCollector(registry=registry)
+        self.registry = registry
+        self.access_log: AccessLines | None = None
+        self._certificates: list[Certificates] = []
+        self._reload_errors: dict[str, int] = dict.fromkeys(get_args(Reloaded), 0)
+        registry.register(self)
+
+    def watch_certificates(self, source: Certificates) -> None:
+        """Report a TLS configuration's expiry times and failed reloads."""
+        self._certificates.append(source)
+
+    def reload_errors(self, what: Reloaded) -> None:
+        """Count a file that changed and could not be used, so that the last good one stays."""
+        self._reload_errors[what] += 1
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics as text and its content type; `accept` is the scraper's Accept header.
+
+        Switches greenlets, so it must not run in the hub.
+        """
+        return render(self.registry, accept)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families that both roles have."""
+        build = GaugeMetricFamily(
+            "argotun_build_info", "What is running; always 1", labels=("version", "python", "mode")
+        )
+        build.add_metric((__version__, platform.python_version(), self.mode), 1)
+        yield build
+
+        expiry = GaugeMetricFamily(
+            "argotun_certificate_expiry_timestamp_seconds",
+            "Unix time at which a certificate ends",
+            labels=("certificate",),
+        )
+        for source in self._certificates:
+            for name, seconds in source.expiry().items():
+                expiry.add_metric((name,), seconds)
+        yield expiry
+
+        errors = CounterMetricFamily(
+            "argotun_reload_errors", "Changed files that could not be used", labels=("what",)
+        )
+        broken = sum(source.errors for source in self._certificates)
+        for what, count in self._reload_errors.items():
+            errors.add_metric((what,), count + (broken if what == "certificates" else 0))
+        yield errors
+
+        yield CounterMetricFamily(
+            "argotun_access_log_dropped_lines",
+            "Access lines that were not written because the output stalled",
+            self.access_log.dropped if self.access_log else 0,
+        )
+
+
+class ServerMetrics(Metrics):
+    """The server's metrics; clusters come and go by `cluster` and `forget`.
+
+    `rate_limited` counts the requests that the limit of the whole server refused.
+    """
+
+    mode = "server"
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.rate_limited = 0
+        self._clusters: dict[str, ClusterStats] = {}
+        self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
+        super().__init__(registry)
+
+    def cluster(self, cluster_id: str) -> ClusterStats:
+        """The cluster's counters, made at the first call; keep them. Only for configured ids."""
+        stats = self._clusters.get(cluster_id)
+        if stats is None:
+            stats = self._clusters[cluster_id] = ClusterStats()
+        return stats
+
+    def forget(self, cluster_id: str) -> None:
+        """Remove all series of a cluster that is no longer configured."""
+        stats = self._clusters.pop(cluster_id, None)
+        if stats is not None:
+            self.rate_limited += stats.rate_limited  # the sum over all clusters never falls
+
+    def auth_failures(self, reason: AuthFailure) -> None:
+        """Count an agent that was turned away."""
+        self._auth_failures[reason] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families of the server."""
+        yield from super().collect()
+        clusters = list(self._clusters.items())
+        yield from _requests(clusters)
+        yield from _rows(_CLUSTER_ROWS, [((name,), stats) for name, stats in clusters], ("cluster",))
+        yield from _links([((name,), stats) for name, stats in clusters], ("cluster",))
+        yield GaugeMetricFamily(
+            "agents_connected", "Connected agents", sum(stats.sessions for _, stats in clusters)
+        )
+        yield CounterMetricFamily(
+            "proxy_rate_limited",
+            "Requests that a rate limit refused",
+            self.rate_limited + sum(stats.rate_limited for _, stats in clusters),
+        )
+        failures = CounterMetricFamily(
+            "argotun_auth_failures", "Agents that were turned away", labels=("reason",)
+        )
+        for reason, count in self._auth_failures.items():
+            failures.add_metric((reason,), count)
+        yield failures
+
+
+class AgentMetrics(Metrics, TunnelStats):
+    """The agent's metrics: plain attributes, without labels."""
+
+    mode = "agent"
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        TunnelStats.__init__(self)
+        self.connected = 0
+        self.reconnects = 0
+        self.upstream_requests = 0
+        self.upstream_errors = 0
+        Metrics.__init__(self, registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families of the agent."""
+        yield from super().collect()
+        yield from _rows(_AGENT_ROWS, [((), self)], ())
+        yield from _links([((), self)], ())
+
+
+_Labelled = list[tuple[tuple[str, ...], TunnelStats]]
+
+
+def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
+    """What was asked and how long it took, by cluster."""
+    total = CounterMetricFamily("proxy_requests", "Proxied requests", labels=("cluster", "method", "status"))
+    duration = HistogramMetricFamily("proxy_request_duration_seconds", "Request latency", labels=("cluster",))
+    for done, (name, stats) in enumerate(clusters, 1):
+        for (method, status), count in stats.requests.items():
+            total.add_metric((name, method.decode("ascii"), _status_label(status)), count)
+        seen = 0
+        cumulative = []
+        for label, count in zip(_BOUND_LABELS, stats.buckets, strict=True):
+            seen += count
+            cumulative.append((label, seen))
+        duration.add_metric((name,), cumulative, stats.seconds)
+        if done % 50 == 0:
+            gevent.sleep(0)  # a turn of the event loop: each cluster's numbers still fit together
+    yield total
+    yield duration
+
+
+def _rows(rows: Iterable[_Row], owners: _Labelled, labels: tuple[str, ...]) -> Iterator[Metric]:
+    """One family per row of a table, one sample per owner."""
+    for row in rows:
+        family = row.family(row.name, row.help, labels=labels)
+        for values, owner in owners:
+            family.add_metric(values, getattr(owner, row.attribute))
+        yield family
+
+
+def _links(owners: _Labelled, labels: tuple[str, ...]) -> Iterator[Metric]:
+    """Bytes by direction and round-trip time of each tunnel."""
+    payload = CounterMetricFamily(
+        "argotun_payload_bytes", "Payload bytes of streams", labels=(*labels, "direction")
+    )
+    rtt = GaugeMetricFamily("argotun_tunnel_rtt_seconds", "Last round trip of a tunnel", labels=labels)
+    for values, owner in owners:
+        payload.add_metric((*values, "to_cluster"), owner.bytes_in)
+        payload.add_metric((*values, "from_cluster"), owner.bytes_out)
+        if owner.rtt:
+            rtt.add_metric(values, owner.rtt)
+    yield payload
+    yield rtt
