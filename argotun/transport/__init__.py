@@ -1,1 +1,1 @@
-"""Sockets: TLS, dialling, listening, and the two WebSocket libraries."""
+"""Sockets: TLS contexts, dialling, listening, and the two WebSocket libraries with their edges off."""

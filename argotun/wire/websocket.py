@@ -12,7 +12,7 @@ bytes that break it are there; a frame's announced size is judged before any of 
 | message longer than the limit                              | 1009       |
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]
 
@@ -44,15 +44,17 @@ _VIEW_FROM = 2048
 
 
 class FrameReader:
-    """Cuts a byte stream into messages and answers what control frames ask.
+    """Cuts a byte stream into messages and notes what control frames ask.
 
     `require_mask` is True on the server (a client must mask every frame) and False on the client (a
     server must not mask any), RFC 6455 §5.1. `max_message` (bytes, may be changed at any time)
     bounds a message, the sum of its fragments included. Feed what was read, then take messages with
     `next_message()` until it gives None.
 
-    `on_ping(payload)` is called for each ping. Once the peer's close frame was read, `closed` is
-    True and `close_code` and `close_reason` say why; what follows it is ignored.
+    `ping` is the payload of the last ping that is not answered yet; whoever answers sets it to None
+    (answering only the last is allowed, RFC 6455 §5.5.3, and keeps a flood of pings cheap). Once the
+    peer's close frame was read, `closed` is True and `close_code` and `close_reason` say why; what
+    follows it is ignored.
     """
 
     __slots__ = (
@@ -67,14 +69,12 @@ class FrameReader:
         "close_reason",
         "closed",
         "max_message",
-        "on_ping",
+        "ping",
     )
 
-    def __init__(
-        self, require_mask: bool, max_message: int, on_ping: Callable[[bytes], None] | None = None
-    ) -> None:
+    def __init__(self, require_mask: bool, max_message: int) -> None:
         self.max_message = max_message
-        self.on_ping = on_ping
+        self.ping: bytes | None = None
         self.closed = False
         self.close_code = NO_STATUS
         self.close_reason = ""
@@ -222,8 +222,8 @@ class FrameReader:
                 return message
         elif _CONTROL[first] == CLOSE:
             self._take_close(payload)
-        elif _CONTROL[first] == PING and self.on_ping is not None:
-            self.on_ping(payload)
+        elif _CONTROL[first] == PING:
+            self.ping = payload
         return None
 
     def _take_close(self, payload: bytes) -> None:
