@@ -1,0 +1,226 @@
+"""Logging to stderr: one line per record, as text or JSON, safe to show whatever a peer sent.
+
+    2026-01-02T03:04:05.678Z INFO  server: agent connected cluster=dev version=2
+    {"ts": "2026-01-02T03:04:05.678Z", "level": "info", "logger": "server", "msg": …, "cluster": "dev"}
+
+A module logs with `logging.getLogger(__name__)`; the message is a constant, and what varies goes into
+fields: `log.info("agent connected", extra=fields(cluster=cluster_id, version=2))`. Control characters
+are escaped and credentials hidden, in both formats and in tracebacks too.
+"""
+
+import json
+import logging
+import math
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+import gevent
+
+from argotun.observe.sink import Sink
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+"""Values of `--log-level`."""
+
+MAX_FIELD = 2048
+"""Characters of a field's value that are shown; a request's path may have 64 KiB."""
+
+_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
+_SECRET_NAMES = frozenset(("authorization", "cookie", "password", "secret", "token"))
+_SECRETS = (
+    # Whatever follows an authentication scheme (RFC 9110 §11.4).
+    (re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[\w.~+/=%-]+"), r"\1 [hidden]"),
+    # A JSON Web Token, which a ServiceAccount token is (RFC 7519).
+    (re.compile(r"\beyJ[\w-]{5,}(\.[\w-]*){1,2}"), "[hidden]"),
+    # The WebSocket subprotocol in which browsers send a token to Kubernetes.
+    (re.compile(r"(base64url\.bearer\.authorization\.k8s\.io\.)[\w-]+"), r"\1[hidden]"),
+    # User and password in a URL (RFC 3986 §3.2.1).
+    (re.compile(r"//[^/\s@\"']+@"), "//[hidden]@"),
+)
+_HINT = re.compile(r"(?i)bearer|basic|eyJ|@")
+# Control characters, line separators and marks that reorder text on a terminal.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BARE = re.compile(r"[!#-\[\]-~]+")
+
+_log = logging.getLogger(__name__)
+
+
+def fields(**values: object) -> dict[str, dict[str, object]]:
+    """What varies in a log record, for `extra=`; bytes are shown as latin-1 text."""
+    return {"fields": values}
+
+
+def setup(level: str, fmt: str) -> None:
+    """Send all logging to stderr; `level` is a key of LEVELS, `fmt` is text or json.
+
+    Libraries report from warning on (from info on at debug level). What ends a greenlet is logged
+    too. May be called again; handlers that others have installed stay.
+    """
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, SinkHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    handler = SinkHandler(sys.stderr.fileno())
+    handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
+    root.addHandler(handler)
+    root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
+    logging.getLogger("argotun").setLevel(LEVELS[level])
+    logging.captureWarnings(True)
+    vars(gevent.get_hub())["print_exception"] = _log_unhandled
+
+
+def _log_unhandled(
+    context: object,
+    kind: type[BaseException] | None,
+    error: BaseException | str | None,
+    trace: TracebackType | None,
+) -> None:
+    """Stand in for the hub's printing of what ended a greenlet or a callback."""
+    if not isinstance(error, BaseException):
+        error = (kind or Exception)(error)
+    where = context if isinstance(context, str) else repr(context)
+    _log.error("unexpected error", exc_info=(type(error), error, trace), extra=fields(where=where))
+
+
+class SinkHandler(logging.Handler):
+    """Hands formatted records to a Sink, so that a stalled stderr stops nothing."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._sink = Sink(fd, delay=0, on_recovery=_report_dropped)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format and write one record."""
+        try:
+            self._sink.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        self._sink.close()
+        super().close()
+
+
+def _report_dropped(count: int) -> None:
+    _log.warning("log output stalled, lines were dropped", extra=fields(lines=count))
+
+
+class Clock:
+    """Writes Unix times as RFC 3339 in UTC with milliseconds; formats each second once."""
+
+    __slots__ = ("_prefix", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def format(self, seconds: float) -> str:
+        """`1767322845.678` → `2026-01-02T03:00:45.678Z`."""
+        second = int(seconds)
+        if second != self._second:
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._prefix}.{int((seconds - second) * 1000):03d}Z"
+
+
+def hide_secrets(text: str) -> str:
+    """`text` without anything that looks like a credential."""
+    if _HINT.search(text) is None:
+        return text
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def escape(text: str) -> str:
+    r"""`text` with control characters as `\n`, `\x1b`, `\u2028`: it stays on one line."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def quote(value: object) -> str:
+    """A field's value: bare where it is one visible ASCII word, else as a JSON string."""
+    text = plain(value)
+    if _BARE.fullmatch(text):
+        return text
+    return json.dumps(text)
+
+
+def plain(value: object) -> str:
+    """A field's value as text of bounded length."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        value = bytes(value[: MAX_FIELD + 1]).decode("latin-1")
+    text = str(value)
+    return text if len(text) <= MAX_FIELD else text[:MAX_FIELD] + "…"
+
+
+class TextFormatter(logging.Formatter):
+    """`time LEVEL logger: message key=value …`, with a traceback's lines behind `  | `."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = Clock()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one line, and one more per line of its traceback."""
+        pairs = "".join(f" {name}={quote(value)}" for name, value in _fields_of(record))
+        level = _level_of(record).upper()
+        line = f"{self._clock.format(record.created)} {level:5} {_logger_of(record)}: "
+        line += escape(hide_secrets(record.getMessage())) + hide_secrets(pairs)
+        return line + "".join(
+            f"\n  | {escape(hide_secrets(each))}" for each in _traceback_of(record).splitlines()
+        )
+
+
+class JsonFormatter(logging.Formatter):
+    """An object per line: `ts level logger msg`, the fields, and `exc` with a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = Clock()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one line."""
+        entry: dict[str, object] = {
+            "ts": self._clock.format(record.created),
+            "level": _level_of(record),
+            "logger": _logger_of(record),
+            "msg": hide_secrets(record.getMessage()),
+        }
+        for name, value in _fields_of(record):
+            number = isinstance(value, int | float) and math.isfinite(value)
+            entry.setdefault(name, value if value is None or number else hide_secrets(plain(value)))
+        trace = _traceback_of(record)
+        if trace:
+            entry["exc"] = hide_secrets(trace)
+        return json.dumps(entry)
+
+
+def _level_of(record: logging.LogRecord) -> str:
+    return _NAMES.get(record.levelno) or ("error" if record.levelno > logging.ERROR else "debug")
+
+
+def _logger_of(record: logging.LogRecord) -> str:
+    return escape(record.name.removeprefix("argotun."))
+
+
+def _fields_of(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
+    values: Mapping[str, object] = getattr(record, "fields", {})
+    for name, value in values.items():
+        yield name, "[hidden]" if name in _SECRET_NAMES else value
+
+
+def _traceback_of(record: logging.LogRecord) -> str:
+    if not record.exc_info or record.exc_info[0] is None:
+        return ""
+    return "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
