@@ -222,6 +222,10 @@ class Multiplexer:
         if self.theirs is not None:
             raise ProtocolError("a second HELLO")
         self.theirs = hello.decode(payload)
+        # Streams that were opened before their peer had said what it grants.
+        for stream in list(self.streams.values()):
+            stream.send_credit += self.theirs.window
+            self._line_up(stream)
         self.on_hello(self.theirs)
 
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
@@ -426,8 +430,10 @@ class Multiplexer:
             self._line_up(stream)
 
     def _new_stream(self, stream_id: int, sink: Sink) -> Stream:
-        theirs = self.theirs
-        credit = theirs.window if theirs is not None and self.profile.credit else MAX_CREDIT
+        if not self.profile.credit:
+            credit = MAX_CREDIT
+        else:
+            credit = self.theirs.window if self.theirs is not None else 0
         stream = Stream(stream_id, credit, self._window, sink)
         self.streams[stream_id] = stream
         return stream
