@@ -57,6 +57,9 @@ from argotun.wire.streams import (
 BATCH = 128 * 1024
 """What one `collect` aims at, bytes: four chunks, so that a control frame never waits for more."""
 
+MAX_BATCH = 512 * 1024
+"""The most that `collect` hands out however much is asked for, bytes: well under the peer's `max_message`."""
+
 LOW_WATER = 64 * 1024
 """A sender that waits goes on when no more than this is queued for its stream, bytes."""
 
@@ -358,18 +361,19 @@ class Multiplexer:
             return []
         self._control = []
         self._control_size = 0
-        batch = self.profile.batch
-        messages: list[list[Part]] = [list(control)] if batch else [[frame] for frame in control]
+        messages = _bundle(control, BATCH if self.profile.batch else 0) if control else [[]]
+        limit = min(limit, MAX_BATCH)
         while ready and size < limit:
             size += self._turn(ready.popleft(), messages)
-        return messages if messages and messages[0] else []
+        return [message for message in messages if message]
 
     def _turn(self, stream: Stream, messages: list[list[Part]]) -> int:
-        """Give one stream its turn: at most a chunk of DATA, and its end where that is due."""
+        """Give one stream its turn: at most a chunk of DATA, and its end where that is due; bytes said."""
         stream.ready = False
         if stream.state == CLOSED:
             return 0
         taken = 0
+        overhead = self.profile.header.size
         if stream.queued:
             taken = min(stream.queued, stream.send_credit, CHUNK)
             parts = self._message(messages)
@@ -388,7 +392,7 @@ class Multiplexer:
         if stream.waiting and stream.queued <= LOW_WATER:
             stream.waiting = False
             stream.sink.on_writable()
-        return taken
+        return taken + overhead
 
     def _emit_end(self, stream: Stream, messages: list[list[Part]]) -> None:
         kind = stream.closing
@@ -458,6 +462,19 @@ class Multiplexer:
         self._control.append(frame)
         self._control_size += len(frame)
         self.wake()
+
+
+def _bundle(control: list[bytes], limit: int) -> list[list[Part]]:
+    """Messages of `limit` bytes or a little over, of one frame each where it is 0."""
+    messages: list[list[Part]] = []
+    room = 0
+    for frame in control:
+        if room <= 0:
+            room = limit
+            messages.append([])
+        messages[-1].append(frame)
+        room -= len(frame)
+    return messages
 
 
 def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
