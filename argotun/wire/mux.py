@@ -109,6 +109,7 @@ class Multiplexer:
         self._control: list[bytes] = []
         self._control_size = 0
         self._ready: deque[Stream] = deque()
+        self._relieved: list[Stream] = []
         self._last = 0
         self._highest = 0
         self._handlers: dict[int, Callable[[int, bytes], None]] = {
@@ -365,7 +366,20 @@ class Multiplexer:
         limit = min(limit, MAX_BATCH)
         while ready and size < limit:
             size += self._turn(ready.popleft(), messages)
+        if self._relieved:
+            self._relieve()
         return [message for message in messages if message]
+
+    def _relieve(self) -> None:
+        """Call `on_writable` when the turns are over, for it may open streams.
+
+        Data of a stream that was opened in the middle would go out in front of its CONNECT.
+        """
+        relieved, self._relieved = self._relieved, []
+        for stream in relieved:
+            if stream.waiting:
+                stream.waiting = False
+                stream.sink.on_writable()
 
     def _turn(self, stream: Stream, messages: list[list[Part]]) -> int:
         """Give one stream its turn: at most a chunk of DATA, and its end where that is due; bytes said."""
@@ -390,8 +404,7 @@ class Multiplexer:
         if stream.closing and not stream.queued:
             self._emit_end(stream, messages)
         if stream.waiting and stream.queued <= LOW_WATER:
-            stream.waiting = False
-            stream.sink.on_writable()
+            self._relieved.append(stream)
         return taken + overhead
 
     def _emit_end(self, stream: Stream, messages: list[list[Part]]) -> None:
