@@ -10,7 +10,7 @@ is something to collect. Time is an argument where it matters.
 from collections import deque
 from collections.abc import Callable
 
-from argotun.errors import ProtocolError
+from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire import frames, hello
 from argotun.wire.frames import (
     CHUNK,
@@ -102,6 +102,7 @@ class Multiplexer:
         self.going_away = False
         self.peer_going_away = False
         self.window_exhausted = 0
+        self._lost: str | None = None
         self._table = OPENER if opener else ACCEPTOR
         self._budget = budget
         self._grown = 0
@@ -141,15 +142,21 @@ class Multiplexer:
             raise ProtocolError("the peer floods and does not read")
 
     def lost(self, reason: str) -> None:
-        """The tunnel is gone: every stream is over and its sink is told."""
+        """The tunnel is gone: every stream is over and its sink is told; nothing is taken or said after."""
+        self._lost = reason
+        # In place, so that the rest of a message that is being read is dropped as well.
+        self._handlers.update(dict.fromkeys(self._handlers, _drop))
         streams = list(self.streams.values())
         self.streams.clear()
         self._ready.clear()
         self._control.clear()
+        self._control_size = 0
         for stream in streams:
             stream.state = CLOSED
             stream.queue = None
             stream.queued = 0
+            stream.waiting = False
+        for stream in streams:
             stream.sink.on_lost(reason)
 
     def _got_data(self, stream_id: int, payload: bytes) -> None:
@@ -260,7 +267,12 @@ class Multiplexer:
     # ── what this side says ────────────────────────────────────────────────────────────────────
 
     def open(self, sink: Sink, target: str = "") -> Stream:
-        """A new stream to the agent's API (opener only); the CONNECT goes out with the next batch."""
+        """A new stream to the agent's API (opener only); the CONNECT goes out with the next batch.
+
+        ConnectionLost when the tunnel has ended: nobody would ever tell the sink.
+        """
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
         stream_id = self._last
         while True:
             stream_id = stream_id + 1 if stream_id < 0xFFFFFFFF else 1
@@ -471,6 +483,8 @@ class Multiplexer:
             self._grown -= stream.window - self._window
 
     def _say(self, kind: int, stream_id: int, payload: bytes = b"") -> None:
+        if self._lost is not None:
+            return
         frame = self.profile.pack(kind, stream_id, payload)
         self._control.append(frame)
         self._control_size += len(frame)
@@ -514,6 +528,10 @@ def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
 
 def _nothing() -> None:
     """Nobody waits for output yet."""
+
+
+def _drop(stream_id: int, payload: bytes) -> None:
+    """The tunnel has ended."""
 
 
 def _ignore(_: object) -> None:
