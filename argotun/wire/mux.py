@@ -47,6 +47,7 @@ from argotun.wire.streams import (
     OPENING,
     OPENING_LOCAL,
     OPENING_REMOTE,
+    REMOTE_ENDED,
     SEND_CONNECTED,
     SEND_END,
     SEND_OVER,
@@ -76,6 +77,7 @@ Part = bytes | memoryview
 """A piece of a message, not copied until the message is joined."""
 
 _UNCONNECTED = frozenset({OPENING, OPENING_LOCAL, OPENING_REMOTE})
+_REMOTE_DONE = frozenset({REMOTE_ENDED, OPENING_REMOTE})
 
 
 class Multiplexer:
@@ -169,7 +171,8 @@ class Multiplexer:
                 raise ProtocolError(f"stream {stream_id} went over its credit")
             self._violation(stream, "reader too slow for a peer without flow control")
             return
-        stream.sink.on_data(payload)
+        if payload:
+            stream.sink.on_data(payload)
 
     def _got_connect(self, stream_id: int, payload: bytes) -> None:
         if self.opener:
@@ -240,8 +243,9 @@ class Multiplexer:
         self.on_hello(self.theirs)
 
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
-        self.peer_going_away = True
-        self.on_goaway(frames.text(payload))
+        if not self.peer_going_away:
+            self.peer_going_away = True
+            self.on_goaway(frames.text(payload))
 
     def _find(self, stream_id: int, event: int) -> Stream | None:
         """The live stream that a frame speaks of, moved on; None when the frame is to be dropped."""
@@ -335,7 +339,7 @@ class Multiplexer:
             return
         stream.consumed += size
         window = stream.window
-        if stream.consumed < window >> 1:
+        if stream.consumed < (window + 1) >> 1 or stream.state in _REMOTE_DONE:
             return
         credit = stream.consumed
         stream.consumed = 0
@@ -357,7 +361,7 @@ class Multiplexer:
         """Announce a drain; version 1 has no such word and its peer learns by the end itself."""
         self.going_away = True
         if self.profile.credit:
-            self._say(GOAWAY, 0, message.encode())
+            self._say(GOAWAY, 0, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
 
     # ── what goes out next ─────────────────────────────────────────────────────────────────────
 
