@@ -1,0 +1,89 @@
+"""Answers of argotun's own: Kubernetes `Status` bodies, so that kubectl and Argo CD show a person our words.
+
+There is no clock here, so the answers carry no Date (RFC 9110 §6.6.1 lets a server without one leave it out).
+"""
+
+import json
+import re
+
+# Status code → its words in the status line, and the reason that Kubernetes gives it (metav1.StatusReason).
+# Where Kubernetes has none of its own, the one that client-go derives: InternalError from 500 up; else BadRequest.
+_CODES = {
+    400: (b"Bad Request", "BadRequest"),
+    401: (b"Unauthorized", "Unauthorized"),
+    403: (b"Forbidden", "Forbidden"),
+    404: (b"Not Found", "NotFound"),
+    405: (b"Method Not Allowed", "MethodNotAllowed"),
+    408: (b"Request Timeout", "Timeout"),
+    413: (b"Content Too Large", "RequestEntityTooLarge"),
+    426: (b"Upgrade Required", "BadRequest"),
+    429: (b"Too Many Requests", "TooManyRequests"),
+    431: (b"Request Header Fields Too Large", "BadRequest"),
+    500: (b"Internal Server Error", "InternalError"),
+    501: (b"Not Implemented", "InternalError"),
+    502: (b"Bad Gateway", "InternalError"),
+    503: (b"Service Unavailable", "ServiceUnavailable"),
+    504: (b"Gateway Timeout", "Timeout"),
+    505: (b"HTTP Version Not Supported", "InternalError"),
+}
+# client-go does not decode a Status here, and kubectl shows a person the body only when it is text.
+_DISCOVERY = re.compile(rb"/(?:version|apis?|openapi)/?+(?:\?.*+)?+|/openapi/.*+", re.DOTALL)
+# Long enough for a sentence with a host name of 253 bytes and an OpenSSL error.
+MAX_MESSAGE = 1024
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def error_response(
+    code: int,
+    message: str,
+    *,
+    retry_after: int | None = None,
+    target: bytes = b"",
+    close: bool = True,
+    head_only: bool = False,
+) -> bytes:
+    """A whole HTTP/1.1 response with a Kubernetes `Status` that says `message`, introduced by `argotun:`.
+
+    code         one of those that argotun answers itself with; KeyError for any other
+    message      whatever it holds, it reaches the client as one line of at most MAX_MESSAGE characters
+    retry_after  seconds, for `Retry-After` and `details.retryAfterSeconds`; only when the request certainly did
+                 not reach the API, because client-go then repeats even a POST
+    target       the request's, without the tunnel prefix: on discovery paths a 503 becomes a 502 in plain text
+    head_only    answers a HEAD: the same head without the body
+    """
+    text = _one_line(message)
+    if code == 503 and _DISCOVERY.fullmatch(target):
+        code, kind, body = 502, b"text/plain; charset=utf-8", text.encode()
+    else:
+        kind, body = b"application/json", _status(code, text, retry_after)
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %b\r\n" % (code, _CODES[code][0]),
+            b"Content-Type: %b\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n" % kind,
+            b"" if retry_after is None else b"Retry-After: %d\r\n" % retry_after,
+            b"Content-Length: %d\r\n" % len(body),
+            b"Connection: close\r\n\r\n" if close else b"\r\n",
+            b"" if head_only else body,
+        )
+    )
+
+
+def _status(code: int, message: str, retry_after: int | None) -> bytes:
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": _CODES[code][1],
+        "details": {} if retry_after is None else {"retryAfterSeconds": retry_after},
+        "code": code,
+    }
+    return json.dumps(status, separators=(",", ":")).encode() + b"\n"
+
+
+def _one_line(message: str) -> str:
+    text = _UNPRINTABLE.sub(" ", message).strip()
+    if not text.startswith("argotun:"):
+        text = "argotun: " + text
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
