@@ -1,0 +1,166 @@
+"""The stand-in Kubernetes API as a server: a socket, who may come in, and what came in.
+
+It is no Kubernetes: it keeps objects in memory, allows everything, runs nothing, and says so in
+`/version`, in its `Server` header and in the status of its pods. It is enough for a client to deploy
+and watch, and it records each request's headers, so that a run can show which ones arrived.
+"""
+
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.socket import IPPROTO_TCP, TCP_NODELAY
+
+from argotun.demo.api import Api
+from argotun.demo.controller import READY_AFTER, Controller
+from argotun.demo.messages import Request, as_json
+from argotun.demo.refusal import Refusal, too_large, unauthorized
+from argotun.demo.resources import NAMESPACES
+from argotun.demo.store import Store
+
+MAX_BODY = 3 * 1024 * 1024
+"""Bytes of one request's body, as in Kubernetes."""
+
+SEEN = 500
+"""Requests that are remembered."""
+
+_OPEN_TO_ALL = ("/version", "/healthz", "/livez", "/readyz")
+
+
+class Seen(NamedTuple):
+    """One request as it arrived: `headers` in order, as sent; `user` is "" where it was not let in."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    user: str
+
+    def header(self, name: str) -> list[str]:
+        """Every value of one header."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+class _Handler(WSGIHandler):  # type: ignore[misc]
+    """Hands the application what WSGI hides: the raw target, the headers as sent, the socket."""
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        peer = self.socket.getpeercert() if isinstance(self.socket, ssl.SSLSocket) else None
+        environ["standin.target"] = self.path
+        environ["standin.headers"] = self.headers.items()
+        environ["standin.certificate"] = peer
+        environ["standin.fd"] = self.socket.fileno()
+        return environ
+
+
+class _Server(WSGIServer):  # type: ignore[misc]
+    def handle(self, sock: Any, address: Any) -> None:
+        # pywsgi sends head and body apart: with Nagle's algorithm that costs 40 ms per answer.
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        super().handle(sock, address)
+
+
+class StandIn:
+    """The stand-in API on one port.
+
+    `tokens` maps bearer tokens to user names. With tokens, or with a TLS context that asks for client
+    certificates, a request must bring one of them (401 otherwise); without both, anyone may come in.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        *,
+        tokens: dict[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        ready_after: float = READY_AFTER,
+    ) -> None:
+        self.store = Store()
+        for name in ("default", "kube-system"):
+            self.store.create(NAMESPACES, _namespace(name))
+        self.seen: deque[Seen] = deque(maxlen=SEEN)
+        self._api = Api(self.store)
+        self._controller = Controller(self.store, ready_after)
+        self._tokens = tokens or {}
+        self._closed = bool(tokens) or (tls is not None and tls.verify_mode != ssl.CERT_NONE)
+        options = {} if tls is None else {"ssl_context": tls}
+        self._server = _Server(
+            address, self._wsgi, log=None, error_log=None, handler_class=_Handler, **options
+        )
+
+    def start(self) -> None:
+        """Listen; returns when connections are accepted."""
+        self._controller.start()
+        self._server.start()
+
+    def stop(self) -> None:
+        """Close the port, every connection and every watch."""
+        self.store.end_all()
+        self._controller.stop()
+        self._server.stop(timeout=0.1)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on, once started."""
+        host, port = self._server.address[:2]
+        return host, port
+
+    def _user(self, environ: dict[str, Any]) -> str | None:
+        """Who asks; None for nobody that may come in."""
+        for subject in (environ["standin.certificate"] or {}).get("subject", ()):
+            for key, value in subject:
+                if key == "commonName":
+                    return str(value)
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() == "bearer" and token in self._tokens:
+            return self._tokens[token]
+        return None if self._closed else "system:anonymous"
+
+    def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        method, target = environ["REQUEST_METHOD"], environ["standin.target"]
+        user = self._user(environ)
+        self.seen.append(Seen(method, target, environ["standin.headers"], user or ""))
+        try:
+            if user is None and not target.startswith(_OPEN_TO_ALL):
+                raise unauthorized()
+            body = environ["wsgi.input"].read(MAX_BODY + 1)
+            if len(body) > MAX_BODY:
+                raise too_large(MAX_BODY)
+        except Refusal as refused:
+            answer = as_json(refused.status(), refused.code)
+        else:
+            answer = self._api.answer(
+                Request(
+                    method,
+                    target,
+                    body,
+                    environ.get("CONTENT_TYPE", ""),
+                    environ.get("HTTP_ACCEPT", ""),
+                    user or "",
+                    environ["standin.fd"],
+                )
+            )
+        headers = [("Content-Type", answer.content_type), ("Server", "argotun-stand-in")]
+        if audit_id := environ.get("HTTP_AUDIT_ID"):
+            headers.append(("Audit-Id", audit_id))
+        if not isinstance(answer.body, bytes):
+            start_response(f"{answer.code} OK", headers)
+            return answer.body
+        headers.append(("Content-Length", str(len(answer.body))))
+        start_response(f"{answer.code} {_PHRASES.get(answer.code, 'Error')}", headers)
+        return [] if method == "HEAD" else [answer.body]
+
+
+def _namespace(name: str) -> dict[str, Any]:
+    labels = {"kubernetes.io/metadata.name": name}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": labels},
+        "status": {"phase": "Active"},
+    }
+
+
+_PHRASES = {200: "OK", 201: "Created"}
