@@ -1,0 +1,171 @@
+"""`python -m bench`: starts everything on free ports of 127.0.0.1, measures, prints, ends everything."""
+
+import argparse
+import json
+import resource
+import shutil
+import signal
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import certificates, load, machine, profile, report, subjects, upstream
+from bench.errors import BenchError
+from bench.run import FULL, QUICK, Outcome, Run, say
+from bench.site import Site
+from bench.subjects import Ground, Subject
+
+NEEDED = {"nginx": "nginx-light", "wrk": "wrk", "openssl": "openssl"}  # program: Debian package
+FILES = 16384  # descriptors wanted; the hard limit where that is lower
+SPARE_FILES = 200  # descriptors that a process needs beside one for each idle stream
+NOISE = 0.10  # share from which spread or strangers are called out
+PROFILE_SECONDS = 10
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when everything was measured (aims missed or not), 1 when something failed, 130 on Ctrl-C."""
+    options = _options(argv)
+    signal.signal(signal.SIGTERM, _end_in_order)
+    try:
+        _check_programs()
+        chosen = subjects.choose(subjects.available(options.against), _names(options))
+        files = _raise_file_limit(options.streams)
+        with Site() as site:
+            made = certificates.make(site.folder)
+            ground = Ground(site, upstream.start(site, made, files), made)
+            if options.profile:
+                return _profile(ground, chosen, options)
+            return _measure(ground, chosen, options)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure argotun beside nginx alone."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="argotun alone, a few seconds: a look before and after"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="measure this subject; repeatable"
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="another clone's argotun.py, in the same table"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument(
+        "--rounds", type=int, default=FULL.rounds, help="how often each load is repeated (%(default)s)"
+    )
+    parser.add_argument(
+        "--streams", type=int, default=FULL.streams, help="idle streams (%(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--profile", choices=["server", "agent"], help="no table: where this process spends its time"
+    )
+    parser.add_argument(
+        "--load", choices=["requests", "down", "up"], default="requests", help="with --profile (%(default)s)"
+    )
+    parser.add_argument(
+        "--folded", type=Path, metavar="FILE", help="with --profile: keep the stacks, for a flame graph"
+    )
+    options = parser.parse_args(argv)
+    if options.rounds < 1 or options.streams < 0:
+        parser.error("--rounds is at least 1 and --streams at least 0")
+    if options.against is not None:
+        options.against = options.against.resolve()
+    return options
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    if options.only:
+        return list(options.only)
+    if options.quick or options.profile:
+        return ["argotun", "against"] if options.against else ["argotun"]
+    return []
+
+
+def _check_programs() -> None:
+    missing = {program: package for program, package in NEEDED.items() if shutil.which(program) is None}
+    if missing:
+        packages = " ".join(sorted(missing.values()))
+        raise BenchError(f"{' and '.join(missing)} not found: apt-get install {packages}")
+
+
+def _raise_file_limit(streams: int) -> int:
+    """Allow as many descriptors as can be had, for the children too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if files < streams + SPARE_FILES:
+        raise BenchError(
+            f"{streams} idle streams need {streams + SPARE_FILES} descriptors, the limit is {files}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return files
+
+
+def _measure(ground: Ground, chosen: list[Subject], options: argparse.Namespace) -> int:
+    described = machine.describe()
+    plan = QUICK if options.quick else replace(FULL, rounds=options.rounds, streams=options.streams)
+    outcome = Run(ground, plan).measure(chosen)
+    if outcome.subjects:
+        print(report.table(outcome.subjects))
+        print("\n" + _below(chosen, described, outcome))
+    if options.json:
+        record = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": described,
+            "subjects": outcome.subjects,
+            "aims": report.aims(outcome.subjects),
+            "spread": outcome.spread[0],
+            "others": outcome.others,
+            "failed": outcome.failed,
+        }
+        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    for failure in outcome.failed:
+        print(f"FAILED {failure}")
+    return 1 if outcome.failed else 0
+
+
+def _below(chosen: list[Subject], described: dict[str, object], outcome: Outcome) -> str:
+    """What must be known to read the table."""
+    width = max(len(subject.name) for subject in chosen)
+    lines = [f"{subject.name:{width}}  {subject.says}" for subject in chosen]
+    lines.append(", ".join(f"{name} {value}" for name, value in described.items()))
+    share, where = outcome.spread
+    if share > NOISE:
+        lines.append(f"Noise: rounds lie up to {share:.0%} apart ({where}).")
+    if outcome.others > NOISE:
+        lines.append(f"Noise: other programs took up to {outcome.others:.0%} of the machine.")
+    return "\n".join(lines)
+
+
+def _profile(ground: Ground, chosen: list[Subject], options: argparse.Namespace) -> int:
+    running = chosen[0].start(ground)
+    if options.profile not in running.children:
+        raise BenchError(f"{chosen[0].name} has no {options.profile}")
+
+    def under_load() -> None:
+        if options.load == "requests":
+            load.requests(running, ground.upstream, machine.processors(), connections=64, seconds=2)
+        else:
+            load.transfer(
+                running, ground.upstream, machine.processors(), options.load, ground.certificates.ca
+            )
+
+    say(f"{chosen[0].name}: {options.profile} under {options.load} for {PROFILE_SECONDS} s")
+    folded = options.folded or ground.site.folder / "stacks.folded"
+    print(profile.record(running.children[options.profile].pid, PROFILE_SECONDS, folded, under_load))
+    return 0
+
+
+def _end_in_order(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

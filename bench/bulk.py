@@ -1,0 +1,46 @@
+"""One large transfer in a process of its own, so that its CPU time is not the benchmark's.
+
+`python -m bench.bulk down|up URL SIZE [CA]` prints `SECONDS STATUS`.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import client
+from bench.errors import BenchError
+
+LIMIT = 120  # seconds for one transfer
+CLONE = Path(__file__).resolve().parent.parent
+GOOD = {"down": (200,), "up": (201, 204)}  # RFC 9110 §9.3.4: PUT creates or replaces
+
+
+def run(direction: str, url: str, size: int, ca: Path) -> float:
+    """Transfer `size` bytes; seconds taken. BenchError when it fails."""
+    command = [sys.executable, "-m", "bench.bulk", direction, url, str(size), str(ca)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, cwd=CLONE, check=False)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{size} bytes {direction} took over {LIMIT} s: {url}") from None
+    if done.returncode != 0:
+        raise BenchError(f"transfer {direction} failed: {done.stderr.strip()}")
+    seconds, status = done.stdout.split()
+    if int(status) not in GOOD[direction]:
+        raise BenchError(f"transfer {direction} was answered with {status}: {url}")
+    return float(seconds)
+
+
+def main() -> int:
+    """Do the transfer that the command line names."""
+    direction, url, size, ca = sys.argv[1:5]
+    try:
+        seconds, status = client.timed(direction, url, Path(ca), int(size))
+    except (BenchError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(seconds, status)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""A small HTTP/1.1 client on raw sockets, so that little of what is measured is the client's own time."""
+
+import contextlib
+import socket
+import ssl
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.errors import BenchError
+
+TIMEOUT = 30.0  # seconds that any one read or write may take
+MAX_HEAD = 65536  # bytes
+PIECE = 1 << 20  # bytes handed to the socket at once
+
+
+class Client:
+    """One connection to the host of a URL; every request goes to that URL."""
+
+    def __init__(self, url: str, ca: Path | None = None) -> None:
+        parts = urlsplit(url)
+        self._host = parts.netloc
+        self._path = parts.path
+        self._sock = socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=ca)
+            self._sock = context.wrap_socket(self._sock, server_hostname=parts.hostname)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._sock.close()
+
+    def get(self) -> tuple[int, bytes]:
+        """Status and body of a small answer."""
+        self._send_head("GET")
+        status, length, body = self._read_head()
+        while len(body) < length:
+            body += self._some()
+        return status, body
+
+    def download(self) -> tuple[int, int]:
+        """Status and number of body bytes, which are read and thrown away."""
+        self._send_head("GET")
+        status, length, first = self._read_head()
+        received, buffer = len(first), bytearray(PIECE)
+        while received < length:
+            count = self._sock.recv_into(buffer)
+            if not count:
+                raise BenchError(f"connection ended after {received} of {length} bytes")
+            received += count
+        return status, received
+
+    def upload(self, size: int) -> int:
+        """Send `size` zero bytes with PUT; the status of the answer."""
+        self._send_head("PUT", f"Content-Length: {size}\r\n")
+        piece = memoryview(bytes(PIECE))
+        left = size
+        while left:
+            count = min(left, PIECE)
+            self._sock.sendall(piece[:count])
+            left -= count
+        return self._read_head()[0]
+
+    def _send_head(self, method: str, fields: str = "") -> None:
+        head = f"{method} {self._path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: */*\r\n{fields}\r\n"
+        self._sock.sendall(head.encode())
+
+    def _read_head(self) -> tuple[int, int, bytes]:
+        """Status, Content-Length and the body bytes that came with the head."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            if len(data) > MAX_HEAD:
+                raise BenchError("the answer's head does not end")
+            data += self._some()
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        status = int(lines[0].split(b" ", 2)[1])
+        length = 0
+        for line in lines[1:]:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+            elif name.lower() == b"transfer-encoding":
+                raise BenchError("the answer is chunked, though the upstream gave its length")
+        return status, length, body
+
+    def _some(self) -> bytes:
+        data = self._sock.recv(65536)
+        if not data:
+            raise BenchError("connection ended in the middle of an answer")
+        return data
+
+
+def get(url: str, ca: Path | None = None) -> tuple[int, bytes]:
+    """Status and body of one GET on a connection of its own."""
+    with contextlib.closing(Client(url, ca)) as connection:
+        return connection.get()
+
+
+def timed(direction: str, url: str, ca: Path | None, size: int) -> tuple[float, int]:
+    """Seconds and status of one large transfer, `down` or `up`; the handshakes do not count."""
+    with contextlib.closing(Client(url, ca)) as connection:
+        began = time.perf_counter()
+        if direction == "up":
+            status = connection.upload(size)
+        else:
+            status, received = connection.download()
+            if received != size:
+                raise BenchError(f"status {status} with {received} bytes instead of {size}")
+        return time.perf_counter() - began, status

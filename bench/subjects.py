@@ -1,0 +1,216 @@
+"""What is measured: nginx alone, argotun with different hops encrypted, and the seed system where given.
+
+Each subject knows how to start itself before an upstream; everything else treats them alike.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import client
+from bench.certificates import Certificates
+from bench.errors import BenchError
+from bench.site import Child, Site, free_port, wait_until
+from bench.upstream import Upstream
+
+CLUSTER = "bench"
+TOKEN = "bench-token"
+CLONE = Path(__file__).resolve().parent.parent
+OWN_PROGRAM = CLONE / "argotun.py"
+MAX_STREAMS = "8192"  # more than any load here opens
+ALL_CONNECTIONS = (1, 16, 64)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every subject stands on."""
+
+    site: Site
+    upstream: Upstream
+    certificates: Certificates
+
+
+@dataclass(frozen=True)
+class Running:
+    """A subject that answers: requests go to `url` + the upstream's path; children by role."""
+
+    url: str
+    children: dict[str, Child] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One column of the table.
+
+    `connections`: with how many it is driven; `bulk`, `idle`: whether these are measured too; `standard`:
+    whether it is measured when nothing is chosen.
+    """
+
+    name: str
+    says: str
+    start: Callable[[Ground], Running]
+    connections: tuple[int, ...] = ALL_CONNECTIONS
+    bulk: bool = True
+    idle: bool = False
+    standard: bool = True
+
+
+@dataclass(frozen=True)
+class Hops:
+    """Which hops are encrypted, and how the tunnel's agent is checked."""
+
+    tunnel: bool = True
+    client_certificates: bool = True
+    internal: bool = False
+    api: bool = True
+
+
+MUTUAL = Hops()
+# wrk cannot present a client certificate, and argotun has one client CA for both ports: without it here.
+INTERNAL_TLS = Hops(internal=True, client_certificates=False)
+PLAIN = Hops(tunnel=False, client_certificates=False, api=False)
+
+
+def available(against: Path | None) -> list[Subject]:
+    """All subjects of this machine; `against` = another clone's argotun.py, measured beside this one."""
+    subjects = [
+        Subject("direct", "nginx alone, TLS", _start_direct),
+        Subject("argotun", "mutual TLS on the tunnel, TLS to the API", _argotun(MUTUAL), idle=True),
+        Subject(
+            *("argotun-log", "the same with the access log", _argotun(MUTUAL, access_log=True)),
+            connections=(64,),
+            bulk=False,
+        ),
+        Subject("argotun-internal-tls", "TLS on the internal port too", _argotun(INTERNAL_TLS), idle=True),
+        Subject("argotun-plain", "no hop encrypted", _argotun(PLAIN), standard=False),
+    ]
+    if against is not None:
+        subjects.append(
+            Subject("against", f"as argotun, from {against}", _argotun(MUTUAL, program=against), idle=True)
+        )
+    seed = _seed_binaries()
+    if seed is not None:
+        subjects += [
+            Subject("seed", "the seed system, TLS on every hop", _seed(INTERNAL_TLS, *seed), idle=True),
+            Subject("seed-plain", "the seed system, no hop encrypted", _seed(PLAIN, *seed), standard=False),
+        ]
+    return subjects
+
+
+def choose(subjects: list[Subject], names: list[str]) -> list[Subject]:
+    """The named subjects, or the standard ones where none is named."""
+    if not names:
+        return [subject for subject in subjects if subject.standard]
+    known = {subject.name: subject for subject in subjects}
+    for name in names:
+        if name not in known:
+            raise BenchError(f"no subject is called {name!r}: choose from {', '.join(known)}")
+    return [subject for subject in subjects if subject.name in names]
+
+
+def _start_direct(ground: Ground) -> Running:
+    return Running(url=f"https://{ground.upstream.tls}")
+
+
+def _argotun(
+    hops: Hops, *, access_log: bool = False, program: Path = OWN_PROGRAM
+) -> Callable[[Ground], Running]:
+    return lambda ground: _start_pair(
+        ground,
+        hops,
+        server_command=[sys.executable, str(program), "--mode", "server"],
+        agent_command=[sys.executable, str(program), "--mode", "agent"],
+        options="--",
+        server_extra=[*([] if hops.internal else ["--internal-plain"]), *_access_log(access_log)],
+        agent_extra=_access_log(access_log),
+    )
+
+
+def _access_log(enabled: bool) -> list[str]:
+    return [] if enabled else ["--no-access-log"]
+
+
+def _seed(hops: Hops, server: Path, agent: Path) -> Callable[[Ground], Running]:
+    return lambda ground: _start_pair(
+        ground, hops, server_command=[str(server)], agent_command=[str(agent)], options="-"
+    )
+
+
+def _seed_binaries() -> tuple[Path, Path] | None:
+    """The seed system's server and agent from the environment."""
+    paths = [os.environ.get(name, "") for name in ("BENCH_SEED_SERVER", "BENCH_SEED_AGENT")]
+    if not any(paths):
+        return None
+    if not all(paths):
+        raise BenchError("BENCH_SEED_SERVER and BENCH_SEED_AGENT belong together: only one of them is set")
+    for path in paths:
+        if not os.access(path, os.X_OK):
+            raise BenchError(f"{path} is not a program that can be run")
+    return Path(paths[0]).resolve(), Path(paths[1]).resolve()
+
+
+def _start_pair(
+    ground: Ground,
+    hops: Hops,
+    *,
+    server_command: list[str],
+    agent_command: list[str],
+    options: str,
+    server_extra: list[str] | None = None,
+    agent_extra: list[str] | None = None,
+) -> Running:
+    """Start a server and its agent and wait until a request goes through.
+
+    argotun kept the seed system's option names, so that one list serves both; `options` is what stands
+    before a name.
+    """
+    site, certificates = ground.site, ground.certificates
+    public, internal, health = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    target = ground.upstream.tls if hops.api else ground.upstream.plain
+    clusters = site.write("clusters.json", [{"id": CLUSTER, "token": TOKEN, "targetAddr": target}])
+    account_token = site.write("account-token", "account-token")
+
+    server = {"addr": public, "internal-addr": internal, "clusters": clusters, "log-level": "info"}
+    agent = {
+        "server": f"{'wss' if hops.tunnel else 'ws'}://{public}/connect",
+        "token": TOKEN,
+        "target": target,
+        "sa-token-path": account_token,
+        "health-addr": health,
+        "max-retry": "1s",
+        "max-conns": MAX_STREAMS,
+    }
+    flags = []
+    if hops.tunnel:
+        server |= {"tls-cert": certificates.server, "tls-key": certificates.server_key}
+        agent |= {"server-ca-cert": certificates.ca}
+    else:
+        flags.append(f"{options}allow-insecure-server")
+    if hops.client_certificates:
+        server |= {"tls-client-ca": certificates.ca}
+        agent |= {"client-cert": certificates.agent, "client-key": certificates.agent_key}
+    if hops.api:
+        agent |= {"ca-cert": certificates.ca}
+    else:
+        flags.append(f"{options}plain-target")
+
+    children = {
+        "server": site.start("server", [*server_command, *_named(options, server), *(server_extra or [])]),
+        "agent": site.start("agent", [*agent_command, *_named(options, agent), *flags, *(agent_extra or [])]),
+    }
+    url = f"{'https' if hops.internal else 'http'}://{internal}/tunnel/{CLUSTER}"
+    wait_until("the tunnel", lambda: _answers(f"{url}/small", certificates.ca), list(children.values()))
+    return Running(url=url, children=children)
+
+
+def _named(options: str, values: dict[str, object]) -> list[str]:
+    return [word for name, value in values.items() for word in (f"{options}{name}", str(value))]
+
+
+def _answers(url: str, ca: Path) -> bool:
+    try:
+        return client.get(url, ca)[0] == 200
+    except (OSError, BenchError):
+        return False
