@@ -1,13 +1,12 @@
 """Run argotun from a clone: `python argotun.py --mode server|agent|demo`."""
 
 import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
+from os.path import dirname, realpath
 
 if __name__ == "__main__":
-    # This file has the package's name and would hide it: import from its own folder first.
-    sys.path.insert(0, str(HERE))
+    # The package beside this file, and no installed one. In one folder a package wins over a module
+    # of its name, so `argotun` is never this file.
+    sys.path.insert(0, dirname(realpath(__file__)))
     from argotun.cli import main
 
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

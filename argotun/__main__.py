@@ -1,0 +1,5 @@
+"""`python -m argotun`."""
+
+from argotun.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,76 @@
+"""The entry point: patch the standard library, read the options, run the mode."""
+
+from gevent import monkey
+
+# Before any other import: what a module took from an unpatched `socket` or `ssl` blocks every greenlet.
+monkey.patch_all()
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from argotun import __version__
+from argotun.config import AgentConfig, DemoConfig, ServerConfig
+from argotun.config.load import Loaded, describe, load
+from argotun.config.sources import help_text, read
+from argotun.errors import ArgotunError, ConfigError
+
+USAGE_ERROR = 2
+FAILURE = 1
+INTERRUPTED = 130
+
+RUNNERS = {
+    ServerConfig: "argotun.server.app",
+    AgentConfig: "argotun.agent.app",
+    DemoConfig: "argotun.demo",
+}
+"""The module whose `run(config) -> int` is a mode; imported when it is asked for."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run argotun with `argv` (the process's own by default) and give its exit code.
+
+    0 done, 1 failed, 2 an option or a file that it names is wrong (one sentence on stderr, before
+    anything listens), 130 interrupted.
+    """
+    try:
+        return start(sys.argv[1:] if argv is None else argv, os.environ)
+    except ConfigError as error:
+        print(f"argotun: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except ArgotunError as error:
+        print(f"argotun: {error}", file=sys.stderr)
+        return FAILURE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what the options say; raises ConfigError and whatever the mode raises."""
+    sources = read(argv, environ)
+    if sources.help:
+        print(help_text(), end="")
+        return 0
+    if sources.version:
+        print(f"argotun {__version__}")
+        return 0
+    loaded = load(sources, environ)
+    if sources.print_config:
+        for warning in loaded.warnings:
+            print(f"argotun: {warning}", file=sys.stderr)
+        print(describe(loaded), end="")
+        return 0
+    return run(loaded)
+
+
+def run(loaded: Loaded) -> int:
+    """Set the log up and run the mode until it ends."""
+    from argotun.observe import logs
+
+    config = loaded.config
+    logs.setup(config.log_level, config.log_format)
+    for warning in loaded.warnings:
+        logging.getLogger("argotun").warning("%s", warning)
+    return int(importlib.import_module(RUNNERS[type(config)]).run(config))

@@ -1,0 +1,181 @@
+"""What must hold between options: one row for each rule, checked after every value is sound alone."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from argotun.config.models import Address, AgentConfig, Config, DemoConfig, ServerConfig, TunnelConfig
+from argotun.config.values import check_file
+
+Given = Collection[str]
+"""The names of the options that a flag, the environment or the file set."""
+
+CLIENT_IDLE = 300.0
+"""Seconds that Go's HTTP client, and so Argo CD, keeps an idle connection: we must outlive it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`broken` says when; `option` is the one at fault, and `expected` ends the sentence about it."""
+
+    config: type[Any]
+    option: str
+    broken: Callable[[Any, Given], object]
+    expected: str
+
+
+def same_place(one: Address | None, other: Address | None) -> bool:
+    """Whether two addresses to listen on cannot both be had."""
+    if one is None or other is None or one[1] != other[1] or not one[1]:
+        return False
+    every = {"", "0.0.0.0", "::"}
+    return one[0] == other[0] or bool(every & {one[0], other[0]})
+
+
+def unreadable(path: str) -> bool:
+    """Whether a file that is needed cannot be read."""
+    try:
+        check_file(path)
+    except ValueError:
+        return True
+    return False
+
+
+def verifies_target(config: AgentConfig) -> bool:
+    """Whether the API's certificate is verified."""
+    return not (config.insecure or config.plain_target)
+
+
+def without_tls(config: AgentConfig) -> bool:
+    """Whether the server is dialled without TLS."""
+    return config.server.startswith("ws://")
+
+
+OUTSIDE = "outside a cluster say where it is"
+
+ERRORS: tuple[Rule, ...] = (
+    Rule(ServerConfig, "clusters", lambda c, _: not c.clusters, "a clusters file or its JSON text"),
+    Rule(
+        ServerConfig, "tls-key", lambda c, _: c.tls_cert and not c.tls_key, "the key of --tls-cert beside it"
+    ),
+    Rule(ServerConfig, "tls-cert", lambda c, _: c.tls_key and not c.tls_cert, "the certificate of --tls-key"),
+    Rule(
+        ServerConfig,
+        "tls-client-ca",
+        lambda c, _: c.tls_client_ca and not c.tls_cert,
+        "--tls-cert and --tls-key beside it",
+    ),
+    Rule(
+        ServerConfig,
+        "internal-addr",
+        lambda c, _: same_place(c.internal_addr, c.addr),
+        "another address than --addr",
+    ),
+    Rule(
+        ServerConfig,
+        "health-addr",
+        lambda c, _: same_place(c.health_addr, c.addr) or same_place(c.health_addr, c.internal_addr),
+        "another address than --addr and --internal-addr",
+    ),
+    Rule(AgentConfig, "server", lambda c, _: not c.server, "the server's URL such as wss://host/connect"),
+    Rule(
+        AgentConfig,
+        "server",
+        lambda c, _: without_tls(c) and not c.allow_insecure_server,
+        "a wss:// URL, or --allow-insecure-server for a test without TLS",
+    ),
+    Rule(AgentConfig, "token", lambda c, _: not c.token and not c.token_file, "a token, or --token-file"),
+    Rule(
+        AgentConfig,
+        "token-file",
+        lambda c, _: c.token and c.token_file,
+        "only one of --token and --token-file",
+    ),
+    Rule(
+        AgentConfig,
+        "client-key",
+        lambda c, _: c.client_cert and not c.client_key,
+        "the key of --client-cert beside it",
+    ),
+    Rule(
+        AgentConfig,
+        "client-cert",
+        lambda c, _: c.client_key and not c.client_cert,
+        "the certificate of --client-key beside it",
+    ),
+    Rule(
+        AgentConfig,
+        "client-cert",
+        lambda c, _: c.client_cert and without_tls(c),
+        "a wss:// server, since ws:// shows no certificate",
+    ),
+    Rule(
+        AgentConfig,
+        "server-ca-cert",
+        lambda c, _: c.server_ca_cert and without_tls(c),
+        "a wss:// server, since ws:// verifies nothing",
+    ),
+    Rule(
+        AgentConfig,
+        "plain-target",
+        lambda c, _: c.plain_target and c.insecure,
+        "only one of --plain-target and --insecure",
+    ),
+    Rule(
+        AgentConfig,
+        "ca-cert",
+        lambda c, given: "ca-cert" in given and c.insecure,
+        "only one of --ca-cert and --insecure",
+    ),
+    Rule(
+        AgentConfig,
+        "ca-cert",
+        lambda c, given: "ca-cert" in given and c.plain_target,
+        "only one of --ca-cert and --plain-target",
+    ),
+    Rule(
+        AgentConfig,
+        "ca-cert",
+        lambda c, _: verifies_target(c) and unreadable(c.ca_cert),
+        f"a readable file; {OUTSIDE}, or use --insecure",
+    ),
+    Rule(
+        AgentConfig,
+        "sa-token-path",
+        lambda c, _: unreadable(c.sa_token_path),
+        f"a readable file; {OUTSIDE}",
+    ),
+    Rule(
+        TunnelConfig,
+        "keepalive",
+        lambda c, _: c.keepalive >= c.keepalive_timeout,
+        "less than --keepalive-timeout",
+    ),
+    Rule(DemoConfig, "context", lambda c, _: c.context and not c.kubeconfig, "--kubeconfig beside it"),
+)
+
+WARNINGS: tuple[Rule, ...] = (
+    Rule(
+        ServerConfig,
+        "idle-timeout",
+        lambda c, _: c.idle_timeout <= CLIENT_IDLE,
+        "more than 5m: clients reuse connections that long and would find them closed",
+    ),
+    Rule(
+        AgentConfig,
+        "insecure",
+        lambda c, _: c.insecure,
+        "off outside tests: anyone on the way to the API can read the ServiceAccount token",
+    ),
+    Rule(
+        AgentConfig,
+        "server",
+        lambda c, _: without_tls(c),
+        "wss:// outside tests: anyone on the way to the server can read the token and every request",
+    ),
+)
+
+
+def broken(rules: tuple[Rule, ...], config: Config, given: Given) -> list[Rule]:
+    """The rules that `config` breaks, in order."""
+    return [rule for rule in rules if isinstance(config, rule.config) and rule.broken(config, given)]

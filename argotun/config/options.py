@@ -1,0 +1,184 @@
+"""The table of options: the parser, `--help`, the file's keys and docs/options.md come from it.
+
+To add one: a field with its default in models.py, a row here, a rule in checks.py if it depends on
+another. The row's name is the flag, the key in the file and, as `ARGOTUN_…`, the environment name.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from argotun.config.models import CONFIGS
+from argotun.config.values import (
+    CLUSTERS,
+    FILE,
+    HOST_NAME,
+    LISTEN,
+    LISTEN_OR_OFF,
+    NAME,
+    PROXY_URL,
+    SECRET_TOKEN,
+    SERVER_URL,
+    SWITCH,
+    TARGET,
+    Kind,
+    choice,
+    count,
+    duration,
+    rate,
+    size,
+)
+
+PREFIX = "ARGOTUN_"
+SERVER, AGENT, DEMO = ("server",), ("agent",), ("demo",)
+TUNNEL = ("server", "agent")
+EVERY = ("server", "agent", "demo")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option; `also` are further environment names, in order after its own."""
+
+    name: str
+    modes: tuple[str, ...]
+    kind: Kind
+    help: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return f"--{self.name}"
+
+    @property
+    def field(self) -> str:
+        """The option in its config's dataclass."""
+        return self.name.replace("-", "_")
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """The environment names, the first that is set counts."""
+        return (PREFIX + self.field.upper(), *self.also)
+
+    def default(self, mode: str) -> Any:
+        """The value in `mode` when nothing sets it."""
+        return next(f.default for f in dataclasses.fields(CONFIGS[mode]) if f.name == self.field)
+
+    def show(self, value: Any) -> str:
+        """A value as a person may see it; empty for none."""
+        return "" if value in (None, "") and self.kind is not LISTEN_OR_OFF else self.kind.show(value)
+
+    def describe_default(self) -> str:
+        """The default in words, by mode where the modes differ."""
+        shown = {mode: self.show(self.default(mode)) or "none" for mode in self.modes}
+        if len(set(shown.values())) == 1:
+            return next(iter(shown.values()))
+        return ", ".join(f"{default} ({mode})" for mode, default in shown.items())
+
+
+MODE = Option("mode", (), choice(*EVERY), "what this process is; has no default")
+
+OPTIONS: tuple[Option, ...] = (
+    # Server
+    Option(
+        "clusters",
+        SERVER,
+        CLUSTERS,
+        "JSON list of the clusters and their tokens: a file, re-read when it changes, or the text itself",
+        also=("CLUSTERS",),
+    ),
+    Option("addr", SERVER, LISTEN, "public address, dialled by agents: /connect and /healthz only"),
+    Option("internal-addr", SERVER, LISTEN, "address for Argo CD: /tunnel/{id}/, probes, /metrics, /status"),
+    Option("tls-cert", SERVER, FILE, "certificate chain of both ports, PEM; without it they are plain HTTP"),
+    Option("tls-key", SERVER, FILE, "private key of --tls-cert, PEM"),
+    Option("tls-client-ca", SERVER, FILE, "CA that client certificates on both ports must come from, PEM"),
+    Option("internal-plain", SERVER, SWITCH, "keep the internal port plain HTTP, behind its NetworkPolicy"),
+    Option(
+        "rate-limit", SERVER, rate("requests per second"), "requests per second over all clusters, then 429"
+    ),
+    Option(
+        "max-body",
+        SERVER,
+        size(1, "no limit"),
+        "largest request body, then 413; bodies are streamed, never held, and the API has its own limit",
+    ),
+    Option(
+        "reconnect-grace",
+        SERVER,
+        duration(0),
+        "how long a request waits for its agent to come back before it gets a 503",
+    ),
+    Option(
+        "response-timeout",
+        SERVER,
+        duration(0.1, "no limit"),
+        "how long the API may be silent before a request gets a 504; not for watches and upgrades",
+    ),
+    Option("head-timeout", SERVER, duration(0.1), "time for a client to send a request's head"),
+    Option("handshake-timeout", SERVER, duration(0.1), "time for a client to finish its TLS handshake"),
+    Option(
+        "idle-timeout",
+        SERVER,
+        duration(1),
+        "how long an idle client connection is kept; more than the 5m that Argo CD keeps its own",
+    ),
+    # Agent
+    Option("server", AGENT, SERVER_URL, "URL of the server's /connect", also=("SERVER_URL",)),
+    Option("token", AGENT, SECRET_TOKEN, "this cluster's token; or use --token-file", also=("TOKEN",)),
+    Option("token-file", AGENT, FILE, "file that holds this cluster's token"),
+    Option("target", AGENT, TARGET, "the Kubernetes API; the agent dials nothing else"),
+    Option(
+        "target-host-name",
+        AGENT,
+        HOST_NAME,
+        "name for Host, SNI and verification of --target where it is not the target's own",
+    ),
+    Option("sa-token-path", AGENT, FILE, "ServiceAccount token for the API, read again when it changes"),
+    Option("ca-cert", AGENT, FILE, "CA of the API's certificate, PEM"),
+    Option("insecure", AGENT, SWITCH, "do not verify the API's certificate"),
+    Option("plain-target", AGENT, SWITCH, "speak plain HTTP to the API; for tests"),
+    Option("server-ca-cert", AGENT, FILE, "CA of the server's certificate, PEM; without it the system's CAs"),
+    Option("client-cert", AGENT, FILE, "certificate chain to show to the server, PEM"),
+    Option("client-key", AGENT, FILE, "private key of --client-cert, PEM"),
+    Option("allow-insecure-server", AGENT, SWITCH, "allow a ws:// server, without TLS; for tests"),
+    Option(
+        "proxy",
+        AGENT,
+        PROXY_URL,
+        "HTTP proxy to dial the server through; HTTPS_PROXY counts only for wss:// and outside NO_PROXY",
+        also=("HTTPS_PROXY", "https_proxy"),
+    ),
+    Option("dial-timeout", AGENT, duration(0.1), "time for a connection to the server or the API, each step"),
+    Option("max-retry", AGENT, duration(0.1), "longest wait before the server is dialled again"),
+    Option("max-conns", AGENT, count("streams", 1, 1_000_000), "streams open at once, then 429"),
+    # Server and agent
+    Option("health-addr", TUNNEL, LISTEN_OR_OFF, "address for /healthz, /readyz and /metrics, plain HTTP"),
+    Option("keepalive", TUNNEL, duration(0.01), "time between PINGs on a tunnel"),
+    Option("keepalive-timeout", TUNNEL, duration(0.01), "time without a PONG after which a tunnel is dead"),
+    Option("tunnel-buffer", TUNNEL, size(1 << 20), "most bytes that the streams of one tunnel hold together"),
+    Option("drain", TUNNEL, duration(0), "time for requests in flight to finish after SIGTERM"),
+    Option("access-log", TUNNEL, SWITCH, "one log line per request; --no-access-log turns it off"),
+    # Demo
+    Option("demo-once", DEMO, SWITCH, "end after the guided run instead of staying up"),
+    Option("kubeconfig", DEMO, FILE, "run the demo against the cluster of this file"),
+    Option("context", DEMO, NAME, "context in --kubeconfig; without it the file's current one"),
+    # Every mode
+    Option("log-level", EVERY, choice("debug", "info", "warn", "error"), "least severity that is logged"),
+    Option("log-format", EVERY, choice("text", "json"), "form of the log lines"),
+)
+
+BY_NAME = {option.name: option for option in OPTIONS}
+
+GROUPS = {
+    SERVER: "--mode server",
+    AGENT: "--mode agent",
+    TUNNEL: "--mode server and --mode agent",
+    DEMO: "--mode demo",
+    EVERY: "every mode",
+}
+"""Headings, in the order in which help and reference show them."""
+
+
+def of_mode(mode: str) -> tuple[Option, ...]:
+    """The options of one mode."""
+    return tuple(option for option in OPTIONS if mode in option.modes)

@@ -1,0 +1,421 @@
+"""The grammar of an option's value: how each kind is read, checked, described and shown.
+
+A kind's `parse` takes text without surrounding space and gives the value, or raises `ValueError`:
+plain for "not what `expected` says", `Refused` where a more exact expectation helps.
+Secrets are a kind too, so that hiding them is decided here and nowhere else.
+"""
+
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from argotun.config.models import Address
+
+
+class Refused(ValueError):
+    """A value that its kind refuses; `str()` of it is what was expected."""
+
+
+class Words(str):
+    """Text that stands unquoted in place of a value, in a sentence that quotes values."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+HIDDEN = Words("(hidden)")
+UNSET = Words("(not set)")
+OFF = "off"
+LONGEST_SHOWN = 120
+"""Characters of a wrong value that an error repeats."""
+
+
+def quoted(text: str) -> str:
+    """`text` as an error may repeat it: all of it, or its beginning."""
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+
+
+def hidden(_: object) -> str:
+    """A secret as anything may show it."""
+    return HIDDEN
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value.
+
+    `metavar` names it in `--help`, `unit` says what it counts or what it looks like, `expected` ends
+    the sentence about a wrong one, `show` writes a value back in the grammar that `parse` reads,
+    `quote` is the wrong text as an error may repeat it.
+    """
+
+    metavar: str
+    unit: str
+    expected: str
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+    quote: Callable[[str], str] = quoted
+    is_switch: bool = False
+
+
+# Switches, choices, plain text
+
+
+SWITCH_WORDS = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def parse_switch(text: str) -> bool:
+    """`true`, `false` and their usual synonyms."""
+    try:
+        return SWITCH_WORDS[text.lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+SWITCH = Kind(
+    "true|false",
+    "on or off",
+    "true or false",
+    parse_switch,
+    lambda on: "true" if on else "false",
+    is_switch=True,
+)
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return Kind("|".join(words), "word", f"{', '.join(words[:-1])} or {words[-1]}", parse)
+
+
+def matching(pattern: str) -> Callable[[str], str]:
+    """A parser that takes what matches `pattern` whole, as it is."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def parse(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError
+        return text
+
+    return parse
+
+
+NAME = Kind("NAME", "text", "a name without control characters", matching(r"[^\x00-\x1f\x7f]+"))
+
+TOKEN_PATTERN = r"[\x21-\x7e]{1,4096}"
+"""A token goes into a header line: visible ASCII, so that it ends where it seems to end."""
+
+SECRET_TOKEN = Kind(
+    "TOKEN",
+    "secret text",
+    "1 to 4096 visible ASCII characters without spaces",
+    matching(TOKEN_PATTERN),
+    hidden,
+    hidden,
+)
+
+
+# Numbers, durations, sizes
+
+
+NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
+
+
+def rate(per: str) -> Kind:
+    """A number of something per second, 0 for no limit."""
+
+    def parse(text: str) -> float:
+        if not NUMBER.fullmatch(text):
+            raise ValueError
+        return float(text)
+
+    return Kind(
+        "NUMBER", per, f"a number of {per} such as 50 or 0.5, or 0 for no limit", parse, "{:g}".format
+    )
+
+
+def count(of: str, low: int, high: int) -> Kind:
+    """A whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= 15 and low <= int(text) <= high):
+            raise ValueError
+        return int(text)
+
+    return Kind("NUMBER", of, f"a whole number of {of} from {low} to {high}", parse)
+
+
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h))+", re.ASCII)
+DURATION_PART = re.compile(r"([\d.]+)(ms|s|m|h)", re.ASCII)
+LONGEST_DURATION = 30 * 24 * 3600.0
+"""Longer than anything here waits for; below what any clock or timer can hold."""
+
+
+def parse_duration(text: str) -> float:
+    """`500ms`, `15s`, `5m`, `1h`, `1m30s` or `0`, in seconds."""
+    if text == "0":
+        return 0.0
+    if not DURATION.fullmatch(text):
+        raise ValueError
+    return sum(float(number) * SECONDS[unit] for number, unit in DURATION_PART.findall(text))
+
+
+def show_duration(seconds: float) -> str:
+    """Seconds as `parse_duration` reads them."""
+    if seconds == 0:
+        return "0"
+    if seconds % 1:
+        return f"{round(seconds * 1000, 6):g}ms" if seconds < 1 else f"{seconds:g}s"
+    if seconds < 120 or seconds % 60:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 3600:.0f}h" if seconds % 3600 == 0 else f"{seconds / 60:.0f}m"
+
+
+def duration(low: float, zero: str = "") -> Kind:
+    """A time of at least `low` seconds; `zero` says what 0 means where 0 is allowed too."""
+    expected = "a duration such as 500ms, 15s, 5m or 1h"
+    if low:
+        expected += f", at least {show_duration(low)}"
+    if zero:
+        expected += f", or 0 for {zero}"
+
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if seconds > LONGEST_DURATION:
+            raise Refused(f"a duration of at most {show_duration(LONGEST_DURATION)}")
+        if seconds < low and not (zero and seconds == 0):
+            raise ValueError
+        return seconds
+
+    return Kind("DURATION", "ms, s, m or h", expected, parse, show_duration)
+
+
+SIZE = re.compile(r"(\d{1,15})(Ki|Mi|Gi)?", re.ASCII)
+SIZES = {"Gi": 1 << 30, "Mi": 1 << 20, "Ki": 1 << 10}
+
+
+def show_size(size: int) -> str:
+    """Bytes as a size option takes them."""
+    for unit, bytes_each in SIZES.items():
+        if size and size % bytes_each == 0:
+            return f"{size // bytes_each}{unit}"
+    return str(size)
+
+
+def size(low: int, zero: str = "") -> Kind:
+    """Bytes, plainly or in Ki, Mi, Gi; `zero` says what 0 means where 0 is allowed too."""
+    expected = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
+    if low:
+        expected += f", at least {show_size(low)}"
+    if zero:
+        expected += f", or 0 for {zero}"
+
+    def parse(text: str) -> int:
+        found = SIZE.fullmatch(text)
+        if not found:
+            raise ValueError
+        number, unit = found.groups()
+        value = int(number) * SIZES.get(unit, 1)
+        if value < low and not (zero and value == 0):
+            raise ValueError
+        return value
+
+    return Kind("SIZE", "bytes, Ki, Mi or Gi", expected, parse, show_size)
+
+
+# Names and addresses on the network
+
+
+HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST = re.compile(rf"{HOST_LABEL}(?:\.{HOST_LABEL})*\.?", re.ASCII)
+ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})", re.ASCII)
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` is an IPv4 address or a DNS name."""
+    return len(text) <= 253 and HOST.fullmatch(text) is not None
+
+
+def is_ipv6(text: str) -> bool:
+    """Whether `text` is an IPv6 address, without brackets."""
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_address(text: str) -> Address:
+    """`host:port`, `:port` or `[ipv6]:port`; raises ValueError. The host may be empty, the port 0."""
+    found = ADDRESS.fullmatch(text)
+    if not found or int(found["port"]) > 65535:
+        raise ValueError
+    if found["six"] is not None:
+        if not is_ipv6(found["six"]):
+            raise ValueError
+        return found["six"], int(found["port"])
+    if found["host"] and not is_host(found["host"]):
+        raise ValueError
+    return found["host"], int(found["port"])
+
+
+def parse_target(text: str) -> Address:
+    """`host:port` that can be dialled; raises ValueError."""
+    host, port = parse_address(text)
+    if not host or not port:
+        raise ValueError
+    return host, port
+
+
+def show_address(address: Address | None) -> str:
+    """An address as `parse_address` reads it; `off` for none."""
+    if address is None:
+        return OFF
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_optional_address(text: str) -> Address | None:
+    """As `parse_address`, or None for `off`."""
+    return None if text == OFF else parse_address(text)
+
+
+def parse_host_name(text: str) -> str:
+    """A DNS name or IP address, as TLS would verify it."""
+    if not is_host(text) and not is_ipv6(text):
+        raise ValueError
+    return text
+
+
+LISTEN_EXPECTED = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
+LISTEN = Kind("ADDRESS", "[host]:port", LISTEN_EXPECTED, parse_address, show_address)
+LISTEN_OR_OFF = Kind(
+    "ADDRESS", "[host]:port or off", f"{LISTEN_EXPECTED}, or off", parse_optional_address, show_address
+)
+TARGET = Kind(
+    "HOST:PORT", "host:port", "host:port such as kubernetes.default.svc:443", parse_target, show_address
+)
+HOST_NAME = Kind("NAME", "host name", "a DNS name or an IP address without a port", parse_host_name)
+
+
+# URLs
+
+
+def split_url(text: str) -> SplitResult:
+    """The parts of a URL whose host and port are sound; raises ValueError."""
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError
+    parts = urlsplit(text)
+    # Reading `port` is what checks it.
+    if not parts.hostname or parts.port == 0 or not (is_host(parts.hostname) or is_ipv6(parts.hostname)):
+        raise ValueError
+    return parts
+
+
+SERVER_URL_EXPECTED = "the server's URL such as wss://tunnel.example.com/connect"
+WEB_SCHEMES = {"https": "wss", "http": "ws"}
+
+
+def parse_server_url(text: str) -> str:
+    """A ws or wss URL without user or fragment; a missing path becomes `/connect`."""
+    scheme = text.partition("://")[0].lower()
+    if scheme in WEB_SCHEMES:
+        raise Refused(f"{SERVER_URL_EXPECTED}, with {WEB_SCHEMES[scheme]}:// in place of {scheme}://")
+    parts = split_url(text)
+    if parts.scheme not in ("ws", "wss") or "@" in parts.netloc or "#" in text:
+        raise ValueError
+    return parts._replace(path=parts.path if parts.path.strip("/") else "/connect").geturl()
+
+
+def parse_proxy(text: str) -> str | None:
+    """`http://[user:password@]host[:port]`, or None for `off`; the scheme may be left out."""
+    if text == OFF:
+        return None
+    parts = split_url(text if "://" in text else f"http://{text}")
+    if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError
+    return parts._replace(path="").geturl()
+
+
+def show_proxy(url: str | None) -> str:
+    """A proxy's URL without its user and password."""
+    if url is None:
+        return OFF
+    before, at, host = url.rpartition("@")
+    return f"{before.partition('://')[0]}://{HIDDEN}@{host}" if at else url
+
+
+def quote_unless_secret(secret: re.Pattern[str]) -> Callable[[str], str]:
+    """A `quote` that hides the whole text when anything in it might be secret."""
+    return lambda text: HIDDEN if secret.search(text) else quoted(text)
+
+
+SERVER_URL = Kind(
+    "URL",
+    "ws or wss URL",
+    f"{SERVER_URL_EXPECTED}, without user or password",
+    parse_server_url,
+    quote=quote_unless_secret(re.compile("@")),
+)
+PROXY_URL = Kind(
+    "URL",
+    "http URL or off",
+    "http://[user:password@]host:port, or off",
+    parse_proxy,
+    show_proxy,
+    hidden,
+)
+
+
+# Files
+
+
+def check_file(path: str) -> str:
+    """`path` with `~` expanded, when it is a file that can be read; raises Refused with the reason."""
+    path = os.path.expanduser(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Refused("a readable file, and this is not a regular file")
+        with open(path, "rb"):
+            return path
+    except ValueError as error:  # a NUL in the path, or the line above
+        raise error if isinstance(error, Refused) else Refused("a readable file") from None
+    except OSError as error:
+        raise Refused(f"a readable file ({error.strerror})") from None
+
+
+FILE = Kind("FILE", "path", "a readable file", check_file)
+
+JSON_TEXT = re.compile(r'[\[\]{}"\n]|.{1024}', re.DOTALL)
+"""What no sensible path holds: the value is, or was meant as, JSON with tokens in it."""
+
+
+def parse_clusters(text: str) -> str:
+    """JSON text when it starts with `[`, else the path of a readable file."""
+    return text if text.startswith("[") else check_file(text)
+
+
+CLUSTERS = Kind(
+    "FILE|JSON",
+    "path or JSON text",
+    "the path of a clusters file, or its JSON text, which starts with [",
+    parse_clusters,
+    quote_unless_secret(JSON_TEXT),
+    quote_unless_secret(JSON_TEXT),
+)
