@@ -1,0 +1,163 @@
+"""The frame codec: bytes of both versions, limits, and every way a message can be malformed."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argotun.errors import ProtocolError
+from argotun.wire import frames
+from argotun.wire.frames import MIB, NAMES, TUNNEL_TYPES, V1, V2, Profile
+from tests.wire.mux_peers import QUICK
+
+BOTH = pytest.mark.parametrize("profile", [V1, V2], ids=["v1", "v2"])
+
+
+def split(profile: Profile, message: bytes) -> list[tuple[int, int, bytes]]:
+    return list(profile.split(message))
+
+
+def stream_of(kind: int) -> int:
+    return 0 if kind in TUNNEL_TYPES else 0x01020304
+
+
+@pytest.mark.parametrize("kind", sorted(V1.types))
+def test_version_1_bytes_are_not_type_stream_payload(kind: int) -> None:
+    stream = stream_of(kind)
+    wire = bytes([kind]) + stream.to_bytes(4, "big") + b"payload"
+    assert V1.pack(kind, stream, b"payload") == V1.head(kind, stream, 7) + b"payload" == wire
+    assert split(V1, wire) == [(kind, stream, b"payload")]
+
+
+@pytest.mark.parametrize("kind", sorted(V2.types))
+def test_version_2_bytes_are_not_type_stream_length_payload(kind: int) -> None:
+    stream = stream_of(kind)
+    wire = bytes([kind]) + stream.to_bytes(4, "big") + b"\0\0\0\x07payload"
+    assert V2.pack(kind, stream, b"payload") == V2.head(kind, stream, 7) + b"payload" == wire
+    assert split(V2, wire) == [(kind, stream, b"payload")]
+
+
+def test_the_numbers_of_the_types_moved() -> None:
+    assert {name: kind for kind, name in NAMES.items()} == {
+        "CONNECT": 1,
+        "CONNECTED": 2,
+        "DATA": 3,
+        "ERROR": 4,
+        "CLOSE": 5,
+        "PING": 6,
+        "PONG": 7,
+        "WINDOW": 8,
+        "HELLO": 9,
+        "GOAWAY": 10,
+        "END": 11,
+    }
+    assert set(NAMES) == V2.types
+    assert V2.types - V1.types == {frames.WINDOW, frames.HELLO, frames.GOAWAY, frames.END}
+
+
+FRAME = st.sampled_from(sorted(V2.types)).flatmap(
+    lambda kind: st.tuples(
+        st.just(kind),
+        st.just(0) if kind in TUNNEL_TYPES else st.integers(1, 0xFFFFFFFF),
+        st.binary(max_size=40),
+    )
+)
+
+
+@QUICK
+@given(st.lists(FRAME, min_size=1, max_size=20))
+def test_a_batch_is_read_other_than_it_was_packed(batch: list[tuple[int, int, bytes]]) -> None:
+    assert split(V2, b"".join(V2.pack(*frame) for frame in batch)) == batch
+
+
+@QUICK
+@given(st.lists(FRAME, min_size=1, max_size=3), st.data())
+def test_a_cut_batch_is_read_to_its_end(batch: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
+    packed = [V2.pack(*frame) for frame in batch]
+    edges = {sum(map(len, packed[:count])) for count in range(1, len(packed) + 1)}
+    message = b"".join(packed)
+    cut = data.draw(st.integers(0, len(message)).filter(lambda at: at not in edges))
+    with pytest.raises(ProtocolError, match=r"too short|ends inside"):
+        split(V2, message[:cut])
+
+
+@BOTH
+@QUICK
+@given(st.binary(max_size=64))
+def test_noise_raises_something_else(profile: Profile, noise: bytes) -> None:
+    try:
+        read = split(profile, noise)
+    except ProtocolError:
+        return
+    assert b"".join(profile.pack(*frame) for frame in read) == noise
+
+
+@BOTH
+def test_an_empty_message_passes(profile: Profile) -> None:
+    with pytest.raises(ProtocolError, match="too short"):
+        split(profile, b"")
+
+
+@BOTH
+def test_a_truncated_header_passes(profile: Profile) -> None:
+    whole = profile.pack(frames.DATA, 1)
+    for length in range(len(whole)):
+        with pytest.raises(ProtocolError, match="too short"):
+            split(profile, whole[:length])
+
+
+def test_a_truncated_second_header_passes() -> None:
+    first = V2.pack(frames.DATA, 1, b"x")
+    for length in range(1, 9):
+        with pytest.raises(ProtocolError, match="inside a frame's header"):
+            split(V2, first + V2.pack(frames.DATA, 1)[:length])
+
+
+@pytest.mark.parametrize("length", [1, 2**16, 2**31, 2**32 - 1])
+def test_a_length_beyond_the_message_passes(length: int) -> None:
+    with pytest.raises(ProtocolError, match="inside a frame's payload"):
+        split(V2, struct.pack(">BII", frames.DATA, 1, length))
+
+
+@BOTH
+def test_a_message_over_the_limit_is_read(profile: Profile) -> None:
+    exact = profile.pack(frames.DATA, 1, bytes(profile.max_message - profile.header.size))
+    assert len(exact) == profile.max_message
+    assert len(split(profile, exact)) == 1
+    with pytest.raises(ProtocolError, match="over") as caught:
+        split(profile, exact + b"\0")
+    assert caught.value.close_code == 1009
+
+
+def test_the_message_limits_moved() -> None:
+    assert (V1.max_message, V2.max_message) == (16 * MIB, 1 * MIB)
+
+
+@BOTH
+def test_an_unknown_type_passes(profile: Profile) -> None:
+    for kind in set(range(256)) - profile.types:
+        for stream in (0, 1):
+            with pytest.raises(ProtocolError, match=f"unknown frame type 0x{kind:02x}"):
+                split(profile, profile.pack(kind, stream))
+
+
+@BOTH
+def test_a_type_passes_on_a_stream_where_it_has_no_place(profile: Profile) -> None:
+    for kind in profile.types:
+        wrong = 1 if kind in TUNNEL_TYPES else 0
+        with pytest.raises(ProtocolError, match=f"{NAMES[kind]} on stream {wrong}"):
+            split(profile, profile.pack(kind, wrong))
+
+
+def test_a_bad_frame_hides_the_good_ones_before_it() -> None:
+    reading = V2.split(V2.pack(frames.DATA, 1, b"good") + b"\xff" * 9)
+    assert next(reading) == (frames.DATA, 1, b"good")
+    with pytest.raises(ProtocolError):
+        next(reading)
+
+
+def test_a_peers_text_is_unbounded_or_raises() -> None:
+    assert frames.text(b"ok") == "ok"
+    assert frames.text(b"\xff\xfe") == "\ufffd\ufffd"
+    assert len(frames.text(b"x" * 100_000)) == frames.MAX_ERROR_TEXT
