@@ -1,0 +1,305 @@
+"""The agent role put together: dial the server, serve its streams, dial again."""
+
+import logging
+import signal
+import sys
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+from gevent.event import Event
+
+import argotun
+from argotun.agent.backoff import Backoff
+from argotun.agent.credentials import TokenFile
+from argotun.agent.upstream import Upstream
+from argotun.config import AgentConfig
+from argotun.errors import ArgotunError, CredentialError
+from argotun.observe.access import AccessLog
+from argotun.observe.logs import fields
+from argotun.observe.metrics import AgentMetrics
+from argotun.observe.probes import HealthServer, Probes
+from argotun.transport.connect import connect
+from argotun.transport.dial import dial
+from argotun.transport.proxy import Proxy, proxy_for
+from argotun.transport.tls import ClientTls, handshake_client
+from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.frames import NOT_ALLOWED, REPLACED, SUBPROTOCOL, V1, V2
+from argotun.wire.hello import Hello
+from argotun.wire.mux import Multiplexer
+from argotun.wire.streams import Stream
+
+log = logging.getLogger("argotun.agent")
+
+
+class KubernetesApi:
+    """How the one API is reached, and with which credential."""
+
+    def __init__(self, config: AgentConfig, metrics: AgentMetrics, access: AccessLog) -> None:
+        self.metrics = metrics
+        self.log_request = access.request
+        self.address = address_text(config.target)
+        self._target = config.target
+        self._timeout = config.dial_timeout
+        self._name = config.target_host_name or config.target[0]
+        self.host = config.target_host_name.encode() if config.target_host_name else _host_field(config)
+        self._tls: ClientTls | None = None
+        if not config.plain_target:
+            self._tls = ClientTls(
+                ca=config.ca_cert,
+                cert=config.target_client_cert,
+                key=config.target_client_key,
+                insecure=config.insecure,
+            )
+            metrics.watch_certificates(self._tls)
+        self._token = TokenFile(config.sa_token_path) if config.sa_token_path else None
+
+    def dial(self) -> Any:
+        """A new connected socket; TransportError says what went wrong."""
+        host, port = self._target
+        sock = dial(host, port, self._timeout)
+        if self._tls is None:
+            return sock
+        return handshake_client(sock, self._tls.context(), self._name, self._timeout)
+
+    def credential(self) -> bytes:
+        """The Authorization field line of this request; CredentialError when there is none to send."""
+        return self._token.header() if self._token is not None else b""
+
+
+class Agent:
+    """Everything that `--mode agent` runs; `connected` is set while a tunnel is up."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self.metrics = AgentMetrics()
+        self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
+        self.metrics.access_log = self.access
+        self.api = KubernetesApi(config, self.metrics, self.access)
+        self.connected = Event()
+        self.tunnels: list[Tunnel] = []
+        self.draining = False
+        self._backoff = Backoff(config.max_retry)
+        self._server_tls: ClientTls | None = None
+        if config.server.startswith("wss:"):
+            self._server_tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
+            self.metrics.watch_certificates(self._server_tls)
+        self._probes = Probes(self.connected.is_set, self.metrics, self._status, lambda: "not connected")
+        self._health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
+        self._greenlets: list[gevent.Greenlet] = []
+        self._last_error = ""
+
+    @property
+    def health_address(self) -> tuple[str, int] | None:
+        """Where the probes listen."""
+        return self._health.address if self._health is not None else None
+
+    def start(self) -> None:
+        """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
+        if self._health is not None:
+            self._health.start()
+        self._greenlets = [gevent.spawn(self._keep_connected), gevent.spawn(self._measure)]
+        log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address))
+
+    def drain(self) -> None:
+        """End in order: tell the server, finish the requests in progress, then stop."""
+        if self.draining:
+            return
+        self.draining = True
+        self._greenlets.pop(0).kill(block=False)
+        self.connected.clear()
+        log.info("draining", extra=fields(seconds=self.config.drain))
+        for tunnel in self.tunnels:
+            tunnel.mux.goaway("the agent is draining")
+        deadline = monotonic() + self.config.drain
+        while monotonic() < deadline and any(map(self._busy, self.tunnels)):
+            gevent.sleep(0.1)
+        self.stop()
+
+    def stop(self) -> None:
+        """End at once."""
+        self.draining = True
+        gevent.killall(self._greenlets, block=False)
+        for tunnel in list(self.tunnels):
+            tunnel.end("the agent ends")
+        if self._health is not None:
+            self._health.stop()
+        self.access.close()
+
+    # ── the tunnel ─────────────────────────────────────────────────────────────────────────────
+
+    def _keep_connected(self) -> None:
+        """Dial, wait until the tunnel ends or its server drains, and dial again."""
+        while True:
+            try:
+                tunnel, leave = self._dial()
+            except (ArgotunError, OSError) as error:
+                delay = self._backoff.delay()
+                self._report(f"cannot connect: {error}", delay)
+                gevent.sleep(delay)
+                continue
+            finally:
+                self.metrics.reconnects += 1
+            leave.wait()
+            if tunnel.ended.is_set():
+                self._backoff.lived(monotonic() - tunnel.since)
+                delay = self._backoff.delay()
+                self._report(f"the tunnel ended: {tunnel.reason}", delay)
+                gevent.sleep(delay)
+
+    def _dial(self) -> tuple[Tunnel, Event]:
+        """A new tunnel that is being served, and the event that asks for another one."""
+        config = self.config
+        url = urlsplit(config.server)
+        host, port = url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)
+        proxy = proxy_for(config.server, config.proxy)
+        sock = self._dial_server(host, port, proxy)
+        socket = connect(
+            sock,
+            config.server,
+            [("Authorization", f"Bearer {self._server_token()}")],
+            (SUBPROTOCOL,),
+            config.dial_timeout,
+        )
+        profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
+        mux = Multiplexer(
+            profile,
+            opener=False,
+            ours=Hello(release=argotun.__version__, max_streams=config.max_conns, target=self.api.address),
+            budget=config.tunnel_buffer,
+        )
+        tunnel = Tunnel(socket, mux, keepalive=config.keepalive, keepalive_timeout=config.keepalive_timeout)
+        leave = Event()
+        mux.accept = lambda stream, target: self._accept(tunnel, stream, target)
+        mux.on_hello = lambda theirs: self._arrived(tunnel, theirs)
+        mux.on_goaway = lambda text: self._sent_away(text, leave)
+        self.tunnels.append(tunnel)
+        if profile is V1:
+            self._arrived(tunnel, Hello())
+        gevent.spawn(self._serve, tunnel, leave)
+        return tunnel, leave
+
+    def _dial_server(self, host: str, port: int, proxy: Proxy | None) -> Any:
+        timeout = self.config.dial_timeout
+        sock = dial(host, port, timeout, proxy)
+        if self._server_tls is None:
+            return sock
+        return handshake_client(sock, self._server_tls.context(), host, timeout)
+
+    def _server_token(self) -> str:
+        config = self.config
+        if config.token_file is None:
+            return config.token or ""
+        try:
+            with open(config.token_file, encoding="utf-8") as file:
+                token = file.read().strip()
+        except (OSError, UnicodeError) as error:
+            raise CredentialError(f"--token-file {config.token_file}: {error}") from error
+        if not token or not token.isprintable():
+            raise CredentialError(f"--token-file {config.token_file} holds no token")
+        return token
+
+    def _serve(self, tunnel: Tunnel, leave: Event) -> None:
+        try:
+            tunnel.run()
+        finally:
+            self.tunnels.remove(tunnel)
+            if not self.tunnels:
+                self.connected.clear()
+                self.metrics.connected = 0
+            leave.set()
+
+    def _arrived(self, tunnel: Tunnel, theirs: Hello) -> None:
+        if theirs.target and theirs.target != self.api.address:
+            log.warning(
+                "the server's clusters file names target %s for this cluster, but this agent serves %s only: "
+                "its requests will be refused",
+                theirs.target,
+                self.api.address,
+            )
+        self._last_error = ""
+        if not self.draining:
+            self.connected.set()
+            self.metrics.connected = 1
+        log.info("connected", extra=fields(server=self.config.server, version=tunnel.version))
+
+    def _sent_away(self, text: str, leave: Event) -> None:
+        log.info("the server sends this tunnel away: %s", text)
+        if text == REPLACED:
+            # Dialling at once would replace the other agent in turn, and so for ever.
+            self._backoff.exhaust()
+        else:
+            leave.set()
+
+    def _accept(self, tunnel: Tunnel, stream: Stream, target: str) -> None:
+        if target and target != self.api.address:
+            log.warning("a stream to %s was refused: only %s is served", target, self.api.address)
+            tunnel.mux.reset(stream, NOT_ALLOWED)
+            return
+        stream.sink = Upstream(self.api, tunnel, stream)
+
+    def _busy(self, tunnel: Tunnel) -> bool:
+        return any(
+            isinstance(stream.sink, Upstream) and stream.sink.busy for stream in tunnel.mux.streams.values()
+        )
+
+    def _report(self, problem: str, delay: float) -> None:
+        """Say what is wrong, once for each different thing; repetitions are for --log-level debug."""
+        level = logging.DEBUG if problem == self._last_error else logging.WARNING
+        self._last_error = problem
+        log.log(level, "%s", problem, extra=fields(retry_seconds=round(delay, 1)))
+
+    def _measure(self) -> None:
+        """Keep the gauges no older than a second."""
+        metrics = self.metrics
+        while True:
+            gevent.sleep(1.0)
+            metrics.active = sum(len(tunnel.mux.streams) for tunnel in self.tunnels)
+            metrics.rtt = self.tunnels[-1].rtt if self.tunnels else 0.0
+            metrics.window_exhausted += sum(tunnel.take_exhausted() for tunnel in self.tunnels)
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "version": argotun.__version__,
+            "server": self.config.server,
+            "target": self.api.address,
+            "connected": self.connected.is_set(),
+            "draining": self.draining,
+            "lastError": self._last_error,
+            "tunnels": [
+                {
+                    "version": tunnel.version,
+                    "streams": len(tunnel.mux.streams),
+                    "rttSeconds": round(tunnel.rtt, 6),
+                    "connectedSeconds": round(monotonic() - tunnel.since, 1),
+                }
+                for tunnel in self.tunnels
+            ],
+        }
+
+
+def run(config: AgentConfig) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
+    agent = Agent(config)
+    agent.start()
+    ended = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, ended.set)
+    ended.wait()
+    agent.drain()
+    return 0
+
+
+def address_text(address: tuple[str, int]) -> str:
+    """`host:port`, with an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _host_field(config: AgentConfig) -> bytes:
+    """The Host of the API: without the port where that is the scheme's own."""
+    host, port = config.target
+    usual = 80 if config.plain_target else 443
+    text = address_text(config.target)
+    return (text.rsplit(":", 1)[0] if port == usual else text).encode("ascii", "replace")

@@ -1,0 +1,260 @@
+"""The server role put together: two ports, a registry, the clusters file, and an orderly end."""
+
+import logging
+import signal
+import sys
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+import argotun
+from argotun.config import ServerConfig
+from argotun.errors import ClustersError
+from argotun.observe.access import AccessLog
+from argotun.observe.logs import fields
+from argotun.observe.metrics import ServerMetrics
+from argotun.observe.probes import HealthServer, Probes
+from argotun.server.clusters import ClustersFile
+from argotun.server.internal import InternalPort
+from argotun.server.public import PublicPort
+from argotun.server.registry import Registry, Session
+from argotun.transport.listen import Listener
+from argotun.transport.tls import ServerTls
+from argotun.wire.frames import REPLACED
+
+log = logging.getLogger("argotun.server")
+
+REFRESH = 1.0
+"""Seconds between two looks at the clusters file; a change is in force within two seconds."""
+
+
+class Server:
+    """Everything that `--mode server` runs; `start` returns once all ports are bound."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.clusters = ClustersFile(config.clusters)
+        self.metrics = ServerMetrics()
+        self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
+        self.metrics.access_log = self.access
+        self.registry = Registry(self._replace, self._changed)
+        self.probes = Probes(self._ready, self.metrics, self._status, self._unready_reason)
+        tls = None
+        if config.tls_cert and config.tls_key:
+            tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
+            self.metrics.watch_certificates(tls)
+        self.internal = InternalPort(
+            registry=self.registry,
+            clusters=self.clusters,
+            metrics=self.metrics,
+            access=self.access,
+            probes=self.probes,
+            head_timeout=config.head_timeout,
+            idle_timeout=config.idle_timeout,
+            response_timeout=config.response_timeout,
+            reconnect_grace=config.reconnect_grace,
+            max_body=config.max_body,
+            rate_limit=config.rate_limit,
+        )
+        self.public = PublicPort(
+            registry=self.registry,
+            clusters=self.clusters,
+            metrics=self.metrics,
+            head_timeout=config.head_timeout,
+            keepalive=config.keepalive,
+            keepalive_timeout=config.keepalive_timeout,
+            tunnel_buffer=config.tunnel_buffer,
+        )
+        timeout = config.handshake_timeout
+        self._public_listener = Listener(config.addr, self.public.serve, tls, handshake_timeout=timeout)
+        self._internal_listener = Listener(
+            config.internal_addr,
+            self.internal.serve,
+            None if config.internal_plain else tls,
+            handshake_timeout=timeout,
+        )
+        self._health = HealthServer(*config.health_addr, self.probes) if config.health_addr else None
+        self._greenlets: list[gevent.Greenlet] = []
+        self._since = monotonic()
+        self.draining = False
+
+    @property
+    def public_address(self) -> tuple[str, int]:
+        """Where agents dial."""
+        return self._public_listener.address
+
+    @property
+    def internal_address(self) -> tuple[str, int]:
+        """Where Argo CD asks."""
+        return self._internal_listener.address
+
+    def start(self) -> None:
+        """Read the clusters and bind the ports. ConfigError when either is not possible."""
+        self.clusters.load()
+        self._public_listener.start()
+        self._internal_listener.start()
+        if self._health is not None:
+            self._health.start()
+        self.internal.start()
+        self._greenlets = [gevent.spawn(self._follow_clusters), gevent.spawn(self._measure)]
+        for cluster in self.clusters.clusters:
+            self.metrics.cluster(cluster)
+        log.info(
+            "server listens",
+            extra=fields(
+                public=_text(self.public_address),
+                internal=_text(self.internal_address),
+                clusters=len(self.clusters.clusters),
+            ),
+        )
+
+    def drain(self) -> None:
+        """End in order: not ready, agents told to dial elsewhere, requests finished, watches ended."""
+        if self.draining:
+            return
+        self.draining = True
+        log.info("draining", extra=fields(seconds=self.config.drain))
+        for session in self.registry.all():
+            session.tunnel.mux.goaway("the server is draining")
+        self.internal.drain(self.config.drain, self._stop_accepting)
+        self.stop()
+
+    def stop(self) -> None:
+        """End at once."""
+        self.draining = True
+        self._stop_accepting()
+        gevent.killall(self._greenlets, block=False)
+        for session in self.registry.all():
+            session.tunnel.end("the server ends")
+        if self._health is not None:
+            self._health.stop()
+        self.access.close()
+
+    def _stop_accepting(self) -> None:
+        self._public_listener.stop_accepting()
+        self._internal_listener.stop_accepting()
+
+    # ── the sessions ───────────────────────────────────────────────────────────────────────────
+
+    def _replace(self, old: Session) -> None:
+        """A newer agent has come: what the old one still serves may finish, where it can be told."""
+        mux = old.tunnel.mux
+        if old.tunnel.version == 1:
+            old.tunnel.end(REPLACED)
+        elif not (mux.going_away or mux.peer_going_away):
+            mux.goaway(REPLACED)
+            gevent.spawn_later(self.config.drain, old.tunnel.end, REPLACED)
+
+    def _changed(self, cluster: str) -> None:
+        if cluster in self.clusters.clusters:
+            self.metrics.cluster(cluster).sessions = len(self.registry.of(cluster))
+
+    def _follow_clusters(self) -> None:
+        while True:
+            gevent.sleep(REFRESH)
+            errors = self.clusters.errors
+            change = self.clusters.refresh()
+            if self.clusters.errors > errors:
+                self.metrics.reload_errors("clusters")
+            if change is None:
+                continue
+            log.info(
+                "clusters file re-read",
+                extra=fields(
+                    added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
+                ),
+            )
+            for name in change.removed:
+                self._disconnect(name, "the cluster was removed")
+                self.internal.forget(name)
+            for name in change.changed:
+                self._disconnect_stale(name)
+            for name in change.added:
+                self.metrics.cluster(name)
+
+    def _disconnect(self, cluster: str, reason: str) -> None:
+        for session in self.registry.of(cluster):
+            session.tunnel.end(reason)
+
+    def _disconnect_stale(self, name: str) -> None:
+        """End the sessions that the changed entry would no longer let in, or would target elsewhere."""
+        cluster = self.clusters.clusters[name]
+        for session in self.registry.of(name):
+            if session.token not in cluster.tokens:
+                session.tunnel.end("the token is no longer valid")
+            elif (cluster.target_addr or "") != session.named:
+                session.tunnel.end("the cluster's target has changed")
+
+    def _measure(self) -> None:
+        """Keep the gauges of live tunnels no older than a second."""
+        while True:
+            gevent.sleep(1.0)
+            for name in self.clusters.clusters:
+                stats = self.metrics.cluster(name)
+                sessions = self.registry.of(name)
+                stats.active = sum(len(s.tunnel.mux.streams) for s in sessions)
+                stats.rtt = sessions[-1].tunnel.rtt if sessions else 0.0
+                stats.window_exhausted += sum(s.tunnel.take_exhausted() for s in sessions)
+
+    # ── what an operator sees ──────────────────────────────────────────────────────────────────
+
+    def _ready(self) -> bool:
+        return not self.draining and len(self.registry) > 0
+
+    def _unready_reason(self) -> str:
+        return "draining" if self.draining else "no agent is connected"
+
+    def _status(self) -> dict[str, object]:
+        now = monotonic()
+        clusters: dict[str, Any] = {}
+        for name in self.clusters.clusters:
+            clusters[name] = [
+                {
+                    "peer": session.peer,
+                    "release": session.release,
+                    "version": session.tunnel.version,
+                    "target": session.target or (session.tunnel.mux.theirs or _NOTHING).target,
+                    "streams": len(session.tunnel.mux.streams),
+                    "rttSeconds": round(session.tunnel.rtt, 6),
+                    "connectedSeconds": round(now - session.since, 1),
+                    "draining": not session.usable,
+                }
+                for session in self.registry.of(name)
+            ]
+        return {
+            "version": argotun.__version__,
+            "uptimeSeconds": round(now - self._since, 1),
+            "draining": self.draining,
+            "connections": len(self.internal.connections),
+            "clusters": clusters,
+        }
+
+
+class _Nothing:
+    target = ""
+
+
+_NOTHING = _Nothing()
+
+
+def run(config: ServerConfig) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
+    server = Server(config)
+    try:
+        server.start()
+    except ClustersError as error:
+        print(f"argotun: {error}", file=sys.stderr)
+        return 2
+    ended = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, ended.set)
+    ended.wait()
+    server.drain()
+    return 0
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,186 @@
+"""The public port: agents are let in here, and nothing else is."""
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+import argotun
+from argotun.errors import ArgotunError, HeadError
+from argotun.observe.logs import fields
+from argotun.observe.metrics import ServerMetrics
+from argotun.server.auth import authenticate, certificate_allowed, token_digest
+from argotun.server.clusters import Cluster, ClustersFile
+from argotun.server.registry import Registry, Session
+from argotun.transport import MessageSocket
+from argotun.transport.accept import accept
+from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.frames import SUBPROTOCOL, V1, V2
+from argotun.wire.head import RequestHead, find_head_end, parse_request
+from argotun.wire.hello import Hello
+from argotun.wire.mux import Multiplexer
+
+log = logging.getLogger("argotun.server")
+
+DEFAULT_TARGET = "kubernetes.default.svc:443"
+"""What CONNECT names in version 1 when the clusters file does not say (the seed's default)."""
+
+HELLO_TIMEOUT = 10.0
+"""Seconds that an agent has to say HELLO."""
+
+READ = 16 * 1024
+
+
+class PublicPort:
+    """Checks and accepts agents; a session lives in the greenlet that accepted it."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        clusters: ClustersFile,
+        metrics: ServerMetrics,
+        head_timeout: float = 10.0,
+        keepalive: float = 15.0,
+        keepalive_timeout: float = 45.0,
+        tunnel_buffer: int = 64 * 1024 * 1024,
+    ) -> None:
+        self._registry = registry
+        self._clusters = clusters
+        self._metrics = metrics
+        self._head_timeout = head_timeout
+        self._keepalive = keepalive
+        self._keepalive_timeout = keepalive_timeout
+        self._tunnel_buffer = tunnel_buffer
+
+    def serve(self, sock: Any, peer: Any) -> None:
+        """Answer one connection; an agent's stays here until its tunnel ends."""
+        try:
+            head, rest = self._read_head(sock)
+            self._route(sock, peer, head, rest)
+        except HeadError as error:
+            _answer(sock, error.status, str(error))
+        except ArgotunError as error:
+            log.info("an agent's connection was refused: %s", error, extra=fields(peer=_name(peer)))
+        except (OSError, gevent.Timeout):
+            # Silent or gone before it said who it is.
+            pass
+        finally:
+            sock.close()
+
+    def _read_head(self, sock: Any) -> tuple[RequestHead, bytes]:
+        data = b""
+        with gevent.Timeout(self._head_timeout):
+            while (end := find_head_end(data)) < 0:
+                more = sock.recv(READ)
+                if not more:
+                    raise ConnectionResetError
+                data += more
+        return parse_request(data[:end]), data[end:]
+
+    def _route(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
+        path = head.target.partition(b"?")[0]
+        if head.method != b"GET" or head.length:
+            _answer(sock, 405, "only GET is served here")
+        elif path == b"/healthz":
+            _answer(sock, 200, "ok")
+        elif path == b"/connect":
+            self._connect(sock, peer, head, rest)
+        else:
+            _answer(sock, 404, "not found")
+
+    def _connect(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
+        credential = _field(head, b"authorization")
+        cluster = authenticate(credential, self._clusters.clusters)
+        if cluster is None:
+            self._refuse(sock, peer, 401, "token", "the token is not known")
+            return
+        getpeercert = getattr(sock, "getpeercert", None)
+        if not certificate_allowed(cluster, getpeercert() if getpeercert is not None else None):
+            self._refuse(
+                sock, peer, 403, "certificate", f"the certificate is not one of cluster {cluster.id!r}"
+            )
+            return
+        if _field(head, b"origin") is not None:
+            self._refuse(sock, peer, 403, "origin", "browsers are not served here")
+            return
+        self._run(accept(sock, head, rest, (SUBPROTOCOL,)), cluster, peer, token_digest(credential))
+
+    def _refuse(self, sock: Any, peer: Any, code: int, reason: Any, message: str) -> None:
+        self._metrics.auth_failures(reason)
+        log.warning("an agent was refused: %s", message, extra=fields(peer=_name(peer)))
+        _answer(sock, code, message)
+
+    def _run(self, socket: MessageSocket, cluster: Cluster, peer: Any, token: bytes) -> None:
+        """Keep one agent's tunnel until it ends."""
+        profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
+        named = cluster.target_addr or ""
+        mux = Multiplexer(
+            profile,
+            opener=True,
+            ours=Hello(release=argotun.__version__, target=named),
+            budget=self._tunnel_buffer,
+        )
+        tunnel = Tunnel(socket, mux, keepalive=self._keepalive, keepalive_timeout=self._keepalive_timeout)
+        target = named if profile is V2 else named or DEFAULT_TARGET
+        session = Session(cluster.id, tunnel, peer=_name(peer), named=named, target=target, token=token)
+        overdue: Callable[[], None] = lambda: tunnel.end("the agent did not say HELLO")  # noqa: E731
+        timer = gevent.spawn_later(HELLO_TIMEOUT, overdue)
+
+        def arrived(theirs: Hello) -> None:
+            timer.kill(block=False)
+            if named and theirs.target and named != theirs.target:
+                log.warning(
+                    "cluster %s: the clusters file names target %s but the agent serves %s only: "
+                    "its requests will be refused",
+                    cluster.id,
+                    named,
+                    theirs.target,
+                )
+            log.info(
+                "agent connected",
+                extra=fields(cluster=cluster.id, peer=session.peer, version=profile.version),
+            )
+            self._registry.add(session)
+
+        if profile is V1:
+            arrived(Hello())
+        else:
+            mux.on_hello = arrived
+        try:
+            reason = tunnel.run()
+        finally:
+            timer.kill(block=False)
+            self._registry.remove(session)
+        log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=session.peer))
+
+
+def _field(head: RequestHead, name: bytes) -> bytes | None:
+    """The value of a field that may be there once; a repeated one counts as unusable, b""."""
+    values = re.findall(rb"(?im)^%b:[ \t]*(.*?)[ \t]*\r$" % re.escape(name), head.fields)
+    return None if not values else values[0] if len(values) == 1 else b""
+
+
+_REASONS = {200: "OK", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
+
+
+def _answer(sock: Any, code: int, text: str) -> None:
+    """One short answer in plain text, and the end of the connection."""
+    body = f"{text}\n".encode()
+    reason = _REASONS.get(code, "Bad Request")
+    try:
+        sock.sendall(
+            f"HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+    except OSError:
+        # The peer has left; there is nobody to tell.
+        pass
+
+
+def _name(peer: Any) -> str:
+    """A socket address as `host:port`."""
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else str(peer)

@@ -1,0 +1,185 @@
+"""Writing to a socket at once where it can take it, in order and in the background where it cannot.
+
+A `Writer` is the only one that writes to its socket. `write` never blocks, so the reader of a
+tunnel can answer a client from where the bytes are; what the socket refuses is queued, and a
+greenlet that drains the queue exists only as long as there is one.
+"""
+
+import socket as _socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from struct import pack
+from typing import Any
+
+import gevent
+from gevent.socket import wait_read, wait_write
+
+Buffer = bytes | memoryview
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
+
+TCP_NOTSENT_LOWAT = 25
+"""Linux's option number (linux/tcp.h); the socket module has no name for it."""
+
+
+class Writer:
+    """The sending side of one gevent socket, plain or TLS.
+
+    `pending` counts the bytes that are queued. `on_sent(size)` is called as queued bytes leave,
+    `on_drained()` when the queue is empty again, `on_error(reason)` once when the socket fails;
+    all three are called in the hub or the draining greenlet and must not block.
+    """
+
+    __slots__ = (
+        "_drainer",
+        "_ending",
+        "_queue",
+        "_send",
+        "_sock",
+        "closed",
+        "on_drained",
+        "on_error",
+        "on_sent",
+        "pending",
+    )
+
+    def __init__(self, sock: Any, on_error: Callable[[str], None]) -> None:
+        tls = getattr(sock, "_sslobj", None)
+        self._sock = sock
+        # gevent's own send() would wait for the socket; these two answer at once.
+        self._send: Callable[[Buffer], int] = sock._sock.send if tls is None else tls.write
+        self._queue: deque[Buffer] | None = None
+        self._drainer: gevent.Greenlet | None = None
+        self._ending = False
+        self.pending = 0
+        self.closed = False
+        self.on_sent: Callable[[int], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
+        self.on_error = on_error
+
+    def write(self, data: Buffer) -> bool:
+        """Send or queue one buffer; True when all of it has left."""
+        if self.closed or self._ending:
+            return False
+        if self._queue is None:
+            try:
+                sent = self._send(data)
+            except _WOULD_BLOCK:
+                sent = 0
+            except OSError as error:
+                self._fail(error)
+                return False
+            if sent == len(data):
+                return True
+            self._queue = deque()
+            self._drainer = gevent.spawn(self._drain)
+            # OpenSSL wants the very same bytes again where it would have blocked; it takes all or nothing.
+            data = memoryview(data)[sent:] if sent else data
+        self._queue.append(data)
+        self.pending += len(data)
+        return False
+
+    def finish(self) -> None:
+        """Half-close behind what is queued: TLS close_notify, then TCP FIN."""
+        if not self.closed and not self._ending:
+            self._ending = True
+            if self._queue is None:
+                self._end()
+
+    def flush(self, seconds: float) -> None:
+        """Wait until the queue is empty, the socket has failed or the time is over; never in the hub."""
+        drainer = self._drainer
+        if drainer is not None:
+            drainer.join(seconds)
+
+    def close(self) -> None:
+        """Close the socket; what is queued is dropped. Wakes the greenlet that reads from it."""
+        if self.closed:
+            return
+        self.closed = True
+        self._queue = None
+        self.pending = 0
+        drainer = self._drainer
+        if drainer is not None and drainer is not gevent.getcurrent():
+            drainer.kill(block=False)
+        self._drainer = None
+        self._sock.close()
+
+    def abort(self) -> None:
+        """Close with a reset, so that the peer cannot take what it has for complete."""
+        if not self.closed:
+            try:
+                self._sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, pack("ii", 1, 0))
+            except OSError:
+                pass
+            self.close()
+
+    def _drain(self) -> None:
+        while self._queue:
+            data = self._queue[0]
+            try:
+                sent = self._send(data)
+            except ssl.SSLWantReadError:
+                self._await(wait_read)
+                continue
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._await(wait_write)
+                continue
+            except OSError as error:
+                self._fail(error)
+                return
+            if self._queue is None:
+                return
+            if sent == len(data):
+                self._queue.popleft()
+            else:
+                self._queue[0] = memoryview(data)[sent:]
+            self.pending -= sent
+            if self.on_sent is not None:
+                self.on_sent(sent)
+        if self.closed:
+            return
+        self._queue = None
+        self._drainer = None
+        if self._ending:
+            self._end()
+        elif self.on_drained is not None:
+            self.on_drained()
+
+    def _await(self, wait: Callable[[int], None]) -> None:
+        try:
+            wait(self._sock.fileno())
+        except (OSError, ValueError) as error:
+            self._fail(error)
+
+    def _end(self) -> None:
+        tls = getattr(self._sock, "_sslobj", None)
+        try:
+            if tls is not None:
+                tls.shutdown()
+        except OSError:
+            # The peer's own close_notify is not waited for.
+            pass
+        try:
+            self._sock._sock.shutdown(_socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def _fail(self, error: Exception) -> None:
+        if not self.closed:
+            self.close()
+            self.on_error(str(error) or type(error).__name__)
+
+
+def keep_queue_short(sock: Any, size: int) -> None:
+    """Let the kernel hold at most about `size` unsent bytes, so that turns are decided here.
+
+    Without it a busy tunnel's send buffer grows to megabytes, and whatever is written next waits
+    behind them.
+    """
+    try:
+        sock.setsockopt(_socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
+    except OSError:
+        # Not TCP, or not Linux: fairness is then as good as the kernel's buffer is small.
+        pass

@@ -1,0 +1,166 @@
+"""A live tunnel: one reader and one sending path between a WebSocket and the multiplexer.
+
+The reader is the greenlet that calls `run`. What the streams have to say is collected at the end
+of the event loop's turn and written at once; when the socket is full, collecting stops until it
+has drained, and the multiplexer's turns decide what goes first.
+"""
+
+import logging
+from time import monotonic
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+
+from argotun.errors import ProtocolError, TransportError
+from argotun.transport import MessageSocket
+from argotun.transport.writer import Writer, keep_queue_short
+from argotun.wire.mux import BATCH, Multiplexer
+from argotun.wire.streams import Stream
+
+log = logging.getLogger("argotun.tunnel")
+
+ROUNDS = 8
+"""Batches written in one turn of the event loop, so that the reader gets its turn as well."""
+
+MAX_PONGS = 256 * 1024
+"""WebSocket control frames are dropped while this much is unsent, bytes: only a flood gets there."""
+
+CLOSE_GOING_AWAY = 1001
+CLOSE_INTERNAL = 1011
+
+RTT_GAIN = 0.125
+"""Weight of a new round-trip sample (RFC 6298 §2)."""
+
+
+class Tunnel:
+    """One tunnel, alive from construction until `ended` is set.
+
+    `keepalive` is the time between PINGs and `keepalive_timeout` the silence after which the peer
+    is dead, both in seconds.
+    """
+
+    def __init__(
+        self,
+        socket: MessageSocket,
+        mux: Multiplexer,
+        *,
+        keepalive: float = 15.0,
+        keepalive_timeout: float = 45.0,
+    ) -> None:
+        self.mux = mux
+        self.ended = Event()
+        self.reason = ""
+        self.since = monotonic()
+        self._socket = socket
+        self._writer = Writer(socket.sock, self._lost)
+        self._writer.on_drained = self._flush
+        self._keepalive = keepalive
+        self._keepalive_timeout = keepalive_timeout
+        self._heard = self.since
+        self._pinged = 0.0
+        self._scheduled = False
+        self._run_callback = get_hub().loop.run_callback
+        socket.max_message = mux.profile.max_message
+        socket.send_control = self._send_control
+        keep_queue_short(socket.sock, BATCH)
+        mux.wake = self._wake
+        mux.on_pong = self._ponged
+        self._prober = gevent.spawn(self._probe)
+        self._wake()
+
+    @property
+    def version(self) -> int:
+        """1 or 2: the version of the wire that both sides agreed on."""
+        return self.mux.profile.version
+
+    @property
+    def rtt(self) -> float:
+        """The smoothed round-trip time in seconds; 0 until it was measured."""
+        return self.mux.rtt
+
+    def run(self) -> str:
+        """Read until the tunnel ends; the reason as a short text. Never raises what a peer caused."""
+        receive = self._socket.receive
+        deliver = self.mux.receive
+        try:
+            while (message := receive()) is not None:
+                self._heard = monotonic()
+                deliver(message)
+            self.end("closed by the peer")
+        except ProtocolError as error:
+            self.end(f"protocol error: {error}", error.close_code)
+        except TransportError as error:
+            self.end(str(error))
+        except Exception:
+            log.exception("a fault in argotun ends this tunnel")
+            self.end("internal error", CLOSE_INTERNAL)
+        finally:
+            self.end("the reader was stopped")
+        return self.reason
+
+    def end(self, reason: str, code: int = CLOSE_GOING_AWAY) -> None:
+        """End the tunnel now: every stream is told, the peer gets a close frame if it can take one."""
+        if self.ended.is_set():
+            return
+        self.reason = reason
+        self.ended.set()
+        self.mux.lost(reason)
+        if self._prober is not gevent.getcurrent():
+            self._prober.kill(block=False)
+        self._socket.close(code, reason[:100])
+        self._writer.close()
+
+    def consumed(self, stream: Stream, size: int) -> None:
+        """Give back the credit of `size` bytes that a stream's reader has taken."""
+        self.mux.consumed(stream, size, monotonic())
+
+    def take_exhausted(self) -> int:
+        """How often a stream ran out of credit since the last call."""
+        count, self.mux.window_exhausted = self.mux.window_exhausted, 0
+        return count
+
+    def _lost(self, reason: str) -> None:
+        self.end(f"connection lost: {reason}")
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._run_callback(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        writer = self._writer
+        if self.ended.is_set() or writer.pending:
+            return
+        pack = self._socket.pack
+        for _ in range(ROUNDS):
+            messages = self.mux.collect()
+            if not messages:
+                return
+            data = pack(messages[0]) if len(messages) == 1 else b"".join(map(pack, messages))
+            if not writer.write(data):
+                return
+        self._wake()
+
+    def _send_control(self, frame: bytes) -> None:
+        if self._writer.pending < MAX_PONGS:
+            self._writer.write(frame)
+
+    def _probe(self) -> None:
+        while True:
+            self._pinged = monotonic()
+            self.mux.ping()
+            gevent.sleep(self._keepalive)
+            silence = monotonic() - self._heard
+            if silence >= self._keepalive_timeout:
+                self.end(f"no sign of life for {silence:.0f} s")
+                return
+
+    def _ponged(self, payload: bytes) -> None:
+        if not self._pinged:
+            return
+        sample = monotonic() - self._pinged
+        self._pinged = 0.0
+        rtt = self.mux.rtt
+        self.mux.rtt = sample if not rtt else rtt + RTT_GAIN * (sample - rtt)
