@@ -5,11 +5,10 @@ argparse's own messages repeat what they could not read, which may be a secret: 
 """
 
 import argparse
-import difflib
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
@@ -17,7 +16,7 @@ import configargparse
 import yaml
 
 from argotun.config.options import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
-from argotun.config.values import HIDDEN, UNSET, Words
+from argotun.config.values import HIDDEN, UNSET, Words, nearest
 from argotun.errors import ConfigError
 
 FLAG = "flag"
@@ -53,11 +52,6 @@ class Sources:
     help: bool
     version: bool
     print_config: bool
-
-
-def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The name that `word` was probably meant to be."""
-    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # untyped base

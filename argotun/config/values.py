@@ -5,11 +5,12 @@ plain for "not what `expected` says", `Refused` where a more exact expectation h
 Secrets are a kind too, so that hiding them is decided here and nowhere else.
 """
 
+import difflib
 import ipaddress
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -38,6 +39,11 @@ LONGEST_SHOWN = 120
 def quoted(text: str) -> str:
     """`text` as an error may repeat it: all of it, or its beginning."""
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name that `word` was probably meant to be."""
+    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
 
 
 def hidden(_: object) -> str:
@@ -406,7 +412,7 @@ JSON_TEXT = re.compile(r'[\[\]{}"\n]|.{1024}', re.DOTALL)
 """What no sensible path holds: the value is, or was meant as, JSON with tokens in it."""
 
 
-def parse_clusters(text: str) -> str:
+def parse_clusters_source(text: str) -> str:
     """JSON text when it starts with `[`, else the path of a readable file."""
     return text if text.startswith("[") else check_file(text)
 
@@ -415,7 +421,7 @@ CLUSTERS = Kind(
     "FILE|JSON",
     "path or JSON text",
     "the path of a clusters file, or its JSON text, which starts with [",
-    parse_clusters,
+    parse_clusters_source,
     quote_unless_secret(JSON_TEXT),
     quote_unless_secret(JSON_TEXT),
 )

@@ -54,7 +54,7 @@ class Change:
 # One reader for each key: its value → what is kept. They raise Wrong.
 
 
-class Wrong(Exception):  # noqa: N818  never leaves this file
+class Wrong(Exception):
     """A value that a key cannot have."""
 
     def __init__(self, value: object, expected: str) -> None:
@@ -247,11 +247,14 @@ class ClustersFile:
     def __init__(self, source: str) -> None:
         self.clusters: dict[str, Cluster] = {}
         self.errors = 0
-        self._text = source if source.startswith("[") else None
+        self._text = source if source.lstrip().startswith("[") else None
         self._path = source
         self._version: Version | None = None
-        self._digest: bytes | None = None
-        self._broken = ""
+        # What was looked at last, what is in force and what was found broken last: a digest of the
+        # file's bytes, or why there were none.
+        self._seen: bytes | str = ""
+        self._good: bytes | str = ""
+        self._broken: bytes | str = ""
 
     def load(self) -> None:
         """Read the clusters for the first time; raises ClustersError."""
@@ -271,8 +274,8 @@ class ClustersFile:
         try:
             self._reread()
         except ClustersError as error:
-            if str(error) != self._broken:
-                self._broken = str(error)
+            if self._seen != self._broken:
+                self._broken = self._seen
                 self.errors += 1
                 log.error("the clusters file cannot be used, the last good one stays in force: %s", error)
             return None
@@ -288,16 +291,16 @@ class ClustersFile:
             return False
 
     def _reread(self) -> None:
-        """Read the file and use it, unless these very bytes were looked at before; raises ClustersError."""
+        """Read the file and use it, unless these very bytes are in force; raises ClustersError."""
         self._version = None
         try:
             contents = read_version(self._path, LARGEST_FILE)
         except OSError as error:
-            self._digest = None
+            self._seen = error.strerror or "unreadable"
             raise ClustersError(OPTION, self._path, f"a readable file ({error.strerror})") from None
         self._version = contents.version
-        digest = sha256(contents.data).digest()
-        if digest == self._digest:
+        self._seen = sha256(contents.data).digest()
+        if self._seen == self._good:
             return
         if len(contents.data) > LARGEST_FILE:
             raise ClustersError(OPTION, self._path, f"a file of at most {LARGEST_FILE} bytes")
@@ -306,7 +309,7 @@ class ClustersFile:
         except UnicodeDecodeError:
             raise ClustersError(OPTION, self._path, "a file in UTF-8") from None
         self._use(text)
-        self._digest = digest
+        self._good = self._seen
 
     def _use(self, text: str) -> None:
         self.clusters, warnings = parse_clusters(text)
