@@ -1,0 +1,188 @@
+"""A listening socket: accepts for ever, shakes hands in each connection's own greenlet, hands over."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import socket as _socket
+from gevent.lock import BoundedSemaphore
+from gevent.socket import socket
+
+from argotun.errors import HandshakeError, TransportError
+from argotun.transport.explain import explain
+from argotun.transport.tls import ServerTls, handshake_server
+
+BACKLOG = 1024
+"""Connections that the kernel holds until they are accepted; it takes somaxconn where that is less."""
+
+HANDSHAKES = 64
+"""TLS handshakes in progress at most: each costs 1-2 ms of CPU and up to 100 KiB of OpenSSL's memory,
+and after a restart a thousand agents come at once."""
+
+# A burst of connections must not keep the event loop from those that are there already.
+_ACCEPTS_PER_TURN = 64
+
+# After an error that only time cures (no descriptors left), s.
+_PAUSE = 0.1
+
+# The client was gone before it was accepted: nothing is wrong with the listener (accept(2)).
+_ITS_OWN_FAULT = frozenset(
+    {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH}
+)
+
+_log = logging.getLogger(__name__)
+
+Handle = Callable[[socket, tuple[str, int]], None]
+Refused = Callable[[tuple[str, int], HandshakeError], None]
+
+
+class Listener:
+    """Accepts TCP connections on `address` and calls `handle(sock, (peer address, peer port))` for each.
+
+    `address` is (host, port): host "" means every address, IPv6 and IPv4; port 0 takes a free one,
+    which `address` names after `start()`. Each call runs in a greenlet of its own; when it returns or
+    raises, the socket is closed. With `tls`, the socket given to `handle` is through its handshake,
+    which may take `handshake_timeout` seconds, the wait for one of the `handshakes` places included.
+    `on_refused(peer, error)` is called for each handshake that fails.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handle: Handle,
+        tls: ServerTls | None = None,
+        *,
+        handshake_timeout: float = 10.0,
+        handshakes: int = HANDSHAKES,
+        backlog: int = BACKLOG,
+        on_refused: Refused | None = None,
+    ) -> None:
+        self.address = address
+        self._handle = handle
+        self._tls = tls
+        self._timeout = handshake_timeout
+        self._places = BoundedSemaphore(handshakes)
+        self._backlog = backlog
+        self._on_refused = on_refused
+        self._listening: socket | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Bind, listen and begin to accept.
+
+        Raises TransportError, naming the address, when it cannot be had.
+        """
+        host, port = self.address
+        try:
+            listening = _bind(host.strip("[]"), port)
+        except (OSError, OverflowError) as error:
+            raise TransportError(f"cannot listen on {_show(self.address)}: {explain(error)}") from error
+        listening.listen(self._backlog)
+        self.address = listening.getsockname()[:2]
+        self._listening = listening
+        gevent.spawn(self._accept, listening)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket: new connections are refused, those accepted live on."""
+        self._stopped = True
+        if self._listening is not None:
+            self._listening.close()
+
+    def _accept(self, listening: socket) -> None:
+        accepted = 0
+        failing = False
+        while True:
+            try:
+                sock, peer = listening.accept()
+            except OSError as error:
+                if self._stopped:
+                    return
+                if error.errno in _ITS_OWN_FAULT:
+                    continue
+                if not failing:
+                    _log.error("%s: cannot accept connections: %s", _show(self.address), explain(error))
+                failing = True
+                gevent.sleep(_PAUSE)
+                continue
+            if failing:
+                _log.info("%s: connections are accepted again", _show(self.address))
+                failing = False
+            gevent.spawn(self._serve, sock, _peer(peer))
+            accepted += 1
+            if accepted % _ACCEPTS_PER_TURN == 0:
+                gevent.sleep(0)
+
+    def _serve(self, sock: socket, peer: tuple[str, int]) -> None:
+        try:
+            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                sock = self._shake_hands(sock, self._tls)
+            self._handle(sock, peer)
+        except HandshakeError as error:
+            _log.info("%s: %s was not let in: %s", _show(self.address), _show(peer), error)
+            if self._on_refused is not None:
+                self._on_refused(peer, error)
+        except OSError as error:
+            _log.debug("%s: %s: %s", _show(self.address), _show(peer), explain(error))
+        except Exception:
+            # One connection's defect must not be silent, nor end another's.
+            _log.exception("%s: the connection of %s ended in an error", _show(self.address), _show(peer))
+        finally:
+            sock.close()
+
+    def _shake_hands(self, sock: socket, tls: ServerTls) -> socket:
+        began = time.monotonic()
+        if not self._places.acquire(timeout=self._timeout):
+            raise HandshakeError("too many handshakes at once, none ended in time")
+        try:
+            left = self._timeout - (time.monotonic() - began)
+            return handshake_server(sock, tls.context(), left)
+        finally:
+            self._places.release()
+
+
+def _bind(host: str, port: int) -> socket:
+    """A bound socket for the first address of `host` that this machine has; "" is all addresses."""
+    if not host:
+        return _bind_everywhere(port)
+    family, kind, _, _, where = _socket.getaddrinfo(
+        host, port, type=_socket.SOCK_STREAM, flags=_socket.AI_PASSIVE
+    )[0]
+    return _bound(family, kind, where)
+
+
+def _bind_everywhere(port: int) -> socket:
+    try:
+        return _bound(_socket.AF_INET6, _socket.SOCK_STREAM, ("::", port))
+    except OSError as error:
+        # IPv6 may be switched off, by module or by sysctl.
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _bound(_socket.AF_INET, _socket.SOCK_STREAM, ("0.0.0.0", port))
+
+
+def _bound(family: int, kind: int, where: tuple[Any, ...]) -> socket:
+    sock = socket(family, kind)
+    try:
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        if family == _socket.AF_INET6:
+            everywhere = where[0] == "::"
+            sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if everywhere else 1)
+        sock.bind(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _peer(address: tuple[str, int]) -> tuple[str, int]:
+    """The peer as a person writes it: an IPv4 client of a dual-stack socket by its IPv4 address."""
+    return address[0].removeprefix("::ffff:"), address[1]
+
+
+def _show(address: tuple[str, int]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{host}:{address[1]}"

@@ -1,0 +1,245 @@
+"""TLS for both roles: contexts that follow their files, and handshakes that end in time.
+
+Version 1.2 or newer, HTTP/1.1 by ALPN, no compression and no renegotiation. Sessions are never
+resumed: a resumed session skips the check of the client's certificate, so one from before a change of
+the client CA could come back in. A changed file makes a new context and leaves the old one to the
+connections that have it.
+
+The contexts are gevent's, not the standard library's: that one would hand out sockets that block the
+whole process where nothing was monkey-patched.
+"""
+
+import logging
+import os
+import ssl
+
+import gevent
+from gevent.socket import socket
+from gevent.ssl import SSLContext, SSLSocket
+
+from argotun.errors import ConfigError, HandshakeError
+from argotun.transport.certificates import certificates, not_after
+from argotun.transport.explain import explain
+
+_log = logging.getLogger(__name__)
+
+# What identifies a file's content without reading it; None while there is no such file. Symbolic
+# links are followed, so a Kubernetes volume's swap of `..data` shows as another inode.
+_Seen = tuple[tuple[int, int, int, int] | None, ...]
+
+
+class _FollowedFiles:
+    """A context made of files, made anew when they change; subclasses say how.
+
+    `options` names the command-line options of CA, certificate and key, for messages.
+    """
+
+    def __init__(
+        self, ca: str | None, cert: str | None, key: str | None, options: tuple[str, str, str]
+    ) -> None:
+        self._ca, self._cert, self._key = ca, cert, key
+        self._ca_option, self._cert_option, self._key_option = options
+        self._files = [path for path in (ca, cert, key) if path is not None]
+        self.errors = 0
+        self._seen = self._look()
+        self._context, self._expiry = self._load()
+
+    def context(self) -> SSLContext:
+        """Give the context of the files as they are now, or of the last ones that were whole.
+
+        A file that cannot be used is logged once and counted in `errors`; the next change is tried.
+        """
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._context, self._expiry = self._load()
+            except ConfigError as error:
+                self.errors += 1
+                _log.error("%s; the certificates loaded before stay in use", error)
+            else:
+                _log.info("certificates loaded again: %s", ", ".join(self._files))
+        return self._context
+
+    def expiry(self) -> dict[str, float]:
+        """Unix times at which the certificates in use end, by name.
+
+        "certificate" is the first of our own chain to end, "ca" the last of the CA bundle: while CAs
+        are being exchanged the old one may end without harm.
+        """
+        return dict(self._expiry)
+
+    def _look(self) -> _Seen:
+        return tuple(map(_identity, self._files))
+
+    def _load(self) -> tuple[SSLContext, dict[str, float]]:
+        """Read everything anew; ConfigError, naming option and file, when something cannot be used."""
+        context = self._empty_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+        context.set_alpn_protocols(["http/1.1"])
+        expiry: dict[str, float] = {}
+        if self._ca is not None:
+            bundle = _read(self._ca_option, self._ca)
+            self._trust(context, bundle)
+            expiry["ca"] = max(map(not_after, bundle))
+        if self._cert is not None:
+            chain = _read(self._cert_option, self._cert)
+            self._present(context, self._cert)
+            expiry["certificate"] = min(map(not_after, chain))
+        return context, expiry
+
+    def _empty_context(self) -> SSLContext:
+        raise NotImplementedError
+
+    def _trust(self, context: SSLContext, bundle: list[bytes]) -> None:
+        try:
+            context.load_verify_locations(cadata=b"".join(bundle))
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigError(
+                self._ca_option, self._ca, f"CA certificates in PEM ({explain(error)})"
+            ) from None
+        # An intermediate CA may be the anchor, as for every client and server written in Go.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+    def _present(self, context: SSLContext, cert: str) -> None:
+        option, path = (self._cert_option, cert) if self._key is None else (self._key_option, self._key)
+        try:
+            # Without a password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(cert, self._key, password="")
+        except ssl.SSLError as error:
+            wrong = {
+                "KEY_VALUES_MISMATCH": "this is the key of another one",
+                "NO_START_LINE": "there is none",
+            }
+            why = wrong.get(error.reason or "", "it is malformed or has a password")
+            raise ConfigError(option, path, f"the private key of {cert} in PEM ({why})") from None
+        except OSError as error:
+            raise ConfigError(option, path, f"a file that can be read ({_words(error)})") from None
+
+
+class ServerTls(_FollowedFiles):
+    """The listeners' TLS: a certificate, and with `client_ca` one that every client must present.
+
+    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates.
+    Raises ConfigError when one cannot be used.
+    """
+
+    def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
+        super().__init__(client_ca, cert, key, ("--tls-client-ca", "--tls-cert", "--tls-key"))
+
+    def _empty_context(self) -> SSLContext:
+        context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.num_tickets = 0
+        if self._ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+class ClientTls(_FollowedFiles):
+    """A dialler's TLS: trusts `ca`, or the system's CAs, and presents `cert` where one is given.
+
+    All three are paths of PEM files. `insecure` takes any certificate for any name. `options` names
+    the options of CA, certificate and key, for messages. Raises ConfigError when a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        ca: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        insecure: bool = False,
+        options: tuple[str, str, str] = ("--server-ca-cert", "--client-cert", "--client-key"),
+    ) -> None:
+        self._insecure = insecure
+        super().__init__(ca, cert, key, options)
+
+    def _empty_context(self) -> SSLContext:
+        context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self._insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            # A name in the subject alone has not counted since RFC 9525 (and never did in Go).
+            context.hostname_checks_common_name = False
+            if self._ca is None:
+                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return context
+
+
+def handshake_server(sock: socket, context: SSLContext, timeout: float) -> SSLSocket:
+    """Shake hands with a client on `sock`, which belongs to the result from then on.
+
+    `timeout` (seconds) bounds the whole of it, however slowly the other side talks. Raises
+    HandshakeError; `sock` is closed then.
+    """
+    return _shake_hands(sock, context, timeout, None, server_side=True)
+
+
+def handshake_client(
+    sock: socket, context: SSLContext, server_hostname: str | None, timeout: float
+) -> SSLSocket:
+    """Shake hands with a server on `sock`, which belongs to the result from then on.
+
+    `server_hostname` is the name or address that the server's certificate must have, and its SNI.
+    `timeout` (seconds) bounds the whole of it. Raises HandshakeError; `sock` is closed then. With
+    TLS 1.3 a server that refuses our certificate says so only at the first read.
+    """
+    name = (server_hostname or "").strip("[]").rstrip(".") or None
+    return _shake_hands(sock, context, timeout, name, server_side=False)
+
+
+def _shake_hands(
+    sock: socket, context: SSLContext, timeout: float, name: str | None, *, server_side: bool
+) -> SSLSocket:
+    sock.settimeout(None)
+    try:
+        tls = context.wrap_socket(
+            sock, server_side=server_side, server_hostname=name, do_handshake_on_connect=False
+        )
+    except (OSError, ValueError) as error:
+        sock.close()
+        why = explain(error) if isinstance(error, OSError) else f"{name!r} cannot be a server's name"
+        raise HandshakeError(f"TLS handshake: {why}") from error
+
+    # A socket's own timeout starts again at every byte.
+    timer = gevent.Timeout.start_new(max(timeout, 0.001))
+    try:
+        tls.do_handshake()
+    except gevent.Timeout as fired:
+        tls.close()
+        if fired is not timer:
+            raise
+        raise HandshakeError("TLS handshake: the other side did not finish it in time") from None
+    except (OSError, ValueError) as error:
+        tls.close()
+        raise HandshakeError(f"TLS handshake: {explain(error)}") from error
+    except BaseException:
+        tls.close()
+        raise
+    finally:
+        timer.close()
+    return tls
+
+
+def _identity(path: str) -> tuple[int, int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read(option: str, path: str) -> list[bytes]:
+    """The certificates of a file; ConfigError when it has none, or one that is cut off."""
+    try:
+        with open(path, encoding="latin-1") as file:
+            return certificates(file.read())
+    except OSError as error:
+        raise ConfigError(option, path, f"a file that can be read ({_words(error)})") from None
+    except ValueError as error:
+        raise ConfigError(option, path, f"certificates in PEM ({error})") from None
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or "unknown reason").lower()
