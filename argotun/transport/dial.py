@@ -1,0 +1,145 @@
+"""Dial out: every address of a name is tried, in time, with the socket options that long links need."""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+import gevent
+from gevent import socket as _socket
+from gevent.queue import Empty, SimpleQueue
+from gevent.socket import socket
+
+from argotun.errors import DialError
+from argotun.transport.explain import explain
+from argotun.transport.proxy import Proxy, tunnel
+
+STAGGER = 0.25
+"""Seconds until the next address is tried beside one that has not answered, RFC 8305 §5."""
+
+# A peer that is gone without a word is noticed after 30 + 3 x 10 s, and no NAT or load balancer with a
+# timeout over 30 s forgets the connection (the strictest in use are at 240 and 350 s).
+_KEEPALIVE = {_socket.TCP_KEEPIDLE: 30, _socket.TCP_KEEPINTVL: 10, _socket.TCP_KEEPCNT: 3}
+
+# family, type, protocol, canonical name, address: as getaddrinfo gives it.
+_Address = tuple[Any, ...]
+
+
+def dial(host: str, port: int, timeout: float, proxy: Proxy | None = None) -> socket:
+    """Connect to `host` (a name or an address) within `timeout` seconds, through `proxy` if given.
+
+    The name is resolved anew each time, without blocking the event loop. Addresses are tried with
+    the families in turn, the next one when one has failed or STAGGER seconds have passed; the first
+    connection wins.
+
+    Raises DialError when no connection could be made, naming every address and what became of it, and
+    HandshakeError when the proxy was reached and refused.
+    """
+    deadline = time.monotonic() + timeout
+    if proxy is None:
+        return _connect(host, port, deadline)
+    try:
+        sock = _connect(proxy.host, proxy.port, deadline)
+    except DialError as error:
+        raise DialError(f"the proxy cannot be reached: {error}") from error
+    return tunnel(sock, proxy, host, port, deadline)
+
+
+def keep_alive(sock: socket) -> None:
+    """Set what a long-lived TCP connection needs: no Nagle delay, and keepalive probes."""
+    sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        sock.setsockopt(_socket.IPPROTO_TCP, option, value)
+
+
+def _connect(host: str, port: int, deadline: float) -> socket:
+    name = host.strip("[]")
+    where = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    addresses = _resolve(name, port, deadline, where)
+    if len(addresses) == 1:
+        sock, why = _attempt(addresses[0], deadline)
+        failures = [f"{addresses[0][4][0]}: {why}"]
+    else:
+        sock, failures = _race(addresses, deadline)
+    if sock is None:
+        raise DialError(f"cannot connect to {where}: {'; '.join(failures)}")
+    return sock
+
+
+def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address]:
+    timer = gevent.Timeout.start_new(max(deadline - time.monotonic(), 0.001))
+    try:
+        found = _socket.getaddrinfo(name, port, type=_socket.SOCK_STREAM)
+    except gevent.Timeout as fired:
+        if fired is not timer:
+            raise
+        raise DialError(f"cannot connect to {where}: the name was not resolved in time") from None
+    except (OSError, ValueError, OverflowError) as error:
+        why = explain(error) if isinstance(error, OSError) else "not a name or port that can be dialled"
+        raise DialError(f"cannot connect to {where}: {why}") from error
+    finally:
+        timer.close()
+    if not found:
+        raise DialError(f"cannot connect to {where}: the name has no address")
+    return _in_turn(found)
+
+
+def _in_turn(addresses: Sequence[_Address]) -> list[_Address]:
+    """Order addresses with the families in turn, the resolver's first choice first (RFC 8305 §4)."""
+    first = addresses[0][0]
+    same = [address for address in addresses if address[0] == first]
+    other = [address for address in addresses if address[0] != first]
+    return [address for address in chain(*zip_longest(same, other)) if address is not None]
+
+
+def _attempt(address: _Address, deadline: float) -> tuple[socket | None, str]:
+    """Connect to one address: the socket, or None and why."""
+    sock = None
+    try:
+        sock = socket(*address[:3])
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        sock.connect(address[4])
+        sock.settimeout(None)
+        keep_alive(sock)
+    except (OSError, OverflowError) as error:
+        if sock is not None:
+            sock.close()
+        return None, explain(error)
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
+    return sock, ""
+
+
+def _race(addresses: list[_Address], deadline: float) -> tuple[socket | None, list[str]]:
+    """Try addresses until one connects: its socket, or None and what became of each."""
+    ended: SimpleQueue = SimpleQueue()
+    failures: list[str] = []
+    waiting = list(reversed(addresses))
+    racing: list[gevent.Greenlet] = []
+    try:
+        while waiting or len(failures) < len(racing):
+            if waiting:
+                address = waiting.pop()
+                racing.append(gevent.spawn(_run, address, deadline, ended.put))
+            try:
+                # Behind the last one there is nothing to start; each attempt ends by the deadline.
+                address, sock, why = ended.get(timeout=STAGGER if waiting else None)
+            except Empty:
+                continue
+            if sock is not None:
+                return sock, failures
+            failures.append(f"{address[4][0]}: {why}")
+        return None, failures
+    finally:
+        gevent.killall(racing, block=False)
+        while not ended.empty():
+            _, late, _ = ended.get()
+            if late is not None:
+                late.close()
+
+
+def _run(address: _Address, deadline: float, put: Callable[[object], object]) -> None:
+    put((address, *_attempt(address, deadline)))

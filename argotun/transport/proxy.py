@@ -1,0 +1,189 @@
+"""HTTP proxies: which one applies, and the CONNECT that opens a way through it."""
+
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+
+import gevent
+from gevent.socket import socket, socketpair
+
+from argotun.errors import ConfigError, HandshakeError
+from argotun.transport.explain import explain
+from argotun.transport.reply import read_reply, read_words
+from argotun.transport.tls import ClientTls, handshake_client
+
+_PORTS = {"http": 80, "https": 443}
+_PIPE = 64 * 1024
+
+_REFUSALS = {
+    401: "the proxy wants credentials",
+    403: "the proxy does not allow this address",
+    407: "the proxy wants other credentials, or any",
+    502: "the proxy cannot reach the address",
+    503: "the proxy cannot reach the address, or is not ready",
+    504: "the proxy got no answer from the address in time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy: `tls` for an https:// one, `authorization` the value of Proxy-Authorization."""
+
+    host: str
+    port: int
+    tls: bool = False
+    authorization: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str, option: str = "--proxy") -> "Proxy":
+        """Read http(s)://[user[:password]@]host[:port]; without a scheme http is meant.
+
+        Raises ConfigError, naming `option` and never the credentials.
+        """
+        expected = "http[s]://[user:password@]host[:port]"
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port or _PORTS[parts.scheme]
+            name = parts.hostname
+        except (KeyError, ValueError):
+            name = None
+        if not name or any(ord(c) <= 0x20 or ord(c) >= 0x7F for c in name):
+            raise ConfigError(option, _without_credentials(url), expected)
+        authorization = None
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = "Basic " + b64encode(pair.encode()).decode()
+        return cls(name, port, parts.scheme == "https", authorization)
+
+
+def proxy_for(host: str, port: int, environ: Mapping[str, str], given: str | None = None) -> Proxy | None:
+    """Choose the proxy for an address: `given` (--proxy), or HTTPS_PROXY unless NO_PROXY names it.
+
+    Capital names count before small ones. NO_PROXY is a list of `*`, names (their subdomains too),
+    `.names` (subdomains only), addresses, networks, each with or without `:port`. Loopback is never
+    dialled through the environment's proxy. Raises ConfigError for a proxy that is not one.
+    """
+    if given:
+        return Proxy.parse(given)
+    url = environ.get("HTTPS_PROXY") or environ.get("https_proxy")
+    if not url:
+        return None
+    exempt = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+    name = host.strip("[]").rstrip(".").lower()
+    if _is_loopback(name) or any(_matches(entry, name, port) for entry in exempt.split(",")):
+        return None
+    return Proxy.parse(url, "HTTPS_PROXY")
+
+
+def tunnel(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) -> socket:
+    """Ask `proxy`, connected by `sock`, for a way to `host`; `sock` belongs to the result.
+
+    An https:// proxy's certificate is checked against the system's CAs (or SSL_CERT_FILE).
+    `deadline` is in time.monotonic() seconds. Raises HandshakeError with the proxy's status in plain
+    words; `sock` is closed then.
+    """
+    try:
+        if proxy.tls:
+            sock = handshake_client(sock, ClientTls().context(), proxy.host, deadline - time.monotonic())
+        _connect(sock, proxy, host.strip("[]"), port, deadline)
+    except HandshakeError as error:
+        sock.close()
+        if proxy.tls and error.status is None and "proxy" not in str(error):
+            raise HandshakeError(f"the proxy: {error}") from error
+        raise
+    except BaseException:
+        sock.close()
+        raise
+    return _plain(sock) if proxy.tls else sock
+
+
+def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) -> None:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not all("!" <= c <= "~" for c in host):
+        raise HandshakeError(f"{host!r} is not a name that a proxy can be asked for")
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
+    if proxy.authorization is not None:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    try:
+        request = "\r\n".join([*lines, "", ""]).encode("ascii")
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        sock.sendall(request)
+    except (OSError, ValueError) as error:
+        raise HandshakeError(f"the proxy did not take the request: {explain(error)}") from error
+    reply = read_reply(sock, deadline, "the proxy")
+    if not 200 <= reply.status < 300:
+        said = read_words(sock, reply, deadline)
+        meaning = _REFUSALS.get(reply.status, "the proxy refused to connect")
+        status = f"{reply.status} {reply.reason}".rstrip()
+        raise HandshakeError(f"{meaning}: {where} ({status})" + (f": {said}" if said else ""), reply.status)
+    if reply.rest:
+        # The client speaks first in TLS and in HTTP: nothing can have come from behind the proxy.
+        raise HandshakeError("the proxy sent bytes of its own behind its answer", reply.status)
+
+
+def _plain(outer: socket) -> socket:
+    """A plain socket for the inside of a TLS connection, so that another TLS can run through it.
+
+    OpenSSL here works on file descriptors only. Two greenlets carry the bytes; both sides are closed
+    when either ends.
+    """
+    inner, ours = socketpair()
+    ways = [gevent.spawn(_carry, *way) for way in ((outer, inner), (inner, outer))]
+    ways[0].link(lambda _: (ways[1].kill(block=False), outer.close(), inner.close()))
+    ways[1].link(lambda _: (ways[0].kill(block=False), outer.close(), inner.close()))
+    return ours
+
+
+def _carry(source: socket, target: socket) -> None:
+    try:
+        while data := source.recv(_PIPE):
+            target.sendall(data)
+    except (OSError, ValueError):
+        # Closing both sides is all that can be done, and is done where this greenlet ends.
+        pass
+
+
+def _matches(entry: str, name: str, port: int) -> bool:
+    """Whether one entry of NO_PROXY names this host."""
+    entry = entry.strip().lower()
+    if not entry:
+        return False
+    if entry == "*":
+        return True
+    bare, wanted = _split_port(entry)
+    if wanted is not None and wanted != port:
+        return False
+    try:
+        address = ip_address(name)
+    except ValueError:
+        suffix = bare.removeprefix("*")
+        return name.endswith(suffix) if suffix.startswith(".") else name == bare or name.endswith(f".{bare}")
+    try:
+        return address in ip_network(bare, strict=False)
+    except ValueError:
+        return False
+
+
+def _split_port(entry: str) -> tuple[str, int | None]:
+    """Split `host:port`, `[v6]:port`, `host`, `v6` or `v6/net`."""
+    host, colon, port = entry.rpartition(":")
+    if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
+        return host.strip("[]"), int(port)
+    return entry.strip("[]"), None
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _without_credentials(url: str) -> str:
+    scheme, colon, rest = url.rpartition("://")
+    return f"{scheme}{colon}{rest.rpartition('@')[2]}"
