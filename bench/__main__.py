@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import signal
@@ -90,6 +91,8 @@ def _names(options: argparse.Namespace) -> list[str]:
 
 
 def _check_programs() -> None:
+    # Debian keeps nginx where only root's PATH leads.
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     missing = {program: package for program, package in NEEDED.items() if shutil.which(program) is None}
     if missing:
         packages = " ".join(sorted(missing.values()))

@@ -4,6 +4,7 @@ A sampler from outside sees greenlets as they run; a tracing profiler would foll
 switch and charge one greenlet for another's work.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from bench.errors import BenchError
 SAMPLES_PER_SECOND = 250
 START_UP = 30  # seconds that py-spy may take beside sampling
 SHOWN = 25  # lines of each list
+
+_LINE = re.compile(r":\d+\)$")
 
 
 def record(pid: int, seconds: int, folded: Path, under_load: Callable[[], None]) -> str:
@@ -51,7 +54,7 @@ def summary(folded: str) -> str:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
         own[frames[-1]] += int(count)
-        for function in {frame.rpartition(":")[0].strip() for frame in frames}:
+        for function in {_LINE.sub(")", frame) for frame in frames}:
             cumulative[function] += int(count)
     total = sum(own.values())
     parts = []

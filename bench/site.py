@@ -76,13 +76,16 @@ class Site:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # A second Ctrl-C must not leave half of the processes behind.
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        previous = {
+            number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             for child in reversed(self._children):
                 child.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def start(self, name: str, command: Sequence[str]) -> Child:
         """Start a process; the name also names its log file."""
