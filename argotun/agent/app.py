@@ -47,10 +47,11 @@ class KubernetesApi:
         self._tls: ClientTls | None = None
         if not config.plain_target:
             self._tls = ClientTls(
-                ca=config.ca_cert,
+                ca=None if config.insecure else config.ca_cert,
                 cert=config.target_client_cert,
                 key=config.target_client_key,
                 insecure=config.insecure,
+                options=("--ca-cert", "--target-client-cert", "--target-client-key"),
             )
             metrics.watch_certificates(self._tls)
         self._token = TokenFile(config.sa_token_path) if config.sa_token_path else None
@@ -153,7 +154,7 @@ class Agent:
         config = self.config
         url = urlsplit(config.server)
         host, port = url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)
-        proxy = proxy_for(config.server, config.proxy)
+        proxy = proxy_for(host, port, {}, config.proxy)
         sock = self._dial_server(host, port, proxy)
         socket = connect(
             sock,
@@ -299,7 +300,7 @@ def address_text(address: tuple[str, int]) -> str:
 
 def _host_field(config: AgentConfig) -> bytes:
     """The Host of the API: without the port where that is the scheme's own."""
-    host, port = config.target
+    port = config.target[1]
     usual = 80 if config.plain_target else 443
     text = address_text(config.target)
     return (text.rsplit(":", 1)[0] if port == usual else text).encode("ascii", "replace")

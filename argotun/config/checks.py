@@ -93,6 +93,24 @@ ERRORS: tuple[Rule, ...] = (
     ),
     Rule(
         AgentConfig,
+        "target-client-key",
+        lambda c, _: c.target_client_cert and not c.target_client_key,
+        "the key of --target-client-cert beside it",
+    ),
+    Rule(
+        AgentConfig,
+        "target-client-cert",
+        lambda c, _: c.target_client_key and not c.target_client_cert,
+        "the certificate of --target-client-key beside it",
+    ),
+    Rule(
+        AgentConfig,
+        "plain-target",
+        lambda c, _: c.plain_target and c.target_client_cert,
+        "only one of --plain-target and --target-client-cert",
+    ),
+    Rule(
+        AgentConfig,
         "client-key",
         lambda c, _: c.client_cert and not c.client_key,
         "the key of --client-cert beside it",

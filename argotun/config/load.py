@@ -72,9 +72,6 @@ def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     origins = {
         option.name: given[option.name].origin if option.name in given else DEFAULT for option in options
     }
-    if mode == "agent" and not proxy_applies(values, origins["proxy"], environ):
-        del values["proxy"]
-        origins["proxy"] = f"{DEFAULT}: {origins['proxy']} does not apply"
     config = CONFIGS[mode](**values)
 
     def sentence(option: Option, expected: str) -> ConfigError:
@@ -95,20 +92,6 @@ def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
         f"{name}: no such option, {close} was probably meant" for name, close in misspelt_environment(environ)
     ]
     return Loaded(mode, config, tuple(warnings), origins)
-
-
-def proxy_applies(values: Mapping[str, Any], origin: str, environ: Mapping[str, str]) -> bool:
-    """Whether a proxy that was found is for us: our own option is, the shared HTTPS_PROXY may not be.
-
-    HTTPS_PROXY is for TLS only, and NO_PROXY excludes names, suffixes, addresses and networks from it.
-    """
-    if "proxy" not in values or origin not in BY_NAME["proxy"].also:
-        return True
-    from requests.utils import should_bypass_proxies  # noqa: PLC0415  large, and few need it here
-
-    server = str(values.get("server", ""))
-    excluded = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
-    return server.startswith("wss://") and not should_bypass_proxies(server, no_proxy=excluded)
 
 
 def describe(loaded: Loaded) -> str:

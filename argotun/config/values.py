@@ -349,20 +349,16 @@ def parse_server_url(text: str) -> str:
     return parts._replace(path=parts.path if parts.path.strip("/") else "/connect").geturl()
 
 
-def parse_proxy(text: str) -> str | None:
-    """`http://[user:password@]host[:port]`, or None for `off`; the scheme may be left out."""
-    if text == OFF:
-        return None
+def parse_proxy(text: str) -> str:
+    """`http://[user:password@]host[:port]`; the scheme may be left out."""
     parts = split_url(text if "://" in text else f"http://{text}")
     if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError
     return parts._replace(path="").geturl()
 
 
-def show_proxy(url: str | None) -> str:
+def show_proxy(url: str) -> str:
     """A proxy's URL without its user and password."""
-    if url is None:
-        return OFF
     before, at, host = url.rpartition("@")
     return f"{before.partition('://')[0]}://{HIDDEN}@{host}" if at else url
 
@@ -381,8 +377,8 @@ SERVER_URL = Kind(
 )
 PROXY_URL = Kind(
     "URL",
-    "http URL or off",
-    "http://[user:password@]host:port, or off",
+    "http URL",
+    "http://[user:password@]host:port",
     parse_proxy,
     show_proxy,
     hidden,

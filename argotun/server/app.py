@@ -11,7 +11,6 @@ from gevent.event import Event
 
 import argotun
 from argotun.config import ServerConfig
-from argotun.errors import ClustersError
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
@@ -68,7 +67,13 @@ class Server:
             tunnel_buffer=config.tunnel_buffer,
         )
         timeout = config.handshake_timeout
-        self._public_listener = Listener(config.addr, self.public.serve, tls, handshake_timeout=timeout)
+        self._public_listener = Listener(
+            config.addr,
+            self.public.serve,
+            tls,
+            handshake_timeout=timeout,
+            on_refused=lambda peer, error: self.metrics.auth_failures("handshake"),
+        )
         self._internal_listener = Listener(
             config.internal_addr,
             self.internal.serve,
@@ -242,11 +247,7 @@ _NOTHING = _Nothing()
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
     server = Server(config)
-    try:
-        server.start()
-    except ClustersError as error:
-        print(f"argotun: {error}", file=sys.stderr)
-        return 2
+    server.start()
     ended = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, ended.set)

@@ -18,7 +18,6 @@ from argotun.transport.writer import Writer
 from argotun.wire.frames import V1
 from argotun.wire.framing import Body
 from argotun.wire.head import RequestHead, find_head_end, parse_request, rewrite_request
-from argotun.wire.status import error_response
 from argotun.wire.streams import CLOSED, Stream
 
 READ = 64 * 1024
@@ -66,8 +65,8 @@ class ClientConnection:
     """One connection to the internal port."""
 
     __slots__ = (
-        "_buffer",
         "_body",
+        "_buffer",
         "_port",
         "_proceed",
         "_sock",

@@ -10,7 +10,7 @@ import gevent
 import argotun
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
-from argotun.observe.metrics import ServerMetrics
+from argotun.observe.metrics import AuthFailure, ServerMetrics
 from argotun.server.auth import authenticate, certificate_allowed, token_digest
 from argotun.server.clusters import Cluster, ClustersFile
 from argotun.server.registry import Registry, Session
@@ -95,7 +95,8 @@ class PublicPort:
         credential = _field(head, b"authorization")
         cluster = authenticate(credential, self._clusters.clusters)
         if cluster is None:
-            self._refuse(sock, peer, 401, "token", "the token is not known")
+            reason: AuthFailure = "unknown_token" if credential else "no_token"
+            self._refuse(sock, peer, 401, reason, "the token is not known")
             return
         getpeercert = getattr(sock, "getpeercert", None)
         if not certificate_allowed(cluster, getpeercert() if getpeercert is not None else None):
@@ -108,7 +109,7 @@ class PublicPort:
             return
         self._run(accept(sock, head, rest, (SUBPROTOCOL,)), cluster, peer, token_digest(credential))
 
-    def _refuse(self, sock: Any, peer: Any, code: int, reason: Any, message: str) -> None:
+    def _refuse(self, sock: Any, peer: Any, code: int, reason: AuthFailure, message: str) -> None:
         self._metrics.auth_failures(reason)
         log.warning("an agent was refused: %s", message, extra=fields(peer=_name(peer)))
         _answer(sock, code, message)

@@ -69,6 +69,9 @@ STREAM_LIMIT = "stream limit reached"
 NOT_ALLOWED = "address not allowed"
 STALE = "upstream closed an idle connection"
 
+REPLACED = "replaced by a newer agent"
+"""The GOAWAY text that tells an agent that another one serves its cluster now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:

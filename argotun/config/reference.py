@@ -1,0 +1,57 @@
+"""Print docs/options.md: `python -m argotun.config.reference > docs/options.md`."""
+
+from argotun.config.options import GROUPS, MODE, OPTIONS, PREFIX, Option
+from argotun.config.sources import CONFIG_ENVIRONMENT
+
+INTRODUCTION = f"""\
+# Options
+
+Written by `python -m argotun.config.reference` from the table in `argotun/config/options.py`.
+
+An option can be given as a flag (`--drain 20s`), as an environment variable (`{PREFIX}DRAIN=20s`) and as a
+line of a YAML file (`drain: 20s`) that `--config FILE` or `{CONFIG_ENVIRONMENT}` names. A flag wins over the
+environment, the environment over the file, the file over the default. An empty value counts as not set,
+except for a flag, where it is an error.
+
+A flag of another mode is an error. The environment and the file may hold options of every mode, so that
+one file can serve server and agent; what the running mode has no use for is not looked at. A key of the
+file that is no option at all is an error.
+
+`--print-config` prints what is in force and where each value came from, in the form of the file and without
+secrets; `--version` and `--help` do what they say. A wrong value ends argotun before anything listens, with
+exit code 2 and one sentence: the option, the value, and what is expected.
+
+Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `32Mi`, `1Gi`; an address to listen
+on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants in quotes.
+A switch stands alone (`--insecure`) or with a value (`--insecure=false`).
+
+| Option | Value | Default | Environment | What it is |
+|---|---|---|---|---|
+| `{MODE.flag}` | server, agent or demo | none | `{MODE.environment[0]}` | {MODE.help} |
+| `--config` | path | none | `{CONFIG_ENVIRONMENT}` | YAML file of options |
+"""
+
+
+def row(option: Option) -> str:
+    """One option as a row of a Markdown table."""
+    value = option.kind.metavar.replace("|", ", ") if option.kind.unit == "word" else option.kind.unit
+    names = ", ".join(f"`{name}`" for name in option.environment)
+    cells = (f"`{option.flag}`", value, option.describe_default(), names, option.help)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def reference() -> str:
+    """The whole of docs/options.md."""
+    parts = [INTRODUCTION]
+    for modes, title in GROUPS.items():
+        rows = "\n".join(row(option) for option in OPTIONS if option.modes == modes)
+        heading = title[0].upper() + title[1:] if title[0].isalpha() else title.replace("--mode", "`--mode") + "`"
+        parts.append(
+            f"## {heading.replace(' and', '` and')}\n\n"
+            f"| Option | Value | Default | Environment | What it is |\n|---|---|---|---|---|\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
