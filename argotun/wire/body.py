@@ -1,7 +1,8 @@
 """Chunked bodies: finding where one ends while its bytes pass through unchanged (RFC 9112 §7.1).
 
-The reader holds no part of the body, only the line that is not complete yet, and that within a limit. A line
-is refused as soon as a byte cannot belong to it, so that a bad one does not reach the next hop piece by piece.
+The reader holds no part of the body, only the line that is not complete yet, and that within a limit. A
+line is refused as soon as a byte cannot belong to it, so that a bad one does not reach the next hop piece by
+piece.
 """
 
 import re
@@ -63,8 +64,8 @@ class ChunkedBody:
         """Index in `data` just past what belongs to this body, which goes on from `start`.
 
         Before `done` that is `len(data)`. Raises HeadError (400) on framing that parsers read differently,
-        sizes of 2^60 and more, lines over MAX_SIZE_LINE, trailers over MAX_TRAILERS or with a name that frames,
-        routes or authenticates; the body is over then and the connection with it.
+        sizes of 2^60 and more, lines over MAX_SIZE_LINE, trailers over MAX_TRAILERS or with a name that
+        frames, routes or authenticates; the body is over then and the connection with it.
         """
         end = len(data)
         while start < end and self._state != _DONE:
@@ -110,7 +111,7 @@ class ChunkedBody:
         limit: int,
         what: str,
     ) -> tuple[re.Match[bytes] | None, int]:
-        """A line of at most `limit` bytes, of which some may be held already, or None; and the index past it."""
+        """A line of at most `limit` bytes that may have begun earlier, or None; and the index past it."""
         held = len(self._begun)
         if held:
             line = self._begun + bytes(data[start : start + limit + 1 - held])

@@ -30,8 +30,8 @@ CLAIMS = ("x-remote-*", "x-forwarded-*", "forwarded", "x-real-ip")
 DROPPED_FROM_REQUESTS = HOP_BY_HOP + CREDENTIALS + CLAIMS
 DROPPED_FROM_RESPONSES = HOP_BY_HOP
 
-# What a head is framed, routed or authenticated by. A `Connection` that names one of these asks a proxy to change
-# what the request means (CVE-2021-31999, CVE-2022-23652).
+# What a head is framed, routed or authenticated by. A `Connection` that names one of these asks a proxy to
+# change what the request means (CVE-2021-31999, CVE-2022-23652).
 ESSENTIAL = ("host", "content-length", "transfer-encoding", "authorization", "impersonate-*")
 # The same may not come in a trailer, where a recipient that merges trailers would take it for the head's.
 NOT_IN_TRAILERS = (*ESSENTIAL, *DROPPED_FROM_REQUESTS, "trailer", "expect", "sec-websocket-*")

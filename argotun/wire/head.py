@@ -1,8 +1,8 @@
 """HTTP/1.1 heads: where one ends, what it says, and the head to send on (RFC 9112, RFC 9110).
 
-Server and agent call the same functions, each trusting nothing that the other checked. A head is accepted only if
-every HTTP parser reads it alike; one compiled pattern decides that over the whole head, a second one picks out
-the few fields that matter, and a third cuts what may not travel only when the second saw such a field. What is
+Server and agent call the same functions, each trusting nothing that the other checked. A head is accepted
+only if every HTTP parser reads it alike: one compiled pattern decides that over the whole head, a second
+picks out the few fields that matter, and a third cuts what may not travel, if the second saw any. What is
 refused is then looked at again, slowly, to say why (`refusals`).
 
     method   one of the seven that kube-apiserver serves; others get 501

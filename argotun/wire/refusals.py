@@ -9,11 +9,13 @@ from argotun.errors import HeadError
 from argotun.wire.fields import TOKEN, VALUE, elements
 
 # As much as the most generous gateways let through (AWS ALB 64 KiB, Envoy 60 KiB, nginx 32 KiB), so that a
-# long label selector or a token with many groups is not refused here first; little enough for 1,000 slow peers.
+# long label selector or a token with many groups is not refused here first; little enough to hold for a
+# thousand slow peers.
 MAX_HEAD = 64 * 1024
-# An Impersonate-Group for each of the 200 groups that identity providers put in a token, and the ordinary ones.
+# One Impersonate-Group for each of the 200 groups that identity providers put in a token, and ordinary ones.
 MAX_FIELDS = 256
 
+_TOKEN = re.compile(TOKEN + rb"++")
 # No byte that follows can make a head of these right; a CR at the very end may still get its LF.
 _BEYOND_MENDING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
@@ -24,8 +26,7 @@ def _table(*rows: tuple[bytes, str, int]) -> tuple[tuple[re.Pattern[bytes], str,
 
 # The first row that matches the whole start line says why; the last row of each always does.
 _REQUEST_LINE = _table(
-    (rb"", "an empty line in place of the request line", 400),
-    (TOKEN + rb"++ [^ ]++", "HTTP/0.9 is not supported", 505),
+    (TOKEN + rb"++ (?!HTTP/)[^ \t]++", "HTTP/0.9 is not supported", 505),
     (rb"[^ ]*+ [^ ]*+ HTTP/(?!1\.[01])[0-9]\.[0-9]", "only HTTP/1.0 and HTTP/1.1 are supported", 505),
     (rb"(?![^ ]*+ [^ ]*+ HTTP/[0-9]\.[0-9]\Z).*+", "malformed request line", 400),
     (rb"(?!" + TOKEN + rb"++ ).*+", "malformed method", 400),
@@ -35,7 +36,6 @@ _REQUEST_LINE = _table(
     (rb".*+", "a byte in the request target that must be percent-encoded", 400),
 )
 _STATUS_LINE = _table(
-    (rb"", "an empty line in place of the status line", 400),
     (rb"(?!HTTP/).*+", "not an HTTP response", 400),
     (rb"(?!HTTP/1\.[01](?: |\Z)).*+", "only HTTP/1.0 and HTTP/1.1 are supported", 505),
     (rb"(?![^ ]++ [1-5][0-9][0-9](?: |\Z)).*+", "malformed status code", 400),
@@ -53,8 +53,8 @@ _FIELD = _table(
 
 def check_partial(buf: bytes | bytearray, start: int) -> None:
     """Refuse a head that has no end yet and can never have a right one; `start` as in `find_head_end`."""
-    if buf.startswith((b"\r", b"\n")):
-        raise HeadError("an empty line in place of the first line")
+    if buf.startswith((b"\r\n", b"\n")):
+        raise _empty_first_line()
     match = _BEYOND_MENDING.search(buf, start - 1 if start > 1 else 0, MAX_HEAD)
     if match is not None:
         raise _misplaced(match[0])
@@ -78,9 +78,10 @@ def too_many_fields() -> HeadError:
 
 
 def coding(value: bytes) -> HeadError:
-    """Why Transfer-Encoding is not `chunked`; well-formed codings that are not known get 501 (RFC 9112 §6.1)."""
+    """Why Transfer-Encoding is not `chunked`: 501 for well-formed codings (RFC 9112 §6.1), else 400."""
     codings = elements(value.lower())
-    if codings and codings.count(b"chunked") < 2 and all(_TOKEN.fullmatch(name) for name in codings):
+    unknown = [name for name in codings if name != b"chunked"]
+    if unknown and len(codings) - len(unknown) < 2 and all(_TOKEN.fullmatch(name) for name in unknown):
         return HeadError("a Transfer-Encoding other than chunked is not supported", 501)
     return HeadError("Transfer-Encoding must be chunked, once")
 
@@ -89,7 +90,7 @@ def _explain(data: bytes, first_line: tuple[tuple[re.Pattern[bytes], str, int], 
     if len(data) > MAX_HEAD:
         return _too_long()
     if data.startswith((b"\r\n", b"\n")):
-        return _first(first_line, b"") or HeadError("malformed head")
+        return _empty_first_line()
     misplaced = _BEYOND_MENDING.search(data)
     if misplaced is not None:
         return _misplaced(misplaced[0])
@@ -113,8 +114,9 @@ def _misplaced(byte: bytes) -> HeadError:
     return HeadError(words.get(byte, "a control byte in the head"))
 
 
+def _empty_first_line() -> HeadError:
+    return HeadError("an empty line in place of the first line")
+
+
 def _too_long() -> HeadError:
     return HeadError(f"the head is longer than {MAX_HEAD} bytes", 431)
-
-
-_TOKEN = re.compile(TOKEN + rb"++")

@@ -7,7 +7,7 @@ import json
 import re
 
 # Status code → its words in the status line, and the reason that Kubernetes gives it (metav1.StatusReason).
-# Where Kubernetes has none of its own, the one that client-go derives: InternalError from 500 up; else BadRequest.
+# Where it has none of its own: InternalError from 500 up, as client-go derives it, else BadRequest.
 _CODES = {
     400: (b"Bad Request", "BadRequest"),
     401: (b"Unauthorized", "Unauthorized"),
@@ -46,9 +46,10 @@ def error_response(
 
     code         one of those that argotun answers itself with; KeyError for any other
     message      whatever it holds, it reaches the client as one line of at most MAX_MESSAGE characters
-    retry_after  seconds, for `Retry-After` and `details.retryAfterSeconds`; only when the request certainly did
-                 not reach the API, because client-go then repeats even a POST
-    target       the request's, without the tunnel prefix: on discovery paths a 503 becomes a 502 in plain text
+    retry_after  seconds, for `Retry-After` and `details.retryAfterSeconds`; only when the request certainly
+                 did not reach the API, because client-go then repeats even a POST
+    target       the request's, without the tunnel prefix: on discovery paths a 503 becomes a 502 in plain
+                 text
     head_only    answers a HEAD: the same head without the body
     """
     text = _one_line(message)
