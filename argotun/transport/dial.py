@@ -68,6 +68,9 @@ def _connect(host: str, port: int, deadline: float) -> socket:
 
 
 def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address]:
+    if not 0 < port < 65536 or not _can_be_asked(name):
+        # The resolver would take such a port modulo 65536, and log a traceback for such a name.
+        raise DialError(f"cannot connect to {where}: not a name and port that can be dialled")
     timer = gevent.Timeout.start_new(max(deadline - time.monotonic(), 0.001))
     try:
         found = _socket.getaddrinfo(name, port, type=_socket.SOCK_STREAM)
@@ -75,14 +78,20 @@ def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address
         if fired is not timer:
             raise
         raise DialError(f"cannot connect to {where}: the name was not resolved in time") from None
-    except (OSError, ValueError, OverflowError) as error:
-        why = explain(error) if isinstance(error, OSError) else "not a name or port that can be dialled"
-        raise DialError(f"cannot connect to {where}: {why}") from error
+    except OSError as error:
+        raise DialError(f"cannot connect to {where}: {explain(error)}") from error
     finally:
         timer.close()
     if not found:
         raise DialError(f"cannot connect to {where}: the name has no address")
     return _in_turn(found)
+
+
+def _can_be_asked(name: str) -> bool:
+    try:
+        return bool(name) and b"\0" not in name.encode("idna")
+    except UnicodeError:
+        return False
 
 
 def _in_turn(addresses: Sequence[_Address]) -> list[_Address]:
@@ -102,7 +111,7 @@ def _attempt(address: _Address, deadline: float) -> tuple[socket | None, str]:
         sock.connect(address[4])
         sock.settimeout(None)
         keep_alive(sock)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if sock is not None:
             sock.close()
         return None, explain(error)
