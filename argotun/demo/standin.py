@@ -45,6 +45,9 @@ class Seen(NamedTuple):
 class _Handler(WSGIHandler):  # type: ignore[misc]
     """Hands the application what WSGI hides: the raw target, the headers as sent, the socket."""
 
+    # A client that leaves in the middle of a watch is no error; over TLS it looks like these.
+    ignored_socket_errors = (*WSGIHandler.ignored_socket_errors, ssl.SSL_ERROR_EOF, ssl.SSL_ERROR_ZERO_RETURN)
+
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         peer = self.socket.getpeercert() if isinstance(self.socket, ssl.SSLSocket) else None
@@ -60,6 +63,13 @@ class _Server(WSGIServer):  # type: ignore[misc]
         # pywsgi sends head and body apart: with Nagle's algorithm that costs 40 ms per answer.
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         super().handle(sock, address)
+
+    def wrap_socket_and_handle(self, sock: Any, address: Any) -> None:
+        try:
+            super().wrap_socket_and_handle(sock, address)
+        except ssl.SSLError:
+            # Whoever speaks plain HTTP here, or does not trust the certificate, sees it on its own side.
+            sock.close()
 
 
 class StandIn:
@@ -146,7 +156,8 @@ class StandIn:
         if audit_id := environ.get("HTTP_AUDIT_ID"):
             headers.append(("Audit-Id", audit_id))
         if not isinstance(answer.body, bytes):
-            start_response(f"{answer.code} OK", headers)
+            # A watch's head goes out at once, as from a real API: a client waits for it before it acts.
+            start_response(f"{answer.code} OK", headers)(b"")
             return answer.body
         headers.append(("Content-Length", str(len(answer.body))))
         start_response(f"{answer.code} {_PHRASES.get(answer.code, 'Error')}", headers)

@@ -1,0 +1,130 @@
+"""The demo's own client, in Argo CD's place: requests and watches through the server's internal port."""
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gevent
+import requests
+from gevent.queue import Empty, SimpleQueue
+
+from argotun.demo.resources import Json
+from argotun.errors import ArgotunError
+
+CLIENT_TOKEN = "argocd-secret"
+"""What the client sends as its own bearer token; it must never arrive at the API."""
+
+TIMEOUT = (5.0, 20.0)
+"""Seconds to connect, and of silence."""
+
+
+class Reply(NamedTuple):
+    """An answer; `audit_id` is what the request was marked with."""
+
+    code: int
+    body: Json
+    audit_id: str
+
+    @property
+    def message(self) -> str:
+        """The message of a Status; "" for any other object."""
+        return str(self.body.get("message", ""))
+
+
+class Client:
+    """Sends to the API at a base URL, always with `Authorization: Bearer argocd-secret`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session = requests.Session()
+        # Neither a proxy nor a .netrc of this machine has a say in what goes over loopback.
+        self._session.trust_env = False
+
+    def call(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Reply:
+        """One request. Raises ArgotunError where nothing came back that can be read."""
+        audit_id = f"demo-{secrets.token_hex(6)}"
+        try:
+            answer = self._session.request(
+                method,
+                self._url + path,
+                data=None if body is None else json.dumps(body),
+                headers={**_headers(audit_id), "Content-Type": kind},
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
+        except requests.RequestException as problem:
+            raise ArgotunError(f"{method} {path}: {problem}") from problem
+        try:
+            content = answer.json()
+        except ValueError:
+            content = {"message": answer.text.strip()}
+        return Reply(answer.status_code, content if isinstance(content, dict) else {}, audit_id)
+
+    def watch(self, path: str) -> "Events":
+        """A watch on a list's path, open when this returns."""
+        try:
+            answer = self._session.get(
+                self._url + path,
+                headers=_headers(f"demo-{secrets.token_hex(6)}"),
+                timeout=TIMEOUT,
+                stream=True,
+            )
+        except requests.RequestException as problem:
+            raise ArgotunError(f"GET {path}: {problem}") from problem
+        if answer.status_code != 200:
+            answer.close()
+            raise ArgotunError(f"GET {path}: the watch was answered with {answer.status_code}")
+        return Events(answer)
+
+
+def _headers(audit_id: str) -> dict[str, str]:
+    return {
+        "Authorization": f"Bearer {CLIENT_TOKEN}",
+        "Accept": "application/json",
+        "User-Agent": "argotun-demo",
+        "Audit-ID": audit_id,
+    }
+
+
+class Event(NamedTuple):
+    """One watch event, and when it came (monotonic seconds)."""
+
+    kind: str
+    object: Json
+    came: float
+
+
+class Events:
+    """The events of one watch, read as they come; `close` ends it."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._reader = gevent.spawn(self._read)
+
+    def _read(self) -> None:
+        try:
+            for line in self._answer.iter_lines(chunk_size=1):
+                if line:
+                    event = json.loads(line)
+                    self._events.put(Event(event["type"], event["object"], time.monotonic()))
+        except (requests.RequestException, ValueError, KeyError):
+            return  # over; whoever waits for an event says that none came
+
+    def until(self, wanted: Callable[[Event], bool], seconds: float) -> list[Event]:
+        """Events up to the first one that is wanted; ArgotunError where it does not come in time."""
+        came: list[Event] = []
+        deadline = time.monotonic() + seconds
+        while not came or not wanted(came[-1]):
+            try:
+                came.append(self._events.get(timeout=max(0.0, deadline - time.monotonic())))
+            except Empty:
+                raise ArgotunError(f"the watch did not show it within {seconds:.0f} s") from None
+        return came
+
+    def close(self) -> None:
+        """End the watch."""
+        self._reader.kill()
+        self._answer.close()

@@ -1,0 +1,211 @@
+"""The steps of the guided run: each does one thing through the tunnel, checks it, and says what came back."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from argotun.demo import objects
+from argotun.demo.client import CLIENT_TOKEN, Client, Event, Reply
+from argotun.demo.resources import Json
+from argotun.demo.stage import CLUSTER, STAND_IN_USER, Stage
+from argotun.errors import ArgotunError
+
+EVENT_TIMEOUT = 15.0
+"""Seconds for a watch event to come; a stand-in's pods are ready after a third of one."""
+
+Say = Callable[[str], None]
+
+
+class NotShown(ArgotunError):
+    """A step did not show what it claims."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step's title, and what it does; it raises ArgotunError where it does not show what it claims."""
+
+    title: str
+    run: Callable[["Scene", Say], None]
+
+
+@dataclass(slots=True)
+class Scene:
+    """What the steps share: the stage, the client in front of it, the namespace that they work in."""
+
+    stage: Stage
+    client: Client = field(init=False)
+    namespace: str = "shop"
+
+    def __post_init__(self) -> None:
+        self.client = Client(self.stage.tunnel_url)
+        if self.stage.stand_in is None:
+            self.namespace = f"argotun-demo-{secrets.token_hex(3)}"
+
+    def clean_up(self) -> str:
+        """Delete the namespace that was made; a sentence about how it went."""
+        reply = self.client.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
+        if reply.code in (200, 202):
+            return f"namespace {self.namespace} is deleted again"
+        if reply.code == 404:
+            return "there was nothing to delete"
+        return (
+            f"namespace {self.namespace} could not be deleted ({reply.code} {reply.message}); "
+            f"please do it: kubectl delete namespace {self.namespace}"
+        )
+
+
+def expect(true: object, sentence: str) -> None:
+    """Raise NotShown with the sentence where it is not so."""
+    if not true:
+        raise NotShown(sentence)
+
+
+def expect_code(reply: Reply, *codes: int) -> None:
+    """Raise NotShown where an answer has none of these status codes."""
+    wanted = " or ".join(map(str, codes))
+    expect(reply.code in codes, f"expected {wanted}, got {reply.code} {reply.message or reply.body}")
+
+
+def version(scene: Scene, say: Say) -> None:
+    """Who answers behind the tunnel."""
+    reply = scene.client.call("GET", "/version")
+    say(f"GET /tunnel/{CLUSTER}/version")
+    expect_code(reply, 200)
+    git_version = str(reply.body.get("gitVersion", ""))
+    expect(git_version, "the answer names no gitVersion")
+    if scene.stage.stand_in is not None:
+        expect("stand-in" in git_version, f"this is not the stand-in API: {git_version}")
+    say(f"→ {reply.code} gitVersion {git_version}")
+
+
+def create(scene: Scene, say: Say) -> None:
+    """A namespace and a configmap, read back."""
+    for path, body in (
+        ("/api/v1/namespaces", objects.namespace(scene.namespace)),
+        (f"/api/v1/namespaces/{scene.namespace}/configmaps", objects.configmap("greeting", "hello")),
+    ):
+        reply = scene.client.call("POST", path, body)
+        say(f"POST {path}")
+        expect_code(reply, 201)
+        say(f"→ {reply.code} {body['kind']} {reply.body['metadata']['name']}, {_version(reply.body)}")
+    path = f"/api/v1/namespaces/{scene.namespace}/configmaps/greeting"
+    found = scene.client.call("GET", path)
+    expect_code(found, 200)
+    expect(found.body.get("data") == {"text": "hello"}, f"read back something else: {found.body.get('data')}")
+
+
+def deploy(scene: Scene, say: Say) -> None:
+    """A deployment by server-side apply, seen by a watch that was open before."""
+    path = f"/apis/apps/v1/namespaces/{scene.namespace}/deployments"
+    watch = scene.client.watch(f"{path}?watch=true")
+    try:
+        say(f"GET {path}?watch=true (stays open)")
+        began = time.monotonic()
+        applied = f"{path}/web?fieldManager=argotun-demo&force=true"
+        reply = scene.client.call(
+            "PATCH", applied, objects.deployment("web", 2), "application/apply-patch+yaml"
+        )
+        say(f"PATCH {path}/web (server-side apply)")
+        expect_code(reply, 200, 201)
+        say(f"→ {reply.code} Deployment {reply.body['metadata']['name']}, {_version(reply.body)}")
+        events = watch.until(lambda event: _ready(event.object) == 2, EVENT_TIMEOUT)
+    finally:
+        watch.close()
+    expect(events[0].kind == "ADDED", f"the watch began with {events[0].kind}")
+    expect(events[-1].kind == "MODIFIED", f"readiness came as {events[-1].kind}")
+    for event in (events[0], events[-1]):
+        say(f"watch: {_line(event, began)}, {_ready(event.object)} of 2 pods ready")
+
+
+def change(scene: Scene, say: Say) -> None:
+    """A change of a configmap, seen by a watch that was open before."""
+    path = f"/api/v1/namespaces/{scene.namespace}/configmaps"
+    chosen = "fieldSelector=metadata.name%3Dgreeting"
+    watch = scene.client.watch(f"{path}?watch=true&{chosen}")
+    try:
+        say(f"GET {path}?watch=true&{chosen} (stays open)")
+        first = watch.until(lambda event: event.kind == "ADDED", EVENT_TIMEOUT)[-1]
+        began = time.monotonic()
+        kind = "application/merge-patch+json"
+        reply = scene.client.call("PATCH", f"{path}/greeting", {"data": {"text": "hello again"}}, kind)
+        say(f"PATCH {path}/greeting (merge patch)")
+        expect_code(reply, 200)
+        last = watch.until(lambda event: event.kind == "MODIFIED", EVENT_TIMEOUT)[-1]
+    finally:
+        watch.close()
+    expect(first.object["data"] == {"text": "hello"}, "the watch did not begin with what was there")
+    expect(last.object["data"] == {"text": "hello again"}, "the watch showed another change")
+    say(f"watch: {_line(last, began)}, text is now {last.object['data']['text']!r}")
+
+
+def credentials(scene: Scene, say: Say) -> None:
+    """The client's credential stays outside, the agent's own goes in."""
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    reply = scene.client.call("POST", path, objects.self_review())
+    expect_code(reply, 201)
+    user = str(reply.body.get("status", {}).get("userInfo", {}).get("username", ""))
+    say(f"the client sent       Authorization: Bearer {CLIENT_TOKEN}")
+    if scene.stage.stand_in is None:
+        say("your API did not refuse it with 401: that token never came, the agent's credential did")
+    else:
+        expect(user == STAND_IN_USER, f"the API takes the request for one of {user!r}")
+        arrived = _authorization(scene, reply.audit_id)
+        say(f"arrived at the API    {arrived}")
+        say("  (the agent's own token: the client never had it)")
+    say(f"the API takes it for  {user}")
+
+
+def _authorization(scene: Scene, audit_id: str) -> str:
+    """The Authorization header of one request as it arrived, shortened; NotShown if it is not the agent's."""
+    assert scene.stage.stand_in is not None
+    seen = [request for request in scene.stage.stand_in.seen if request.header("Audit-ID") == [audit_id]]
+    expect(len(seen) == 1, "the API did not see the request, or not under its Audit-ID")
+    own = f"Bearer {scene.stage.agent_token}"
+    expect(seen[0].header("Authorization") == [own], "the API did not get the agent's token alone")
+    for request in scene.stage.stand_in.seen:
+        for name, value in request.headers:
+            expect(CLIENT_TOKEN not in value, f"the client's token arrived in {name}")
+    return f"Authorization: {own[:13]}… ({len(own) - 7} characters)"
+
+
+def refuse(scene: Scene, say: Say) -> None:
+    """An error of argotun's own, in words that kubectl and Argo CD show."""
+    path = "/tunnel/nowhere/api/v1/namespaces"
+    reply = Client(scene.stage.url).call("GET", path)
+    say(f"GET {path}")
+    expect_code(reply, 503)
+    expect(reply.body.get("kind") == "Status", "the answer is no Kubernetes Status")
+    expect(reply.message.startswith("argotun:"), f"the message does not name argotun: {reply.message!r}")
+    say(f"→ {reply.code} {reply.body.get('reason')}: {reply.message}")
+
+
+STAND_IN_STEPS = (
+    Step("Ask who answers behind the tunnel", version),
+    Step("Create a namespace and a configmap", create),
+    Step("Deploy through the tunnel, and watch it happen", deploy),
+    Step("See whose credential arrives", credentials),
+    Step("See what an unknown cluster is told", refuse),
+)
+
+OWN_CLUSTER_STEPS = (
+    Step("Ask who answers behind the tunnel", version),
+    Step("Create a namespace and a configmap", create),
+    Step("Change the configmap, and watch it happen", change),
+    Step("See whose credential arrives", credentials),
+    Step("See what an unknown cluster is told", refuse),
+)
+
+
+def _version(obj: Json) -> str:
+    return f"resourceVersion {obj['metadata'].get('resourceVersion')}"
+
+
+def _ready(obj: Json) -> int:
+    return int(obj.get("status", {}).get("readyReplicas", 0))
+
+
+def _line(event: Event, began: float) -> str:
+    milliseconds = max(0.0, event.came - began) * 1000
+    name = event.object["metadata"]["name"]
+    return f"{event.kind} {event.object['kind']} {name} after {milliseconds:.0f} ms"
