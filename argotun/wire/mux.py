@@ -145,6 +145,8 @@ class Multiplexer:
 
     def lost(self, reason: str) -> None:
         """The tunnel is gone: every stream is over and its sink is told; nothing is taken or said after."""
+        if self._lost is not None:
+            return
         self._lost = reason
         # In place, so that the rest of a message that is being read is dropped as well.
         self._handlers.update(dict.fromkeys(self._handlers, _drop))
