@@ -94,6 +94,32 @@ def started(version: int, role: str, theirs: Hello | None = None, **options: int
     return side
 
 
+def in_state(version: int, role: str, state: str) -> tuple[Side, Stream]:
+    """A real multiplexer with a stream that frames and calls brought into `state`."""
+    side = started(version, role)
+    mux = side.mux
+    if role == "server":
+        stream = mux.open(Ear(), "api:443")
+        if state not in ("OPENING", "OPENING_LOCAL"):
+            side.hear("CONNECTED", stream.id)
+    else:
+        side.hear("CONNECT", 1, b"api:443")
+        stream, _ = side.accepted[0]
+        if state not in ("OPENING", "OPENING_REMOTE"):
+            mux.connected(stream)
+    if state in ("OPENING_LOCAL", "LOCAL_ENDED"):
+        mux.end(stream)
+    if state in ("OPENING_REMOTE", "REMOTE_ENDED"):
+        side.hear("END", stream.id)
+    if state == "CLOSED":
+        mux.reset(stream)
+    mux.collect()
+    assert side.state(stream.id) == state
+    if isinstance(stream.sink, Ear):
+        stream.sink.calls.clear()
+    return side, stream
+
+
 def joined(messages: list[list[bytes | memoryview]]) -> list[bytes]:
     return [b"".join(parts) for parts in messages]
 

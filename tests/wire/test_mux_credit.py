@@ -1,0 +1,178 @@
+"""Credit: none is passed, what is read is given back, windows grow while they limit the link."""
+
+import pytest
+
+from argotun.errors import ProtocolError
+from argotun.wire.frames import CHUNK, INITIAL_WINDOW, MAX_CREDIT, MAX_WINDOW, MIB
+from argotun.wire.hello import Hello
+from argotun.wire.streams import Stream
+from tests.wire.mux_peers import Ear, Side, in_state, started
+
+
+def test_a_sender_passes_its_credit() -> None:
+    server = started(2, "server", Hello(window=100))
+    stream = server.mux.open(Ear())
+    server.mux.send(stream, bytes(250))
+    sizes = lambda: [len(payload) for name, _, payload in server.say() if name == "DATA"]  # noqa: E731
+    assert sizes() == [100]
+    assert not server.mux.waiting
+    assert server.mux.window_exhausted == 1
+    server.hear("WINDOW", stream.id, (60).to_bytes(4, "big"))
+    assert sizes() == [60]
+    server.hear("WINDOW", stream.id, (1000).to_bytes(4, "big"))
+    assert sizes() == [90]
+
+
+def test_a_peer_that_overruns_its_credit_goes_on() -> None:
+    agent = started(2, "agent", ours=Hello(window=100))
+    agent.hear("CONNECT", 1)
+    agent.hear("DATA", 1, bytes(100))
+    with pytest.raises(ProtocolError, match="went over its credit"):
+        agent.hear("DATA", 1, b"x")
+    assert len(agent.accepted[0][0].sink.data) == 100  # type: ignore[attr-defined]
+
+
+def test_version_1_keeps_what_a_slow_reader_leaves() -> None:
+    agent = started(1, "agent", budget=100)
+    for number in (1, 2):
+        agent.hear("CONNECT", number)
+        agent.mux.connected(agent.accepted[-1][0])
+    agent.hear("DATA", 1, bytes(60))
+    agent.mux.consumed(agent.accepted[0][0], 60, 1.0)
+    agent.hear("DATA", 1, bytes(100))
+    agent.mux.collect()
+    agent.hear("DATA", 1, b"x")
+    slow, fast = (stream for stream, _ in agent.accepted)
+    assert agent.say() == [("ERROR", 1, b"protocol error: reader too slow for a peer without flow control")]
+    assert slow.sink.calls[-1] == ("over", "reader too slow for a peer without flow control")  # type: ignore[attr-defined]
+    agent.hear("DATA", 2, b"x")
+    assert fast.sink.data == b"x"  # type: ignore[attr-defined]
+
+
+def test_empty_data_looks_like_the_end() -> None:
+    agent = started(2, "agent")
+    agent.hear("CONNECT", 1)
+    agent.hear("DATA", 1)
+    assert agent.accepted[0][0].sink.calls == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0\0\1", b"\0\0\0\0\1"])
+def test_a_window_of_a_wrong_length_passes(payload: bytes) -> None:
+    side, stream = in_state(2, "server", "OPEN")
+    for number in (stream.id, 99):
+        with pytest.raises(ProtocolError, match="four bytes"):
+            side.hear("WINDOW", number, payload)
+
+
+@pytest.mark.parametrize("credit", [0, MAX_CREDIT, 0xFFFFFFFF])
+def test_a_window_of_zero_or_an_overflow_passes(credit: int) -> None:
+    side, stream = in_state(2, "server", "OPEN")
+    with pytest.raises(ProtocolError, match="valid credit"):
+        side.hear("WINDOW", stream.id, credit.to_bytes(4, "big"))
+
+
+def test_credit_up_to_the_bound_is_refused() -> None:
+    side, stream = in_state(2, "server", "OPEN")
+    side.hear("WINDOW", stream.id, (MAX_CREDIT - INITIAL_WINDOW).to_bytes(4, "big"))
+    assert stream.send_credit == MAX_CREDIT
+
+
+def test_credit_is_given_back_early_or_never() -> None:
+    agent = started(2, "agent", ours=Hello(window=100))
+    agent.hear("CONNECT", 1)
+    stream, _ = agent.accepted[0]
+    agent.hear("DATA", 1, bytes(80))
+    agent.mux.consumed(stream, 49, 1.0)
+    assert not agent.say()
+    agent.mux.consumed(stream, 1, 1.0)
+    assert agent.say() == [("WINDOW", 1, (50).to_bytes(4, "big"))]
+    assert stream.receive_credit == 70
+
+
+def test_a_window_of_one_byte_gives_credit_of_zero() -> None:
+    agent = started(2, "agent", ours=Hello(window=1))
+    agent.hear("CONNECT", 1)
+    stream, _ = agent.accepted[0]
+    agent.mux.consumed(stream, 0, 1.0)
+    assert not agent.say()
+    agent.hear("DATA", 1, b"x")
+    agent.mux.consumed(stream, 1, 1.0)
+    assert agent.say() == [("WINDOW", 1, (1).to_bytes(4, "big"))]
+
+
+@pytest.mark.parametrize("state", ["REMOTE_ENDED", "OPENING_REMOTE", "CLOSED"])
+def test_credit_is_given_to_a_direction_that_has_ended(state: str) -> None:
+    side, stream = in_state(2, "agent", state)
+    side.mux.rtt = 100.0
+    side.mux.consumed(stream, INITIAL_WINDOW, 1.0)
+    assert not side.say()
+    assert side.mux._grown == 0
+
+
+def fill(side: Side, stream: Stream, now: float) -> int:
+    """Receive and consume half a window at `now`; the credit that is given back."""
+    half = stream.window // 2
+    for begin in range(0, half, CHUNK):
+        side.hear("DATA", stream.id, bytes(min(CHUNK, half - begin)))
+    side.mux.consumed(stream, half, now)
+    [(name, _, credit)] = side.say()
+    assert name == "WINDOW"
+    return int.from_bytes(credit, "big")
+
+
+def grower(**options: int) -> tuple[Side, Stream]:
+    side = started(2, "agent", **options)
+    side.hear("CONNECT", 1)
+    side.mux.rtt = 0.1
+    side.mux.collect()
+    return side, side.accepted[0][0]
+
+
+def test_a_window_grows_for_a_slow_reader_or_not_for_a_fast_one() -> None:
+    side, stream = grower()
+    assert fill(side, stream, 100.0) == INITIAL_WINDOW // 2
+    assert fill(side, stream, 100.21) == INITIAL_WINDOW // 2
+    assert stream.window == INITIAL_WINDOW
+    assert fill(side, stream, 100.4) == INITIAL_WINDOW // 2 + INITIAL_WINDOW
+    assert stream.window == 2 * INITIAL_WINDOW
+
+
+def test_a_window_grows_before_the_round_trip_is_known() -> None:
+    side, stream = grower()
+    side.mux.rtt = 0.0
+    for _ in range(5):
+        fill(side, stream, 100.0)
+    assert stream.window == INITIAL_WINDOW
+
+
+def test_a_window_grows_over_its_maximum() -> None:
+    side, stream = grower()
+    for turn in range(12):
+        fill(side, stream, 100 + turn / 100)
+    assert stream.window == MAX_WINDOW
+    assert side.mux._grown == MAX_WINDOW - INITIAL_WINDOW
+
+
+@pytest.mark.parametrize("end", ["reset", "CLOSE", "ERROR", "both ends"])
+def test_windows_pass_the_budget_or_do_not_give_it_back(end: str) -> None:
+    side, stream = grower(budget=MIB)
+    for turn in range(8):
+        fill(side, stream, 100 + turn / 100)
+    assert stream.window == INITIAL_WINDOW + MIB
+    side.hear("CONNECT", 2)
+    other, _ = side.accepted[1]
+    fill(side, other, 100.0)
+    fill(side, other, 100.01)
+    assert other.window == INITIAL_WINDOW
+    if end == "reset":
+        side.mux.reset(stream)
+    elif end == "both ends":
+        side.hear("END", 1)
+        side.mux.connected(stream)
+        side.mux.end(stream)
+    else:
+        side.hear(end, 1)
+    side.mux.collect()
+    assert side.mux._grown == 0
+    fill(side, other, 100.02)
+    assert other.window == 2 * INITIAL_WINDOW

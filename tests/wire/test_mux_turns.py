@@ -1,0 +1,226 @@
+"""What goes out: control first, streams in turns, the end behind the data, waiting senders told."""
+
+import pytest
+
+from argotun.wire.frames import CHUNK, MAX_CREDIT, MAX_ERROR_TEXT, MIB
+from argotun.wire.hello import Hello
+from argotun.wire.mux import BATCH, LOW_WATER, MAX_CONTROL
+from argotun.wire.streams import DISCARD, Stream
+from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started
+
+
+def opened(side: Side, count: int) -> list[Stream]:
+    streams = [side.mux.open(Ear()) for _ in range(count)]
+    side.mux.collect()
+    return streams
+
+
+def test_a_stream_gets_a_second_chunk_before_another_its_first() -> None:
+    side = started(2, "server")
+    streams = opened(side, 5)
+    for stream in streams:
+        side.mux.send(stream, bytes(3 * CHUNK))
+    order = [stream for _, stream, _ in side.say(limit=MIB)]
+    assert [order[at : at + 5] for at in (0, 5, 10)] == [[1, 2, 3, 4, 5]] * 3
+
+
+def test_a_control_frame_waits_behind_data() -> None:
+    side = started(2, "server")
+    bulk, small = opened(side, 2)
+    side.mux.send(bulk, bytes(200 * 1024))
+    side.mux.collect(1)
+    side.mux.send(small, b"small")
+    side.mux.ping(b"p")
+    turns = [[(name, stream) for name, stream, _ in side.say(1)] for _ in range(3)]
+    assert turns == [[("PING", 0)], [("DATA", bulk.id)], [("DATA", small.id)]]
+
+
+@pytest.mark.parametrize("limit", [1, BATCH, 10**9])
+def test_a_message_passes_the_peers_limit(limit: int) -> None:
+    side = started(2, "server", Hello(window=MAX_CREDIT))
+    for stream in opened(side, 20):
+        side.mux.send(stream, bytes(MIB // 8))
+    for _ in range(MAX_CONTROL // 1000):
+        side.mux.ping(bytes(990))
+    total = 0
+    while side.mux.waiting:
+        messages = joined(side.mux.collect(limit))
+        assert all(len(message) < side.profile.max_message for message in messages)
+        total += sum(len(payload) for name, _, payload in read(side.profile, messages) if name == "DATA")
+    assert total == 20 * MIB // 8
+
+
+def test_version_1_batches_frames() -> None:
+    side = started(1, "server")
+    for stream in opened(side, 2):
+        side.hear("CONNECTED", stream.id)
+        side.mux.send(stream, b"x")
+    side.mux.ping()
+    messages = joined(side.mux.collect())
+    assert len(messages) == 3
+    assert [name for name, _, _ in read(side.profile, messages)] == ["PING", "DATA", "DATA"]
+
+
+def test_pieces_are_copied_before_they_are_joined() -> None:
+    side = started(2, "server")
+    [stream] = opened(side, 1)
+    pieces = [b"a" * 10, b"b" * CHUNK, b"c"]
+    for piece in pieces:
+        side.mux.send(stream, piece)
+    [parts] = side.mux.collect(1)
+    assert parts[1] is pieces[0]
+    assert isinstance(parts[2], memoryview)
+    assert parts[2].obj is pieces[1]
+    rest = b"".join(payload for _, _, payload in side.say())
+    assert b"".join(parts[1:]) + rest == b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "left"), [("end", "END", "LOCAL_ENDED"), ("close", "CLOSE", "CLOSED")]
+)
+def test_an_end_overtakes_data_or_waits_for_credit_without_data(call: str, name: str, left: str) -> None:
+    server = started(2, "server", Hello(window=10))
+    [stream] = opened(server, 1)
+    server.hear("CONNECTED", stream.id)
+    server.mux.send(stream, bytes(15))
+    getattr(server.mux, call)(stream)
+    getattr(server.mux, call)(stream)
+    server.mux.send(stream, b"too late")
+    assert [kind for kind, _, _ in server.say()] == ["DATA"]
+    assert not server.mux.waiting
+    server.hear("WINDOW", stream.id, (5).to_bytes(4, "big"))
+    assert [kind for kind, _, _ in server.say()] == ["DATA", name]
+    assert server.state(stream.id) == left
+    getattr(server.mux, call)(stream)
+    assert not server.say()
+
+
+def test_an_end_waits_for_credit_that_it_does_not_need() -> None:
+    server = started(2, "server", Hello(window=10))
+    [stream] = opened(server, 1)
+    server.mux.send(stream, bytes(10))
+    server.mux.collect()
+    server.mux.end(stream)
+    assert [name for name, _, _ in server.say()] == ["END"]
+
+
+def test_close_after_end_is_forgotten() -> None:
+    side, stream = in_state(2, "server", "OPEN")
+    side.mux.end(stream)
+    side.mux.close(stream)
+    assert [name for name, _, _ in side.say()] == ["CLOSE"]
+    side, stream = in_state(2, "server", "LOCAL_ENDED")
+    side.mux.close(stream)
+    assert [name for name, _, _ in side.say()] == ["CLOSE"]
+    assert not side.mux.streams
+
+
+@pytest.mark.parametrize("message", [None, "dial failed", "\udcff" + "x" * 5000])
+def test_a_reset_sends_what_is_queued(message: str | None) -> None:
+    side, stream = in_state(2, "server", "OPEN")
+    side.mux.send(stream, b"queued")
+    side.mux.reset(stream, message)
+    side.mux.reset(stream, "twice")
+    [(name, number, payload)] = side.say()
+    assert (name, number) == ("CLOSE" if message is None else "ERROR", stream.id)
+    assert payload == (message or "").encode("utf-8", "replace")[:MAX_ERROR_TEXT]
+    assert (stream.queue, stream.queued) == (None, 0)
+    assert not side.mux.streams
+
+
+def test_a_call_on_a_stream_that_is_over_says_something() -> None:
+    side, stream = in_state(2, "agent", "CLOSED")
+    side.mux.send(stream, b"x")
+    side.mux.end(stream)
+    side.mux.close(stream)
+    side.mux.reset(stream, "x")
+    side.mux.connected(stream)
+    side.mux.consumed(stream, 10**6, 1.0)
+    assert not side.mux.waiting
+
+
+def waiting_sender(size: int, window: int = MAX_CREDIT) -> tuple[Side, Stream, Ear]:
+    server = started(2, "server", Hello(window=window))
+    ear = Ear()
+    stream = server.mux.open(ear)
+    server.hear("CONNECTED", stream.id)
+    server.mux.collect()
+    server.mux.send(stream, bytes(size))
+    stream.waiting = True
+    ear.calls.clear()
+    return server, stream, ear
+
+
+def test_a_waiting_sender_is_told_early_twice_or_never() -> None:
+    server, stream, ear = waiting_sender(LOW_WATER + CHUNK + 1)
+    server.mux.collect(1)
+    assert not ear.calls
+    server.mux.collect(1)
+    assert (ear.calls, stream.waiting) == ([("writable", None)], False)
+    server.mux.collect()
+    assert ear.calls == [("writable", None)]
+
+
+def test_a_waiting_sender_sleeps_on_when_credit_comes() -> None:
+    server, stream, ear = waiting_sender(3 * LOW_WATER, window=1)
+    server.mux.collect()
+    assert not ear.calls
+    server.hear("WINDOW", stream.id, (3 * LOW_WATER).to_bytes(4, "big"))
+    server.mux.collect()
+    assert ear.calls == [("writable", None)]
+
+
+@pytest.mark.parametrize("end", ["ERROR", "CLOSE", "WINDOW and close", "lost", "violation"])
+def test_a_waiting_sender_sleeps_on_when_the_stream_ends(end: str) -> None:
+    server, stream, ear = waiting_sender(3 * LOW_WATER, window=1)
+    server.mux.collect()
+    if end == "lost":
+        server.mux.lost("gone")
+    elif end == "violation":
+        server.hear("CONNECTED", stream.id)
+    elif end == "WINDOW and close":
+        server.mux.close(stream)
+        server.hear("WINDOW", stream.id, (3 * LOW_WATER).to_bytes(4, "big"))
+    else:
+        server.hear(end, stream.id)
+    server.mux.collect()
+    assert ear.names in (["over"], ["lost"], ["writable"])
+
+
+def test_what_a_sender_opens_when_it_is_told_goes_out_in_the_wrong_order() -> None:
+    server, agent = started(2, "server"), started(2, "agent")
+    stream = server.mux.open(DISCARD)
+    server.mux.send(stream, bytes(10))
+    stream.waiting = True
+
+    class Opener(Ear):
+        def on_writable(self) -> None:
+            fresh = server.mux.open(Ear())
+            server.mux.send(fresh, b"first words")
+
+    stream.sink = Opener()
+    exchange(server, agent)
+    assert [accepted.sink.data for accepted, _ in agent.accepted] == [bytes(10), b"first words"]  # type: ignore[attr-defined]
+
+
+def test_whoever_writes_is_not_woken() -> None:
+    server = started(2, "server", Hello(window=1))
+    woken: list[int] = []
+    server.mux.wake = lambda: woken.append(1)
+
+    def wakes(call: object, *arguments: object) -> bool:
+        woken.clear()
+        call(*arguments)  # type: ignore[operator]
+        awake = bool(woken)
+        assert awake == server.mux.waiting
+        server.mux.collect()
+        return awake
+
+    stream = server.mux.open(Ear())
+    assert wakes(server.mux.ping)
+    assert wakes(server.mux.send, stream, b"xyz")
+    assert not wakes(server.mux.send, stream, b"no credit")
+    assert wakes(server.hear, "WINDOW", stream.id, b"\0\0\0\1")
+    assert wakes(server.mux.goaway, "x")
+    assert wakes(server.mux.reset, stream)
+    assert not wakes(server.hear, "CLOSE", stream.id)
