@@ -160,8 +160,14 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         AgentConfig,
         "sa-token-path",
-        lambda c, _: unreadable(c.sa_token_path),
+        lambda c, _: c.sa_token_path and unreadable(c.sa_token_path),
         f"a readable file; {OUTSIDE}",
+    ),
+    Rule(
+        AgentConfig,
+        "sa-token-path",
+        lambda c, _: not c.sa_token_path and not c.target_client_cert,
+        "a file, or --target-client-cert as the agent's other credential",
     ),
     Rule(
         TunnelConfig,

@@ -74,7 +74,7 @@ class AgentConfig(TunnelConfig):
     target: Address = ("kubernetes.default.svc", 443)
     target_host_name: str | None = None
     sa_token_path: str = f"{SERVICE_ACCOUNT}/token"
-    """Empty: no token is added, and the API knows the agent by `target_client_cert`."""
+    """Empty (`off`): no token is added, and the API knows the agent by `target_client_cert`."""
     ca_cert: str | None = f"{SERVICE_ACCOUNT}/ca.crt"
     target_client_cert: str | None = None
     target_client_key: str | None = None
@@ -85,14 +85,11 @@ class AgentConfig(TunnelConfig):
     client_cert: str | None = None
     client_key: str | None = None
     proxy: str | None = field(default=None, repr=False)
-    """`http://[user:password@]host:port` to dial the server through; without it HTTPS_PROXY counts."""
+    """`http[s]://[user:password@]host[:port]` to dial the server through; without it HTTPS_PROXY counts."""
     max_retry: float = 60.0
     max_conns: int = 1024
     dial_timeout: float = 10.0
     health_addr: Address | None = ("", 8081)
-    target_client_cert: str | None = None
-    target_client_key: str | None = None
-    """A client certificate for the API; no option, only a kubeconfig of the demo sets these two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from argotun.config.models import CONFIGS
 from argotun.config.values import (
     CLUSTERS,
     FILE,
+    FILE_OR_OFF,
     HOST_NAME,
     LISTEN,
     LISTEN_OR_OFF,
@@ -66,7 +67,7 @@ class Option:
 
     def show(self, value: Any) -> str:
         """A value as a person may see it; empty for none."""
-        return "" if value in (None, "") and self.kind is not LISTEN_OR_OFF else self.kind.show(value)
+        return "" if value in (None, "") and not self.kind.may_be_off else self.kind.show(value)
 
     def describe_default(self) -> str:
         """The default in words, by mode where the modes differ."""
@@ -133,7 +134,9 @@ OPTIONS: tuple[Option, ...] = (
         HOST_NAME,
         "name for Host, SNI and verification of --target where it is not the target's own",
     ),
-    Option("sa-token-path", AGENT, FILE, "ServiceAccount token for the API, read again when it changes"),
+    Option(
+        "sa-token-path", AGENT, FILE_OR_OFF, "ServiceAccount token for the API, read again when it changes"
+    ),
     Option("ca-cert", AGENT, FILE, "CA of the API's certificate, PEM"),
     Option(
         "target-client-cert",

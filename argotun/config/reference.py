@@ -21,8 +21,8 @@ file that is no option at all is an error.
 secrets; `--version` and `--help` do what they say. A wrong value ends argotun before anything listens, with
 exit code 2 and one sentence: the option, the value, and what is expected.
 
-Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `32Mi`, `1Gi`; an address to listen
-on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants in quotes.
+Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `32Mi`, `1Gi`; an address to
+listen on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants quoted.
 A switch stands alone (`--insecure`) or with a value (`--insecure=false`).
 
 | Option | Value | Default | Environment | What it is |
@@ -45,7 +45,9 @@ def reference() -> str:
     parts = [INTRODUCTION]
     for modes, title in GROUPS.items():
         rows = "\n".join(row(option) for option in OPTIONS if option.modes == modes)
-        heading = title[0].upper() + title[1:] if title[0].isalpha() else title.replace("--mode", "`--mode") + "`"
+        heading = (
+            title[0].upper() + title[1:] if title[0].isalpha() else title.replace("--mode", "`--mode") + "`"
+        )
         parts.append(
             f"## {heading.replace(' and', '` and')}\n\n"
             f"| Option | Value | Default | Environment | What it is |\n|---|---|---|---|---|\n{rows}\n"

@@ -67,6 +67,7 @@ class Kind:
     show: Callable[[Any], str] = str
     quote: Callable[[str], str] = quoted
     is_switch: bool = False
+    may_be_off: bool = False
 
 
 # Switches, choices, plain text
@@ -290,7 +291,7 @@ def parse_target(text: str) -> Address:
 
 
 def show_address(address: Address | None) -> str:
-    """An address as `parse_address` reads it; `off` for none."""
+    """An address as the options take it; `off` for none."""
     if address is None:
         return OFF
     host, port = address
@@ -350,9 +351,9 @@ def parse_server_url(text: str) -> str:
 
 
 def parse_proxy(text: str) -> str:
-    """`http://[user:password@]host[:port]`; the scheme may be left out."""
+    """`http[s]://[user:password@]host[:port]`; the scheme may be left out."""
     parts = split_url(text if "://" in text else f"http://{text}")
-    if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError
     return parts._replace(path="").geturl()
 
@@ -377,8 +378,8 @@ SERVER_URL = Kind(
 )
 PROXY_URL = Kind(
     "URL",
-    "http URL",
-    "http://[user:password@]host:port",
+    "http or https URL",
+    "http[s]://[user:password@]host[:port]",
     parse_proxy,
     show_proxy,
     hidden,
@@ -403,6 +404,15 @@ def check_file(path: str) -> str:
 
 
 FILE = Kind("FILE", "path", "a readable file", check_file)
+
+FILE_OR_OFF = Kind(
+    "FILE",
+    "path or off",
+    "a readable file, or off",
+    lambda text: "" if text == OFF else check_file(text),
+    lambda path: path or OFF,
+    may_be_off=True,
+)
 
 JSON_TEXT = re.compile(r'[\[\]{}"\n]|.{1024}', re.DOTALL)
 """What no sensible path holds: the value is, or was meant as, JSON with tokens in it."""
