@@ -12,7 +12,7 @@ import re
 import time
 from typing import IO, Protocol
 
-from argotun.observe.logs import MAX_FIELD, Clock, fields
+from argotun.observe.logs import MAX_FIELD, Clock, fields, plain, quote
 from argotun.observe.metrics import METHODS
 from argotun.observe.sink import Sink
 
@@ -22,8 +22,7 @@ DELAY = 0.2
 _log = logging.getLogger(__name__)
 _METHODS = {method: method.decode("ascii") for method in METHODS}
 # Visible ASCII but the two characters that a quoted string would have to escape.
-_BARE = re.compile(rb"[!#-\[\]-~]+")
-_BARE_TEXT = re.compile(r"[!#-\[\]-~]+")
+_is_bare = re.compile(rb"[!#-\[\]-~]{1,%d}" % MAX_FIELD).fullmatch
 
 
 class LogRequest(Protocol):
@@ -86,10 +85,9 @@ class AccessLog:
         audit_id: bytes | None,
     ) -> None:
         verb = _METHODS.get(method) or _quote(method)
-        name = cluster if _BARE_TEXT.fullmatch(cluster) else json.dumps(cluster[:MAX_FIELD])
         audit = _quote(audit_id) if audit_id else "-"
         self._write(
-            f"{self._clock.format(time.time())} INFO  access: request cluster={name} method={verb}"
+            f"{self._clock.format(time.time())} INFO  access: request cluster={quote(cluster)} method={verb}"
             f" path={_quote(path.partition(b'?')[0])} status={status} bytes_in={bytes_in}"
             f" bytes_out={bytes_out} seconds={seconds:.6f} stream={stream_id} audit_id={audit}\n"
         )
@@ -109,7 +107,7 @@ class AccessLog:
         audit = _string(audit_id) if audit_id else "null"
         self._write(
             f'{{"ts": "{self._clock.format(time.time())}", "level": "info", "logger": "access",'
-            f' "msg": "request", "cluster": {json.dumps(cluster[:MAX_FIELD])}, "method": {_string(method)},'
+            f' "msg": "request", "cluster": {json.dumps(plain(cluster))}, "method": {_string(method)},'
             f' "path": {_string(path.partition(b"?")[0])}, "status": {status}, "bytes_in": {bytes_in},'
             f' "bytes_out": {bytes_out}, "seconds": {seconds:.6f}, "stream": {stream_id},'
             f' "audit_id": {audit}}}\n'
@@ -126,14 +124,13 @@ def _report_dropped(count: int) -> None:
 
 def _quote(value: bytes) -> str:
     """`value` as it is where that is one plain word, else as a JSON string."""
-    if len(value) <= MAX_FIELD and _BARE.fullmatch(value):
+    if _is_bare(value):
         return value.decode("ascii")
     return _string(value)
 
 
 def _string(value: bytes) -> str:
     """`value` as a JSON string of bounded length; bytes that are not ASCII are read as latin-1."""
-    if len(value) <= MAX_FIELD and _BARE.fullmatch(value):
+    if _is_bare(value):
         return f'"{value.decode("ascii")}"'
-    text = value[:MAX_FIELD].decode("latin-1")
-    return json.dumps(text + "…" if len(value) > MAX_FIELD else text)
+    return json.dumps(plain(value))

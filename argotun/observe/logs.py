@@ -48,7 +48,7 @@ _SECRETS = (
 _HINT = re.compile(r"(?i)bearer|basic|eyJ|@")
 # Control characters, line separators and marks that reorder text on a terminal.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_BARE = re.compile(r"[!#-\[\]-~]+")
+_is_bare = re.compile(r"[!#-\[\]-~]+").fullmatch
 
 _log = logging.getLogger(__name__)
 
@@ -115,21 +115,25 @@ def _report_dropped(count: int) -> None:
 
 
 class Clock:
-    """Writes Unix times as RFC 3339 in UTC with milliseconds; formats each second once."""
+    """Writes Unix times as RFC 3339 in UTC with milliseconds, each second and millisecond once."""
 
-    __slots__ = ("_prefix", "_second")
+    __slots__ = ("_millisecond", "_second", "_shown", "_to_the_second")
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        self._second = self._millisecond = -1
+        self._to_the_second = self._shown = ""
 
     def format(self, seconds: float) -> str:
         """`1767322845.678` → `2026-01-02T03:00:45.678Z`."""
-        second = int(seconds)
-        if second != self._second:
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._prefix}.{int((seconds - second) * 1000):03d}Z"
+        now = int(seconds * 1000 + 0.5)
+        if now != self._millisecond:
+            self._millisecond = now
+            second, part = divmod(now, 1000)
+            if second != self._second:
+                self._to_the_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+                self._second = second
+            self._shown = f"{self._to_the_second}.{part:03d}Z"
+        return self._shown
 
 
 def hide_secrets(text: str) -> str:
@@ -151,13 +155,15 @@ def escape(text: str) -> str:
 def quote(value: object) -> str:
     """A field's value: bare where it is one visible ASCII word, else as a JSON string."""
     text = plain(value)
-    if _BARE.fullmatch(text):
+    if _is_bare(text):
         return text
     return json.dumps(text)
 
 
 def plain(value: object) -> str:
     """A field's value as text of bounded length."""
+    if isinstance(value, str) and len(value) <= MAX_FIELD:
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         value = bytes(value[: MAX_FIELD + 1]).decode("latin-1")
     text = str(value)

@@ -81,31 +81,27 @@ class Probes:
 
 
 class HealthServer:
-    """A port that serves `probes` and nothing else; `port` 0 takes a free one."""
+    """A port that serves `probes` and nothing else.
+
+    `address` is where it listens; where port 0 was asked for, `start` puts the one in that it got.
+    """
 
     def __init__(self, host: str, port: int, probes: Probes) -> None:
-        self._host = host
-        self._port = port
+        self.address = (host, port)
         self._probes = probes
         self._server: _Server | None = None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens, once started."""
-        if self._server is None:
-            return self._host, self._port
-        host, port = self._server.socket.getsockname()[:2]
-        return host, port
 
     def start(self) -> None:
         """Bind and serve in the background; ConfigError where the address cannot be had."""
         try:
-            listener = _listen(self._host, self._port)
+            listener = _listen(*self.address)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             raise ConfigError(
-                "--health-addr", f"{self._host}:{self._port}", f"a free address: {why}"
+                "--health-addr", "{}:{}".format(*self.address), f"a free address: {why}"
             ) from error
+        host, port, *_ = listener.getsockname()
+        self.address = (host, port)
         self._server = _Server(
             listener,
             self._respond,
