@@ -128,7 +128,7 @@ def _measure(ground: Ground, chosen: list[Subject], options: argparse.Namespace)
             "others": outcome.others,
             "failed": outcome.failed,
         }
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     for failure in outcome.failed:
         print(f"FAILED {failure}")
     return 1 if outcome.failed else 0
@@ -142,8 +142,9 @@ def _below(chosen: list[Subject], described: dict[str, object], outcome: Outcome
     share, where = outcome.spread
     if share > NOISE:
         lines.append(f"Noise: rounds lie up to {share:.0%} apart ({where}).")
-    if outcome.others > NOISE:
-        lines.append(f"Noise: other programs took up to {outcome.others:.0%} of the machine.")
+    usual, most = outcome.others
+    if most > NOISE:
+        lines.append(f"Noise: other programs took {usual:.0%} of the machine, at times {most:.0%}.")
     return "\n".join(lines)
 
 

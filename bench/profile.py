@@ -18,6 +18,9 @@ SAMPLES_PER_SECOND = 250
 START_UP = 30  # seconds that py-spy may take beside sampling
 SHOWN = 25  # lines of each list
 
+# Where an idle thread of gevent's pool waits, which py-spy takes for work.
+WAITING = "acquire_with_timeout (gevent/_threading.py"
+
 _LINE = re.compile(r":\d+\)$")
 
 
@@ -47,12 +50,17 @@ def record(pid: int, seconds: int, folded: Path, under_load: Callable[[], None])
 
 
 def summary(folded: str) -> str:
-    """Two lists, in percent of all samples: lines by their own time, functions with what they call."""
+    """Two lists, in percent of the samples: lines by their own time, functions with what they call.
+
+    `Hub.run` by itself is the event loop's C code: waiting for sockets, timers, switching.
+    """
     own: Counter[str] = Counter()
     cumulative: Counter[str] = Counter()
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if frames[-1].startswith(WAITING):
+            continue
         own[frames[-1]] += int(count)
         for function in {_LINE.sub(")", frame) for frame in frames}:
             cumulative[function] += int(count)

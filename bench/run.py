@@ -4,6 +4,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 from bench import figures, idle, load, machine, procfs
 from bench.errors import BenchError
@@ -30,11 +31,15 @@ QUICK = Plan(seconds=2, rounds=1, streams=0, bulk=False, connections=(1, 64))
 
 @dataclass
 class Outcome:
-    """All figures by subject, and what says how far to trust them."""
+    """All figures by subject, and what says how far to trust them.
+
+    `spread`: how far the rounds of one load lie apart at most, and of which. `others`: the share of the
+    machine that other programs had, the median and the most over all loads.
+    """
 
     subjects: dict[str, Figures]
     spread: tuple[float, str]
-    others: float
+    others: tuple[float, float]
     failed: list[str]
 
 
@@ -136,12 +141,13 @@ class Run:
             self._figures[name]["errors"] = count
             if count:
                 self._failed.append(f"{name}: {count} requests failed")
+        shares = [each.others for each in cpu] or [0.0]
         ordered = {s.name: self._figures[s.name] for s in subjects if s.name in self._figures}
         figures.add_ratios(ordered)
         return Outcome(
             subjects=ordered,
             spread=max(spreads),
-            others=max((each.others for each in cpu), default=0.0),
+            others=(median(shares), max(shares)),
             failed=self._failed,
         )
 

@@ -22,6 +22,7 @@ def test_every_case_can_be_called_again_and_again() -> None:
 
 def test_profile_charges_a_line_once_and_its_callers_too() -> None:
     folded = "main (a.py:1);loop (a.py:5);loop (a.py:6);read (b.py:9) 30\nmain (a.py:1);loop (a.py:5) 10\n"
+    folded += "run (gevent/threadpool.py:3);acquire_with_timeout (gevent/_threading.py:36) 99\n"
     own, cumulative = summary(folded).split("time in a function")
     assert "  75.0 %  read (b.py:9)" in own
     assert "  25.0 %  loop (a.py:5)" in own
