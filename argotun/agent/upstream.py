@@ -409,7 +409,7 @@ class Upstream:
                 mux.end(stream)
             else:
                 self._record()
-                mux.reset(stream, "the API connection was lost in the middle of an answer")
+                mux.fail(stream, "the API connection was lost in the middle of an answer")
         elif self._tunnel.version == 1:
             mux.close(stream)
         self._drop()

@@ -319,6 +319,11 @@ class Multiplexer:
         """End both directions behind what is queued."""
         self._finish(stream, CLOSE)
 
+    def fail(self, stream: Stream, message: str) -> None:
+        """End both directions by ERROR behind what is queued: what was said is heard before it."""
+        stream.failure = message
+        self._finish(stream, ERROR)
+
     def reset(self, stream: Stream, message: str | None = None) -> None:
         """End both directions at once: ERROR with a message, CLOSE without; queued bytes are dropped."""
         if self._move(stream, SEND_OVER):
@@ -429,7 +434,8 @@ class Multiplexer:
         kind = stream.closing
         if kind == SAID:
             return
-        self._message(messages).append(self.profile.pack(kind, stream.id))
+        words = stream.failure.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT] if kind == ERROR else b""
+        self._message(messages).append(self.profile.pack(kind, stream.id, words))
         self._move(stream, SEND_END if kind == END else SEND_OVER)
         stream.closing = SAID
         if stream.state == CLOSED:
@@ -454,7 +460,7 @@ class Multiplexer:
         self.wake()
 
     def _finish(self, stream: Stream, kind: int) -> None:
-        if stream.state == CLOSED or stream.closing in (kind, CLOSE):
+        if stream.state == CLOSED or stream.closing in (kind, CLOSE, ERROR):
             return
         if kind == END and stream.closing == SAID:
             return

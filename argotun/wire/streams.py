@@ -150,12 +150,14 @@ class Stream:
     `send_credit` and `receive_credit` are bytes that may still travel each way, `window` is what
     the peer was granted in all, `consumed` what was read since the last WINDOW; `queued` bytes
     in `queue` wait for credit or for a turn. `closing` is the type of the frame that ends this
-    direction behind the queue (0 = none); `waiting` asks for `on_writable`.
+    direction behind the queue (0 = none); `failure` is the text of its ERROR;
+    `waiting` asks for `on_writable`.
     """
 
     __slots__ = (
         "closing",
         "consumed",
+        "failure",
         "id",
         "queue",
         "queued",
@@ -183,6 +185,7 @@ class Stream:
         self.ready = False
         self.waiting = False
         self.closing = 0
+        self.failure = ""
 
     def __repr__(self) -> str:
         return f"<stream {self.id} {STATES[self.state]} queued={self.queued}>"

@@ -1,0 +1,380 @@
+"""A server and an agent in this process, over real sockets and TLS, with a scripted API behind them.
+
+    with Rig(api=Api(script)) as rig:
+        client = rig.client()
+        client.send(b"GET /tunnel/c1/api HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.response().status == 200
+
+A script is called with a `Peer` for each connection that the agent makes to its API; it reads and
+writes raw bytes, so that it can break every rule.
+"""
+
+import json
+import os
+import shutil
+import ssl
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import gevent
+import trustme
+from gevent import socket
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from argotun.agent.app import Agent
+from argotun.config import AgentConfig, ServerConfig
+from argotun.server.app import Server
+
+PATIENCE = 10.0
+"""Seconds that anything in a test may take before it has failed."""
+
+
+def until(condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE) -> None:
+    """Wait until the condition holds; AssertionError when it does not in time."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"{what} did not come about"
+        gevent.sleep(0.005)
+
+
+@dataclass
+class Response:
+    """One parsed answer."""
+
+    status: int
+    head: bytes
+    body: bytes
+    interim: list[bytes] = field(default_factory=list)
+
+    def header(self, name: str) -> str | None:
+        """The value of the first field of that name."""
+        for line in self.head.split(b"\r\n")[1:]:
+            key, _, value = line.partition(b":")
+            if key.strip().lower() == name.lower().encode():
+                return value.strip().decode("latin-1")
+        return None
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Peer:
+    """A raw connection: either a test's client or the API's side of an agent's connection."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self.buffer = b""
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self.sock.sendall(data)
+
+    def read(self, size: int) -> bytes:
+        """Exactly so many bytes."""
+        with gevent.Timeout(
+            PATIENCE, AssertionError(f"{size} bytes did not arrive; got {self.buffer[:200]!r}")
+        ):
+            while len(self.buffer) < size:
+                self._more()
+        data, self.buffer = self.buffer[:size], self.buffer[size:]
+        return data
+
+    def until(self, mark: bytes) -> bytes:
+        """Up to and with the mark."""
+        with gevent.Timeout(PATIENCE, AssertionError(f"{mark!r} did not arrive; got {self.buffer[:200]!r}")):
+            while mark not in self.buffer:
+                self._more()
+        end = self.buffer.index(mark) + len(mark)
+        data, self.buffer = self.buffer[:end], self.buffer[end:]
+        return data
+
+    def head(self) -> bytes:
+        """One HTTP head with its blank line."""
+        return self.until(b"\r\n\r\n")
+
+    def response(self, method: str = "GET") -> Response:
+        """One answer with its whole body; 1xx answers before it are kept apart."""
+        interim = []
+        while True:
+            head = self.head()
+            status = int(head.split(b" ", 2)[1])
+            if status >= 200 or status == 101:
+                break
+            interim.append(head)
+        answer = Response(status, head, b"", interim)
+        if method == "HEAD" or status in (101, 204, 304):
+            return answer
+        if answer.header("transfer-encoding") == "chunked":
+            while size := int(self.until(b"\r\n").split(b";")[0], 16):
+                answer.body += self.read(size)
+                assert self.read(2) == b"\r\n"
+            while self.until(b"\r\n") != b"\r\n":
+                pass
+        elif (length := answer.header("content-length")) is not None:
+            answer.body = self.read(int(length))
+        else:
+            answer.body = self.rest()
+        return answer
+
+    def rest(self) -> bytes:
+        """Everything until the other side ends in order; ConnectionResetError when it aborts."""
+        with gevent.Timeout(PATIENCE, AssertionError("the connection did not end")):
+            try:
+                while True:
+                    self._more()
+            except EOFError:
+                pass
+        data, self.buffer = self.buffer, b""
+        return data
+
+    def ended(self) -> str:
+        """How the connection ends: "closed" or "reset"."""
+        try:
+            self.rest()
+        except OSError:
+            return "reset"
+        return "closed"
+
+    def close(self) -> None:
+        """Close it."""
+        self.sock.close()
+
+    def _more(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError("the connection ended")
+        self.buffer += data
+
+
+Script = Callable[[Peer], None]
+
+
+def answer(status: str = "200 OK", body: bytes = b"ok", extra: bytes = b"") -> Script:
+    """A script that gives every request the same answer and keeps the connection."""
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.head()
+            peer.send(
+                b"HTTP/1.1 %b\r\nContent-Length: %d\r\n%b\r\n%b" % (status.encode(), len(body), extra, body)
+            )
+
+    return script
+
+
+class Api:
+    """A scripted API on loopback; `connections` counts, `heads` is for scripts that record."""
+
+    def __init__(self, script: Script | None = None, tls: bool = True) -> None:
+        self.script = script or answer()
+        self.tls = tls
+        self.connections = 0
+        self.live: list[Peer] = []
+        self.heads: list[bytes] = []
+        self._server: StreamServer | None = None
+        self.port = 0
+
+    def start(self, authority: "Authority") -> None:
+        """Listen on a free port (the same one again after `stop`)."""
+        options: dict[str, Any] = {"ssl_context": authority.server_context()} if self.tls else {}
+        self._server = StreamServer(("127.0.0.1", self.port), self._serve, **options)
+        self._server.start()
+        self.port = self._server.server_port
+
+    def stop(self) -> None:
+        """Stop listening and cut the connections."""
+        if self._server is not None:
+            self._server.stop(timeout=0)
+        for peer in list(self.live):
+            peer.close()
+
+    def _serve(self, sock: Any, _peer: Any) -> None:
+        self.connections += 1
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = Peer(sock)
+        self.live.append(peer)
+        try:
+            self.script(peer)
+        except (EOFError, OSError):
+            # The agent hung up: scripts need not care.
+            pass
+        finally:
+            self.live.remove(peer)
+            peer.close()
+
+
+class Authority:
+    """A certificate authority and what it issued, as files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = trustme.CA()
+        self.folder = folder
+        self.ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+        for name, identities in {"server": ("127.0.0.1", "localhost"), "agent": ("agent.example",)}.items():
+            issued = self.ca.issue_cert(*identities)
+            issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+            with open(folder / f"{name}.pem", "wb") as file:
+                file.writelines(part.bytes() for part in issued.cert_chain_pems)
+        self.issued = self.ca.issue_cert("127.0.0.1", "localhost")
+
+    def path(self, name: str) -> str:
+        """Path of `ca.pem`, `server.pem`, `server.key`, `agent.pem` or `agent.key`."""
+        return str(self.folder / name)
+
+    def server_context(self) -> ssl.SSLContext:
+        """For the scripted API."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.issued.configure_cert(context)
+        return context
+
+
+class Rig:
+    """Server, agent and scripted API; everything ends with the `with`.
+
+    `mutual` puts mTLS on the tunnel. `server` and `agent` override fields of their configs;
+    `agent=None` starts none. `cluster` adds keys to the entry of the one cluster, `c1`.
+    """
+
+    TOKEN = "tok-c1"
+
+    def __init__(
+        self,
+        api: Api | None = None,
+        *,
+        mutual: bool = True,
+        server: dict[str, Any] | None = None,
+        agent: dict[str, Any] | None = {},  # noqa: B006  never changed
+        cluster: dict[str, Any] | None = None,
+    ) -> None:
+        self.api = api or Api()
+        self._mutual = mutual
+        self._server_options = server or {}
+        self._agent_options = agent
+        self.folder = Path(tempfile.mkdtemp(prefix="argotun-rig-"))
+        self.authority = Authority(self.folder)
+        self.token_file = self.folder / "sa-token"
+        self.token_file.write_text("sa-token")
+        self.clusters_file = self.folder / "clusters.json"
+        self.write_clusters([{"id": "c1", "token": self.TOKEN, **(cluster or {})}])
+        self._clients: list[Peer] = []
+        self.agents: list[Agent] = []
+        self.server: Server = None  # type: ignore[assignment]
+
+    @property
+    def agent(self) -> Agent:
+        """The last agent that was started."""
+        return self.agents[-1]
+
+    def write_clusters(self, entries: list[dict[str, Any]]) -> None:
+        """Replace the clusters file as one step."""
+        fresh = self.folder / "clusters.new"
+        fresh.write_text(json.dumps(entries))
+        os.replace(fresh, self.clusters_file)
+
+    def __enter__(self) -> Self:
+        self.api.start(self.authority)
+        self.start_server()
+        if self._agent_options is not None:
+            self.start_agent()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            client.close()
+        for agent in self.agents:
+            agent.stop()
+        self.server.stop()
+        self.api.stop()
+        shutil.rmtree(self.folder)
+
+    def start_server(self, **options: Any) -> Server:
+        """A server; the second one takes the ports of the first, which must have ended."""
+        values: dict[str, Any] = {
+            "addr": ("127.0.0.1", self.server.public_address[1] if self.server else 0),
+            "internal_addr": ("127.0.0.1", self.server.internal_address[1] if self.server else 0),
+            "clusters": str(self.clusters_file),
+            "internal_plain": True,
+            "access_log": False,
+            "reconnect_grace": 0.5,
+        }
+        if self._mutual:
+            values |= {
+                "tls_cert": self.authority.path("server.pem"),
+                "tls_key": self.authority.path("server.key"),
+                "tls_client_ca": self.authority.path("ca.pem"),
+            }
+        self.server = Server(ServerConfig(**(values | self._server_options | options)))
+        self.server.start()
+        return self.server
+
+    def agent_config(self, **options: Any) -> AgentConfig:
+        """What an agent of this rig is told."""
+        scheme = "wss" if self._mutual else "ws"
+        values: dict[str, Any] = {
+            "server": f"{scheme}://127.0.0.1:{self.server.public_address[1]}/connect",
+            "token": self.TOKEN,
+            "target": ("127.0.0.1", self.api.port),
+            "plain_target": not self.api.tls,
+            "ca_cert": self.authority.path("ca.pem"),
+            "sa_token_path": str(self.token_file),
+            "allow_insecure_server": True,
+            "health_addr": None,
+            "access_log": False,
+            "max_retry": 0.2,
+        }
+        if self._mutual:
+            values |= {
+                "server_ca_cert": self.authority.path("ca.pem"),
+                "client_cert": self.authority.path("agent.pem"),
+                "client_key": self.authority.path("agent.key"),
+            }
+        return AgentConfig(**(values | (self._agent_options or {}) | options))
+
+    def start_agent(self, **options: Any) -> Agent:
+        """One more agent, connected and known to the server when this returns."""
+        agent = Agent(self.agent_config(**options))
+        self.agents.append(agent)
+        before = len(self.server.registry)
+        agent.start()
+        until(agent.connected.is_set, "the agent's connection")
+        until(lambda: len(self.server.registry) > before, "the session")
+        return agent
+
+    def client(self) -> Peer:
+        """A new connection to the internal port."""
+        sock = socket.create_connection(self.server.internal_address)
+        peer = Peer(sock)
+        self._clients.append(peer)
+        return peer
+
+    def get(
+        self, path: str = "/tunnel/c1/api/v1/pods", extra: bytes = b"", client: Peer | None = None
+    ) -> Response:
+        """One GET on a new or the given connection."""
+        client = client or self.client()
+        client.send(b"GET %b HTTP/1.1\r\nHost: argotun\r\n%b\r\n" % (path.encode(), extra))
+        return client.response()
+
+
+class Gate:
+    """An event that a script and a test share."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def open(self) -> None:
+        """Let those who wait go on."""
+        self._event.set()
+
+    def wait(self) -> None:
+        """Wait until it is open."""
+        assert self._event.wait(PATIENCE), "nobody opened the gate"
