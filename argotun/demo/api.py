@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from argotun.demo import bodies, patch, refusal, resources, selectors
+from argotun.demo import bodies, patch, refusal, resources, selectors, tables
 from argotun.demo.admission import admit
 from argotun.demo.messages import TEXT, Answer, Request, as_json
 from argotun.demo.resources import Json, Resource
@@ -58,7 +58,7 @@ class Api:
                 raise refusal.method_not_allowed()
             return fixed
         target = _resource_path(request.path)
-        if not bodies.accepts_json(request.accept):
+        if not bodies.form(request.accept):
             raise refusal.not_acceptable()
         if target.resource.verbs == ("create",):
             return self._review(request, target)
@@ -74,8 +74,10 @@ class Api:
         query = request.query
         matches = selectors.both(query.get("labelSelector", ""), query.get("fieldSelector", ""))
         if query.get("watch") in ("true", "1"):
-            watch = Watch(self.store, target.resource, target.namespace, matches, query, request.fd)
-            return Answer(200, watch)
+            show = _shown(request, target.resource)
+            return Answer(
+                200, Watch(self.store, target.resource, target.namespace, matches, query, request.fd, show)
+            )
         found = [obj for obj in self.store.objects(target.resource, target.namespace) if matches(obj)]
         meta: Json = {"resourceVersion": str(self.store.revision)}
         if token := query.get("continue", ""):
@@ -86,10 +88,13 @@ class Api:
             meta["remainingItemCount"] = len(found) - limit
             found = found[:limit]
             meta["continue"] = base64.urlsafe_b64encode(json.dumps(_key(found[-1])).encode()).decode()
+        if bodies.form(request.accept) == "table":
+            return as_json(tables.table(target.resource.kind, found, meta, _included(request)))
         return as_json(_list_of(target.resource, found, meta))
 
     def _get(self, request: Request, target: Target) -> Answer:
-        return as_json(self.store.get(target.resource, target.namespace, target.name))
+        obj = self.store.get(target.resource, target.namespace, target.name)
+        return as_json(_shown(request, target.resource)(obj))
 
     # Writing
 
@@ -280,6 +285,25 @@ def _list_of(resource: Resource, items: list[Json], meta: Json) -> Json:
         "metadata": meta,
         "items": items,
     }
+
+
+def _included(request: Request) -> str:
+    include = request.query.get("includeObject") or "Metadata"
+    if include not in tables.INCLUDE:
+        raise refusal.bad_request(
+            f"includeObject must be one of {', '.join(tables.INCLUDE)}, not {include!r}"
+        )
+    return include
+
+
+def _shown(request: Request, resource: Resource) -> Callable[[Json], Json]:
+    """How the client wants to see one object: as it is, or as a table of one row."""
+    if bodies.form(request.accept) != "table":
+        return lambda obj: obj
+    include = _included(request)
+    return lambda obj: tables.table(
+        resource.kind, [obj], {"resourceVersion": obj["metadata"]["resourceVersion"]}, include
+    )
 
 
 def _key(obj: Json) -> list[str]:

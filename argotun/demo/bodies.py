@@ -38,13 +38,20 @@ def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def accepts_json(accept: str) -> bool:
-    """True where an `Accept` header (empty: anything) leaves room for plain JSON."""
-    if not accept:
-        return True
-    return any(
-        _media_type(part) in ("application/json", "application/*", "*/*") for part in accept.split(",")
-    )
+def form(accept: str) -> str:
+    """What an `Accept` header (empty: anything) prefers: `object`, `table`, or "" for neither of them.
+
+    The order of the header decides; weights are not read, as no Kubernetes client sends any.
+    """
+    for offer in accept.split(",") if accept else ["*/*"]:
+        kind, *parameters = (part.strip() for part in offer.split(";"))
+        if kind.lower() not in ("application/json", "application/*", "*/*"):
+            continue
+        if {"as=Table", "g=meta.k8s.io", "v=v1"} <= set(parameters):
+            return "table"
+        if not any(parameter.startswith("as=") for parameter in parameters):
+            return "object"
+    return ""
 
 
 def _json(body: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gevent import get_hub
 from gevent.queue import Empty, SimpleQueue
@@ -38,7 +38,7 @@ class Watch:
     """One client's watch on a resource type; iterate it once, and `close` it.
 
     Raises a 400 Refusal for query values that cannot be read. A version too old to start from is an
-    ERROR event in the stream, as in Kubernetes.
+    ERROR event in the stream, as in Kubernetes. `show` makes of an object what the client asked to see.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class Watch:
         matches: Predicate,
         query: dict[str, str],
         fd: int,
+        show: Callable[[Json], Json],
     ) -> None:
+        self._show = show
         self._store = store
         self._resource = resource
         self._namespace = namespace
@@ -74,7 +76,7 @@ class Watch:
             except Refusal as too_old:
                 return [line("ERROR", too_old.status()), None]
         found = self._store.objects(self._resource, self._namespace)
-        lines: list[bytes | None] = [line("ADDED", obj) for obj in found if self._matches(obj)]
+        lines: list[bytes | None] = [line("ADDED", self._show(obj)) for obj in found if self._matches(obj)]
         if self._initial_end:
             lines.append(bookmark(self._resource, self._store.revision, initial_end=True))
         return lines
@@ -94,7 +96,7 @@ class Watch:
         before = change.old is not None and self._matches(change.old)
         after = change.new is not None and self._matches(change.new)
         kind = _KINDS[before, after]
-        return line(kind, obj) if kind else b""
+        return line(kind, self._show(obj)) if kind else b""
 
     def __iter__(self) -> Iterator[bytes]:
         try:
