@@ -65,6 +65,7 @@ class Server:
             keepalive=config.keepalive,
             keepalive_timeout=config.keepalive_timeout,
             tunnel_buffer=config.tunnel_buffer,
+            leaving=self._leaving,
         )
         timeout = config.handshake_timeout
         self._public_listener = Listener(
@@ -150,7 +151,16 @@ class Server:
             old.tunnel.end(REPLACED)
         elif not (mux.going_away or mux.peer_going_away):
             mux.goaway(REPLACED)
-            gevent.spawn_later(self.config.drain, old.tunnel.end, REPLACED)
+            gevent.spawn(self._retire, old)
+
+    def _retire(self, old: Session) -> None:
+        self.internal.release(old, self.config.drain)
+        old.tunnel.end(REPLACED)
+
+    def _leaving(self, session: Session) -> None:
+        """The agent drains: it ends the tunnel itself once that carries nothing."""
+        log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
+        gevent.spawn(self.internal.release, session, self.config.drain)
 
     def _changed(self, cluster: str) -> None:
         if cluster in self.clusters.clusters:

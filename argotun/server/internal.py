@@ -162,6 +162,22 @@ class InternalPort:
         if self._sweeper is not None:
             self._sweeper.kill(block=False)
 
+    def release(self, session: Session, seconds: float) -> None:
+        """Free a session that takes no new requests: watches end in order, idle streams are given up.
+
+        Returns when it carries nothing any more, or after so many seconds.
+        """
+        deadline = monotonic() + seconds
+        while session.tunnel.mux.streams and monotonic() < deadline:
+            for connection in list(self.connections):
+                if connection.exchange.session is not session:
+                    continue
+                if connection.idle:
+                    connection.exchange.detach()
+                elif connection.watching:
+                    connection.exchange.end_watch()
+            gevent.sleep(0.05)
+
     def forget(self, cluster: str) -> None:
         """A cluster left the clusters file: keep nothing of it."""
         self._buckets.pop(cluster, None)

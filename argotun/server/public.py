@@ -34,7 +34,10 @@ READ = 16 * 1024
 
 
 class PublicPort:
-    """Checks and accepts agents; a session lives in the greenlet that accepted it."""
+    """Checks and accepts agents; a session lives in the greenlet that accepted it.
+
+    `leaving` is called with a session whose agent says that it drains.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class PublicPort:
         keepalive: float = 15.0,
         keepalive_timeout: float = 45.0,
         tunnel_buffer: int = 64 * 1024 * 1024,
+        leaving: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self._registry = registry
         self._clusters = clusters
@@ -54,6 +58,7 @@ class PublicPort:
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
         self._tunnel_buffer = tunnel_buffer
+        self._leaving = leaving
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Answer one connection; an agent's stays here until its tunnel ends."""
@@ -150,6 +155,7 @@ class PublicPort:
             arrived(Hello())
         else:
             mux.on_hello = arrived
+            mux.on_goaway = lambda text: self._leaving(session)
         try:
             reason = tunnel.run()
         finally:

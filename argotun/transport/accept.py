@@ -46,7 +46,10 @@ class UpgradeHead(Protocol):
     method: bytes
     target: bytes
     minor: int
-    fields: bytes
+
+    @property
+    def fields(self) -> bytes:
+        """The raw field lines."""
 
 
 class AcceptedSocket(FramedSocket, WebSocket):  # type: ignore[misc]
@@ -85,9 +88,9 @@ class _Upgrade(WebSocketHandler):  # type: ignore[misc]
         self.answer, self.headers = status, headers
 
 
-_silent = logging.getLogger("geventwebsocket.unused")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
+# The library tells each step of each upgrade; what matters of it is in the errors here.
+_silent = logging.getLogger("geventwebsocket")
+_silent.disabled = True
 
 
 def accept(

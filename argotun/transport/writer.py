@@ -116,8 +116,9 @@ class Writer:
             self.close()
 
     def _drain(self) -> None:
-        while self._queue:
-            data = self._queue[0]
+        queue = self._queue
+        while queue and not self.closed:
+            data = queue[0]
             try:
                 sent = self._send(data)
             except ssl.SSLWantReadError:
@@ -129,12 +130,10 @@ class Writer:
             except OSError as error:
                 self._fail(error)
                 return
-            if self._queue is None:
-                return
             if sent == len(data):
-                self._queue.popleft()
+                queue.popleft()
             else:
-                self._queue[0] = memoryview(data)[sent:]
+                queue[0] = memoryview(data)[sent:]
             self.pending -= sent
             if self.on_sent is not None:
                 self.on_sent(sent)
