@@ -1,0 +1,76 @@
+# What people and CI run. A fresh machine needs Python 3.11 or newer and make; the rest comes by itself.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ENGINE ?=
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' argotun/__init__.py)
+IMAGE  ?= argotun:$(VERSION)
+
+# More arguments for one run: make test PYTEST_ARGS='-k credit', make demo DEMO_ARGS=--demo-once
+DEMO_ARGS   ?=
+PYTEST_ARGS ?=
+BENCH_ARGS  ?=
+
+RUN  = $(VENV)/bin/python
+PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
+FAST = tests/wire tests/config tests/observe
+ALL  = $(wildcard tests/test_*.py) $(filter-out tests/e2e tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test e2e bench lint image
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## Start server, agent and a stand-in API here, and deploy through the tunnel
+	$(RUN) argotun.py --mode demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev ## Run all tests but e2e; the fast, pure ones first
+	$(RUN) -m pytest $(wildcard $(FAST)) $(filter-out $(FAST),$(ALL)) $(PYTEST_ARGS)
+
+e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
+	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
+
+bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
+	$(RUN) -m bench $(BENCH_ARGS)
+
+lint: $(VENV)/.dev ## Check format, style and types
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy --strict argotun
+
+image: ## Build the container image IMAGE with docker, podman or buildah
+	@engine='$(ENGINE)'; \
+	for each in docker podman; do \
+	  [ -n "$$engine" ] || ! $$each info >/dev/null 2>&1 || engine=$$each; \
+	done; \
+	[ -n "$$engine" ] || ! command -v buildah >/dev/null || engine=buildah; \
+	if [ -z "$$engine" ]; then \
+	  echo 'make image needs a running docker, or podman, or buildah: none of them answers here.' >&2; exit 1; \
+	fi; \
+	set -x; $$engine build --tag '$(IMAGE)' .
+
+# Two stamps, so that the demo does not wait for the tools of the tests.
+$(VENV)/.run: requirements.txt | $(VENV)/bin/python
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+# Debian's python3 comes without ensurepip; a pip that is there can then fill the environment.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'argotun needs Python 3.11 or newer as $(PYTHON); name another one: make PYTHON=python3.13' >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+	  $(PYTHON) -m venv $(VENV); \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $@ install --quiet pip; \
+	else \
+	  echo '$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv' >&2; \
+	  exit 1; \
+	fi
