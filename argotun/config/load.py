@@ -40,8 +40,12 @@ def parse(option: Option, setting: Setting) -> Any:
         return option.kind.parse(setting.text)
     except ValueError as error:
         expected = str(error) if isinstance(error, Refused) else option.kind.expected
-        shown = option.kind.quote(setting.text)
-        raise ConfigError(label(option, setting.origin), shown, expected) from None
+        raise ConfigError(label(option, setting.origin), shown(option, setting), expected) from None
+
+
+def shown(option: Option, setting: Setting) -> str:
+    """What was given for an option, as an error may repeat it."""
+    return option.kind.quote(setting.text)
 
 
 def refuse_other_modes(mode: str, settings: Mapping[str, Setting]) -> None:
@@ -74,14 +78,16 @@ def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     }
     config = CONFIGS[mode](**values)
 
-    def sentence(option: Option, expected: str) -> ConfigError:
-        shown = option.show(getattr(config, option.field))
-        return ConfigError(
-            label(option, origins[option.name]), Words(f"'{shown}'") if shown else UNSET, expected
-        )
+    def wrong(option: Option, expected: str) -> ConfigError:
+        if option.name in given:
+            return ConfigError(
+                label(option, origins[option.name]), shown(option, given[option.name]), expected
+            )
+        default = option.show(getattr(config, option.field))
+        return ConfigError(option.flag, default or UNSET, expected)
 
     for rule in broken(ERRORS, config, given):
-        raise sentence(BY_NAME[rule.option], rule.expected)
+        raise wrong(BY_NAME[rule.option], rule.expected)
     warnings = [
         f"{label(option, origins[option.name])}: {option.show(getattr(config, option.field))} is allowed, "
         f"but expected {rule.expected}"

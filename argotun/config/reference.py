@@ -1,7 +1,14 @@
 """Print docs/options.md: `python -m argotun.config.reference > docs/options.md`."""
 
+import re
+
 from argotun.config.options import GROUPS, MODE, OPTIONS, PREFIX, Option
 from argotun.config.sources import CONFIG_ENVIRONMENT
+
+HEADER = """\
+| Option | Value | Default | Environment | What it is |
+|---|---|---|---|---|
+"""
 
 INTRODUCTION = f"""\
 # Options
@@ -25,9 +32,7 @@ Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `3
 listen on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants quoted.
 A switch stands alone (`--insecure`) or with a value (`--insecure=false`).
 
-| Option | Value | Default | Environment | What it is |
-|---|---|---|---|---|
-| `{MODE.flag}` | server, agent or demo | none | `{MODE.environment[0]}` | {MODE.help} |
+{HEADER}| `{MODE.flag}` | server, agent or demo | none | `{MODE.environment[0]}` | {MODE.help} |
 | `--config` | path | none | `{CONFIG_ENVIRONMENT}` | YAML file of options |
 """
 
@@ -45,13 +50,8 @@ def reference() -> str:
     parts = [INTRODUCTION]
     for modes, title in GROUPS.items():
         rows = "\n".join(row(option) for option in OPTIONS if option.modes == modes)
-        heading = (
-            title[0].upper() + title[1:] if title[0].isalpha() else title.replace("--mode", "`--mode") + "`"
-        )
-        parts.append(
-            f"## {heading.replace(' and', '` and')}\n\n"
-            f"| Option | Value | Default | Environment | What it is |\n|---|---|---|---|---|\n{rows}\n"
-        )
+        heading = re.sub(r"--mode \w+", r"`\g<0>`", title)
+        parts.append(f"## {heading[0].upper()}{heading[1:]}\n\n{HEADER}{rows}\n")
     return "\n".join(parts)
 
 

@@ -159,6 +159,10 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
                 if option.modes == modes:
                     add_option(group, option)
 
+    def convert_item_to_command_line_arg(self, action: argparse.Action, key: str, value: object) -> list[str]:
+        """What the environment or the file says, as the flag that would say it: always as text."""
+        return [f"{action.option_strings[-1]}={value}"]
+
     def error(self, message: str) -> NoReturn:
         """Turn what the libraries could not read into the error of it, without their words."""
         cause = sys.exception()

@@ -1,0 +1,356 @@
+"""Every wrong option ends the run before it begins: exit code 2 and one sentence of three parts."""
+
+import pytest
+
+SERVER = ("--mode", "server", "--clusters", "[]")
+AGENT = ("--mode", "agent", "--server", "wss://h/connect", "--token", "t0k", "--ca-cert", "FILE")
+AGENT += ("--sa-token-path", "FILE")
+NO_API_CA = ("--mode", "agent", "--server", "wss://h/connect", "--token", "t0k", "--sa-token-path", "FILE")
+DEMO = ("--mode", "demo")
+
+DURATION = "a duration such as 500ms, 15s, 5m or 1h"
+SIZE = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
+LISTEN = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
+TARGET = "host:port such as kubernetes.default.svc:443"
+URL = "the server's URL such as wss://tunnel.example.com/connect"
+TOKEN = "1 to 4096 visible ASCII characters without spaces"
+PROXY = "http[s]://[user:password@]host[:port]"
+RATE = "a number of requests per second such as 50 or 0.5, or 0 for no limit"
+MISSING = "a readable file (No such file or directory)"
+LINES = "YAML, one `name: value` a line"
+
+FLAGS = [
+    # what runs at all
+    ((), "--mode", "(not set)", "server, agent or demo"),
+    (("--mode", "proxy"), "--mode", "'proxy'", "server, agent or demo"),
+    (("--mode", "Server"), "--mode", "'Server'", "server, agent or demo"),
+    (("--mode",), "--mode", "(not set)", "a value (written --mode=VALUE if it begins with a dash)"),
+    (("server",), "command line, argument 1", "'server'", "--mode server"),
+    (
+        (*SERVER, "stray"),
+        "command line, argument 5",
+        "(hidden)",
+        "an option such as --mode server, not a lone word",
+    ),
+    ((*SERVER, "--drian", "5s"), "command line", "'--drian'", "an option, such as --drain"),
+    ((*SERVER, "-addr", ":1"), "command line", "'-addr'", "an option, such as --addr"),
+    ((*SERVER, "--tls", "FILE"), "command line", "'--tls'", "an option, such as --tls-key"),
+    ((*SERVER, "--zzzzzz"), "command line", "'--zzzzzz'", "an option as --help lists them"),
+    ((*SERVER, "--print-config=x"), "--print-config", "(hidden)", "no value"),
+    # options of another mode
+    ((*SERVER, "--target", "h:1"), "--target", "this option", "--mode agent; this is --mode server"),
+    ((*AGENT, "--clusters", "[]"), "--clusters", "this option", "--mode server; this is --mode agent"),
+    (
+        (*DEMO, "--drain", "1s"),
+        "--drain",
+        "this option",
+        "--mode server or --mode agent; this is --mode demo",
+    ),
+    # durations
+    ((*SERVER, "--drain", "5"), "--drain", "'5'", DURATION),
+    (
+        (*SERVER, "--drain", "-5s"),
+        "--drain",
+        "(not set)",
+        "a value (written --drain=VALUE if it begins with a dash)",
+    ),
+    ((*SERVER, "--drain=-5s"), "--drain", "'-5s'", DURATION),
+    ((*SERVER, "--drain", "5 s"), "--drain", "'5 s'", DURATION),
+    ((*SERVER, "--drain", "5d"), "--drain", "'5d'", DURATION),
+    ((*SERVER, "--drain", "٥s"), "--drain", "'٥s'", DURATION),
+    ((*SERVER, "--drain", "721h"), "--drain", "'721h'", "a duration of at most 720h"),
+    ((*SERVER, "--drain="), "--drain", "''", DURATION),
+    ((*SERVER, "--head-timeout", "0"), "--head-timeout", "'0'", f"{DURATION}, at least 100ms"),
+    (
+        (*SERVER, "--response-timeout", "1ms"),
+        "--response-timeout",
+        "'1ms'",
+        f"{DURATION}, at least 100ms, or 0 for no limit",
+    ),
+    ((*AGENT, "--max-retry", "1e3s"), "--max-retry", "'1e3s'", f"{DURATION}, at least 100ms"),
+    # numbers and sizes
+    ((*SERVER, "--rate-limit", "nan"), "--rate-limit", "'nan'", RATE),
+    ((*SERVER, "--rate-limit", "1e9"), "--rate-limit", "'1e9'", RATE),
+    ((*SERVER, "--rate-limit=-1"), "--rate-limit", "'-1'", RATE),
+    ((*SERVER, "--max-body", "32M"), "--max-body", "'32M'", f"{SIZE}, at least 1, or 0 for no limit"),
+    ((*SERVER, "--max-body", "1.5Mi"), "--max-body", "'1.5Mi'", f"{SIZE}, at least 1, or 0 for no limit"),
+    ((*SERVER, "--tunnel-buffer", "1Ki"), "--tunnel-buffer", "'1Ki'", f"{SIZE}, at least 1Mi"),
+    ((*AGENT, "--max-conns", "0"), "--max-conns", "'0'", "a whole number of streams from 1 to 1000000"),
+    ((*AGENT, "--max-conns", "1k"), "--max-conns", "'1k'", "a whole number of streams from 1 to 1000000"),
+    # addresses
+    ((*SERVER, "--addr", "8443"), "--addr", "'8443'", LISTEN),
+    ((*SERVER, "--addr", ":65536"), "--addr", "':65536'", LISTEN),
+    ((*SERVER, "--addr", "::1:8443"), "--addr", "'::1:8443'", LISTEN),
+    ((*SERVER, "--addr", "[::g]:8443"), "--addr", "'[::g]:8443'", LISTEN),
+    ((*SERVER, "--addr", "http://h:80"), "--addr", "'http://h:80'", LISTEN),
+    ((*SERVER, "--addr", "off"), "--addr", "'off'", LISTEN),
+    ((*SERVER, "--health-addr", "none"), "--health-addr", "'none'", f"{LISTEN}, or off"),
+    ((*SERVER, "--internal-addr", ":8443"), "--internal-addr", "':8443'", "another address than --addr"),
+    (
+        (*SERVER, "--internal-addr", "127.0.0.1:8443"),
+        "--internal-addr",
+        "'127.0.0.1:8443'",
+        "another address than --addr",
+    ),
+    (
+        (*SERVER, "--health-addr", ":8080"),
+        "--health-addr",
+        "':8080'",
+        "another address than --addr and --internal-addr",
+    ),
+    ((*AGENT, "--target", ":443"), "--target", "':443'", TARGET),
+    ((*AGENT, "--target", "kubernetes"), "--target", "'kubernetes'", TARGET),
+    ((*AGENT, "--target", "h:0"), "--target", "'h:0'", TARGET),
+    ((*AGENT, "--target", "https://h:443"), "--target", "'https://h:443'", TARGET),
+    (
+        (*AGENT, "--target", "-x.y:1"),
+        "--target",
+        "(not set)",
+        "a value (written --target=VALUE if it begins with a dash)",
+    ),
+    ((*AGENT, "--target", "a..b:1"), "--target", "'a..b:1'", TARGET),
+    (
+        (*AGENT, "--target-host-name", "h:443"),
+        "--target-host-name",
+        "'h:443'",
+        "a DNS name or an IP address without a port",
+    ),
+    # URLs
+    (
+        (*AGENT, "--server", "https://h/connect"),
+        "--server",
+        "'https://h/connect'",
+        f"{URL}, with wss:// in place of https://",
+    ),
+    ((*AGENT, "--server", "HTTP://h"), "--server", "'HTTP://h'", f"{URL}, with ws:// in place of http://"),
+    ((*AGENT, "--server", "h:8443"), "--server", "'h:8443'", f"{URL}, without user or password"),
+    ((*AGENT, "--server", "wss://"), "--server", "'wss://'", f"{URL}, without user or password"),
+    (
+        (*AGENT, "--server", "wss://h:99999/"),
+        "--server",
+        "'wss://h:99999/'",
+        f"{URL}, without user or password",
+    ),
+    (
+        (*AGENT, "--server", "wss://h/a\r\nb"),
+        "--server",
+        "'wss://h/a\\r\\nb'",
+        f"{URL}, without user or password",
+    ),
+    ((*AGENT, "--server", "wss://u:p@h/"), "--server", "(hidden)", f"{URL}, without user or password"),
+    (
+        (*AGENT, "--server", "ws://h/"),
+        "--server",
+        "'ws://h/'",
+        "a wss:// URL, or --allow-insecure-server for a test without TLS",
+    ),
+    ((*AGENT, "--proxy", "socks5://h:1"), "--proxy", "(hidden)", PROXY),
+    ((*AGENT, "--proxy", "http://h:1/path"), "--proxy", "(hidden)", PROXY),
+    # files
+    ((*SERVER, "--tls-cert", "/no/such"), "--tls-cert", "'/no/such'", MISSING),
+    ((*SERVER, "--tls-cert", "/"), "--tls-cert", "'/'", "a readable file, and this is not a regular file"),
+    (
+        (*SERVER, "--tls-cert", "/dev/null"),
+        "--tls-cert",
+        "'/dev/null'",
+        "a readable file, and this is not a regular file",
+    ),
+    (("--mode", "server", "--clusters", "/no/such"), "--clusters", "'/no/such'", MISSING),
+    (("--mode", "server", "--clusters", '{"id": "a"}'), "--clusters", "(hidden)", MISSING),
+    (("--mode", "server"), "--clusters", "(not set)", "a clusters file or its JSON text"),
+    ((*AGENT, "--token-file", "/no/such"), "--token-file", "'/no/such'", MISSING),
+    ((*DEMO, "--kubeconfig", "/no/such"), "--kubeconfig", "'/no/such'", MISSING),
+    (
+        NO_API_CA,
+        "--ca-cert",
+        "'/var/run/secrets/kubernetes.io/serviceaccount/ca.crt'",
+        "a readable file; outside a cluster say where it is, or use --insecure",
+    ),
+    (
+        ("--mode", "agent", "--server", "wss://h", "--token", "t", "--insecure"),
+        "--sa-token-path",
+        "'/var/run/secrets/kubernetes.io/serviceaccount/token'",
+        "a readable file; outside a cluster say where it is",
+    ),
+    # tokens
+    (AGENT[:4] + AGENT[6:], "--token", "(not set)", "a token, or --token-file"),
+    ((*AGENT, "--token", "a b"), "--token", "(hidden)", TOKEN),
+    ((*AGENT, "--token", "a\r\nX-Evil: 1"), "--token", "(hidden)", TOKEN),
+    ((*AGENT, "--token", "x" * 4097), "--token", "(hidden)", TOKEN),
+    ((*AGENT, "--token-file", "FILE"), "--token-file", "'FILE'", "only one of --token and --token-file"),
+    # what belongs together, and what excludes each other
+    (AGENT[:2] + AGENT[4:], "--server", "(not set)", "the server's URL such as wss://host/connect"),
+    ((*SERVER, "--tls-cert", "FILE"), "--tls-key", "(not set)", "the key of --tls-cert beside it"),
+    ((*SERVER, "--tls-key", "FILE"), "--tls-cert", "(not set)", "the certificate of --tls-key"),
+    ((*SERVER, "--tls-client-ca", "FILE"), "--tls-client-ca", "'FILE'", "--tls-cert and --tls-key beside it"),
+    ((*AGENT, "--client-cert", "FILE"), "--client-key", "(not set)", "the key of --client-cert beside it"),
+    (
+        (*AGENT, "--client-key", "FILE"),
+        "--client-cert",
+        "(not set)",
+        "the certificate of --client-key beside it",
+    ),
+    (
+        (*AGENT, "--target-client-cert", "FILE"),
+        "--target-client-key",
+        "(not set)",
+        "the key of --target-client-cert beside it",
+    ),
+    (
+        (*AGENT, "--target-client-key", "FILE"),
+        "--target-client-cert",
+        "(not set)",
+        "the certificate of --target-client-key beside it",
+    ),
+    (
+        (*NO_API_CA, "--plain-target", "--target-client-cert", "FILE", "--target-client-key", "FILE"),
+        "--plain-target",
+        "'true'",
+        "only one of --plain-target and --target-client-cert",
+    ),
+    (
+        (*AGENT, "--sa-token-path", "off"),
+        "--sa-token-path",
+        "'off'",
+        "a file, or --target-client-cert as the agent's other credential",
+    ),
+    ((*AGENT, "--insecure"), "--ca-cert", "'FILE'", "only one of --ca-cert and --insecure"),
+    ((*AGENT, "--plain-target"), "--ca-cert", "'FILE'", "only one of --ca-cert and --plain-target"),
+    (
+        (*NO_API_CA, "--plain-target", "--insecure"),
+        "--plain-target",
+        "'true'",
+        "only one of --plain-target and --insecure",
+    ),
+    (
+        (
+            *AGENT,
+            "--server",
+            "ws://h/",
+            "--allow-insecure-server",
+            "--client-cert",
+            "FILE",
+            "--client-key",
+            "FILE",
+        ),
+        "--client-cert",
+        "'FILE'",
+        "a wss:// server, since ws:// shows no certificate",
+    ),
+    (
+        (*AGENT, "--server", "ws://h/", "--allow-insecure-server", "--server-ca-cert", "FILE"),
+        "--server-ca-cert",
+        "'FILE'",
+        "a wss:// server, since ws:// verifies nothing",
+    ),
+    ((*SERVER, "--keepalive", "45s"), "--keepalive", "'45s'", "less than --keepalive-timeout"),
+    ((*AGENT, "--keepalive-timeout", "15s"), "--keepalive", "'15s'", "less than --keepalive-timeout"),
+    ((*DEMO, "--context", "c"), "--context", "'c'", "--kubeconfig beside it"),
+    # words
+    ((*SERVER, "--log-level", "trace"), "--log-level", "'trace'", "debug, info, warn or error"),
+    ((*SERVER, "--log-format", "xml"), "--log-format", "'xml'", "text or json"),
+    ((*SERVER, "--access-log=maybe"), "--access-log", "'maybe'", "true or false"),
+    ((*SERVER, "--no-access-log=true"), "--no-access-log", "(hidden)", "no value"),
+    (
+        (*DEMO, "--kubeconfig", "FILE", "--context", "a\nb"),
+        "--context",
+        "'a\\nb'",
+        "a name without control characters",
+    ),
+    ((*SERVER, "--addr", "x" * 200), "--addr", f"'{'x' * 120}…'", LISTEN),
+]
+
+
+def sentence(option, value, expected):
+    return f"argotun: {option}: {value} is not valid: expected {expected}\n"
+
+
+def short(value):
+    return " ".join(value)[-60:].replace("\r", "␍").replace("\n", "␊") if isinstance(value, tuple) else ""
+
+
+@pytest.mark.parametrize(("argv", "option", "value", "expected"), FLAGS, ids=short)
+def test_a_wrong_flag_is_one_sentence(argotun, file, argv, option, value, expected):
+    outcome = argotun(argv)
+    assert outcome.err == sentence(option, value.replace("FILE", file), expected)
+    assert (outcome.code, outcome.out, outcome.config) == (2, "", None)
+
+
+ENVIRONMENT = [
+    ({"ARGOTUN_MODE": "x"}, "--mode (from ARGOTUN_MODE)", "'x'", "server, agent or demo"),
+    ({"ARGOTUN_MODE": "server", "CLUSTERS": "/no"}, "--clusters (from CLUSTERS)", "'/no'", MISSING),
+    (
+        {"ARGOTUN_MODE": "agent", "SERVER_URL": "http://h"},
+        "--server (from SERVER_URL)",
+        "'http://h'",
+        f"{URL}, with ws:// in place of http://",
+    ),
+    ({"ARGOTUN_MODE": "agent", "TOKEN": "a b"}, "--token (from TOKEN)", "(hidden)", TOKEN),
+    (
+        {"ARGOTUN_MODE": "demo", "ARGOTUN_DEMO_ONCE": "[x]"},
+        "--demo-once (from ARGOTUN_DEMO_ONCE)",
+        "\"['x']\"",
+        "true or false",
+    ),
+    (
+        {"ARGOTUN_MODE": "demo", "ARGOTUN_DEMO_ONCE": "2"},
+        "--demo-once (from ARGOTUN_DEMO_ONCE)",
+        "'2'",
+        "true or false",
+    ),
+    (
+        {"ARGOTUN_MODE": "demo", "ARGOTUN_CONFIG": "/no"},
+        "--config",
+        "'/no'",
+        "a readable YAML file (No such file or directory)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("environ", "option", "value", "expected"), ENVIRONMENT)
+def test_a_wrong_variable_is_named(argotun, environ, option, value, expected):
+    outcome = argotun((), environ)
+    assert outcome.err == sentence(option, value, expected)
+    assert (outcome.code, outcome.config) == (2, None)
+
+
+FILES = [
+    ("drian: 5s\n", "CONFIG, line 1", "'drian'", "an option's name, such as drain"),
+    ("mode: demo\ntls_cert: x\n", "CONFIG, line 2", "'tls_cert'", "an option's name, such as tls-cert"),
+    ("--mode: demo\n", "CONFIG, line 1", "'--mode'", "an option's name, such as mode"),
+    ("12345: x\n", "CONFIG, line 1", "'12345'", "an option's name, as --help lists them"),
+    ("drain: 1s\ndrain: 2s\n", "CONFIG, line 2", "'drain'", "each option once"),
+    ("clusters:\n  - id: a\n", "CONFIG, line 1, clusters", "a list or mapping", "a single value"),
+    ("drain: {s: 5}\n", "CONFIG, line 1, drain", "a list or mapping", "a single value"),
+    ("? [a]\n: 5\n", "CONFIG, line 1", "a list or mapping as key", "an option's name, as --help lists them"),
+    ("- mode\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    ("mode\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    ("mode: demo\naddr: [::1]:443\n", "CONFIG, line 2, column 8", "(hidden)", LINES),
+    ("mode: 'demo\n", "CONFIG, line 2, column 1", "(hidden)", LINES),
+    ("token: *s3cr3t\n", "CONFIG, line 1, column 8", "(hidden)", LINES),
+    ("a: 1\n---\nb: 2\n", "CONFIG, line 2, column 1", "(hidden)", LINES),
+    (b"mode: \xff\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    (b"mode: \x00\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    ("[" * 20_000, "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    ("mode: demo\nlog-level: loud\n", "--log-level (from CONFIG)", "'loud'", "debug, info, warn or error"),
+]
+
+
+@pytest.mark.parametrize(("text", "option", "value", "expected"), FILES, ids=range(len(FILES)))
+def test_a_wrong_file_is_one_sentence_with_its_place(argotun, tmp_path, text, option, value, expected):
+    outcome = argotun((), config_file=text)
+    wanted = sentence(option, value, expected).replace("CONFIG", str(tmp_path / "argotun.yaml"))
+    assert outcome.err == wanted
+    assert (outcome.code, outcome.config) == (2, None)
+
+
+def test_a_file_out_of_all_proportion_is_refused(argotun, tmp_path):
+    outcome = argotun((), config_file="# " + "x" * (5 << 20))
+    assert outcome.err == sentence(
+        "--config", f"'{tmp_path / 'argotun.yaml'}'", "a file of at most 4194304 bytes"
+    )
+
+
+def test_a_directory_is_no_configuration_file(argotun, tmp_path):
+    outcome = argotun(("--config", "DIR"))
+    assert outcome.err == sentence("--config", f"'{tmp_path}'", "a readable YAML file (Is a directory)")
