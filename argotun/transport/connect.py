@@ -16,7 +16,6 @@ from simple_websocket import Client
 from simple_websocket.ws import Base
 from wsproto import ConnectionType
 from wsproto.events import AcceptConnection, Request
-from wsproto.utilities import ProtocolError as WsprotoError
 
 from argotun.errors import HandshakeError
 from argotun.transport.explain import explain
@@ -103,14 +102,18 @@ class ConnectedSocket(FramedSocket, Client):  # type: ignore[misc]
         self._early = reply.rest
 
     def _ask(self) -> None:
-        extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.extra_headeers]
-        request = Request(
-            host=self.host, target=self.path, subprotocols=self.subprotocols, extra_headers=extra
-        )
         try:
-            data = self.ws.send(request)
-        except (WsprotoError, ValueError):
-            # Without the cause: the parser's own words quote the header, which may be the token.
+            headers = [
+                (name.encode("latin-1"), value.encode("latin-1")) for name, value in self.extra_headeers
+            ]
+            data = self.ws.send(
+                Request(
+                    host=self.host, target=self.path, subprotocols=self.subprotocols, extra_headers=headers
+                )
+            )
+        except Exception:
+            # Each layer below has errors of its own for this. Without the cause: they quote the
+            # header that they object to, and that may be the token.
             raise HandshakeError(
                 "the upgrade cannot be asked for: the server's address or a header holds a character "
                 "that is not allowed there"
@@ -128,8 +131,10 @@ class ConnectedSocket(FramedSocket, Client):  # type: ignore[misc]
         try:
             self.ws.receive_data(reply.raw)
             event = next(self.ws.events(), None)
-        except (WsprotoError, ValueError) as error:
-            raise HandshakeError(f"the server's upgrade is not valid: {_own_words(error)}", 101) from error
+        except Exception as error:
+            # wsproto's own errors, its parser's, and those of decoding what the server sent.
+            why = printable(str(error)) or "malformed"
+            raise HandshakeError(f"the server's upgrade is not valid: {why}", 101) from error
         if not isinstance(event, AcceptConnection):
             raise HandshakeError("the server's upgrade is not valid", 101)
         # wsproto does check this; a tunnel of the wrong version is bad enough to look twice.
@@ -167,10 +172,11 @@ def _where(url: str) -> tuple[str, str]:
     """The Host header and the request target that a URL stands for."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        name, port = parts.hostname, parts.port
     except ValueError:
-        raise HandshakeError("the server's address is not a URL") from None
-    name = parts.hostname or ""
+        name = None
+    if not name:
+        raise HandshakeError("the server's address is not a URL")
     host = f"[{name}]" if ":" in name else name
     if port is not None and port != _PORTS.get(parts.scheme):
         host = f"{host}:{port}"
@@ -188,8 +194,3 @@ def _refusal(sock: socket, reply: Reply, deadline: float) -> HandshakeError:
     said = read_words(sock, reply, deadline)
     meaning = _REFUSALS.get(reply.status, "the server refused the upgrade")
     return HandshakeError(f"{meaning} ({status})" + (f": {said}" if said else ""), reply.status)
-
-
-def _own_words(error: Exception) -> str:
-    """The library's reason, which quotes at most what the server sent."""
-    return printable(str(error)) or "malformed"
