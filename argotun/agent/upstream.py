@@ -14,6 +14,7 @@ import gevent
 from argotun.errors import CredentialError, HeadError, TransportError
 from argotun.observe.access import LogRequest
 from argotun.observe.metrics import AgentMetrics
+from argotun.transport.reader import Reader
 from argotun.transport.writer import Writer
 from argotun.tunnel.gate import Gate
 from argotun.tunnel.tunnel import Tunnel
@@ -30,8 +31,6 @@ from argotun.wire.head import (
 )
 from argotun.wire.status import error_response
 from argotun.wire.streams import Stream
-
-READ = 64 * 1024
 
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach the API."""
@@ -287,10 +286,10 @@ class Upstream:
         sock = self._sock
         if sock is None:
             return False
-        recv = sock.recv
+        recv = Reader(sock).recv
         problem = "the API closed the connection without an answer"
         try:
-            while data := recv(READ):
+            while data := recv():
                 self._answer(data)
                 if self._sock is sock:
                     self._gate.wait(self._stream)

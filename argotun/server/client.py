@@ -14,14 +14,12 @@ from gevent.event import Event
 from argotun.errors import HeadError
 from argotun.server.exchange import IDLE, RAW, Exchange
 from argotun.server.registry import Session
+from argotun.transport.reader import Reader
 from argotun.transport.writer import Writer
 from argotun.wire.frames import V1
 from argotun.wire.framing import Body
 from argotun.wire.head import RequestHead, find_head_end, parse_request, rewrite_request
 from argotun.wire.streams import CLOSED, Stream
-
-READ = 64 * 1024
-"""Bytes asked for in one read: a batch of four TLS records."""
 
 ROUTE = re.compile(rb"/tunnel/([A-Za-z0-9][A-Za-z0-9._-]*)(?=[/?]|$)")
 """The raw target: what follows the cluster's id goes to its API byte for byte."""
@@ -69,7 +67,7 @@ class ClientConnection:
         "_buffer",
         "_port",
         "_proceed",
-        "_sock",
+        "_reader",
         "_state",
         "_writer",
         "exchange",
@@ -79,7 +77,7 @@ class ClientConnection:
 
     def __init__(self, port: Port, sock: Any) -> None:
         self._port = port
-        self._sock = sock
+        self._reader = Reader(sock)
         self._writer = Writer(sock, self._unwritable)
         self._state = AT_HEAD
         self._buffer = b""
@@ -91,10 +89,10 @@ class ClientConnection:
 
     def serve(self) -> None:
         """Read until the client or argotun ends the connection."""
-        recv = self._sock.recv
+        recv = self._reader.recv
         try:
             while True:
-                data = recv(READ)
+                data = recv()
                 if data:
                     self._feed(data)
                 else:
@@ -328,7 +326,7 @@ class ClientConnection:
     def _discard(self) -> None:
         """Read what the client still sends, so that the answer is not lost to a reset."""
         try:
-            while self._sock.recv(READ):
+            while self._reader.recv():
                 pass
         except OSError:
             pass

@@ -7,10 +7,8 @@ from gevent.socket import socket
 
 from argotun.errors import ConnectionLost
 from argotun.transport.explain import explain
+from argotun.transport.reader import Reader
 from argotun.wire.websocket import BINARY, PONG, FrameReader, pack, pack_close
-
-READ_SIZE = 64 * 1024
-"""Bytes asked of the socket at once: four TLS records; more made loopback TCP no faster."""
 
 DEFAULT_MAX_MESSAGE = 1024 * 1024
 """Bytes of a message at most, until `max_message` is set to what the version in use allows."""
@@ -56,6 +54,7 @@ class FramedSocket:
     subprotocol: str | None
     send_control: Callable[[bytes], object]
     _reader: FrameReader
+    _recv: Callable[[], bytes]
     _close_sent: bool
 
     def _open(self, sock: socket, reader: FrameReader, subprotocol: str | None, early: bytes) -> None:
@@ -64,6 +63,7 @@ class FramedSocket:
         self.subprotocol = subprotocol
         self.send_control = sock.sendall
         self._reader = reader
+        self._recv = Reader(sock).recv
         self._close_sent = False
         if early:
             reader.feed(early)
@@ -99,8 +99,8 @@ class FramedSocket:
                 self.close(reader.close_code)
                 return None
             try:
-                data = self.sock.recv(READ_SIZE)
-            except (OSError, ValueError) as error:
+                data = self._recv()
+            except OSError as error:
                 raise ConnectionLost(f"the tunnel's connection was lost: {explain(error)}") from error
             if not data:
                 where = "in the middle of a message" if reader.midway else "without a close frame"

@@ -1,0 +1,65 @@
+"""Reading from a socket in one greenlet: waits first where nothing can be there yet, and takes turns.
+
+After a short answer the next read would only find an empty socket, so the reader waits for the
+event loop before it tries; after a full one it tries at once, but not for ever: a peer that sends
+without pause would otherwise keep every other greenlet from running.
+"""
+
+import errno
+import os
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from gevent import get_hub
+
+SIZE = 64 * 1024
+"""Bytes asked for at once: four TLS records."""
+
+MORE = 4096
+"""A read of so many bytes was probably not the last of its burst."""
+
+BURST = 8
+"""Reads in a row before the event loop gets its turn."""
+
+
+class Reader:
+    """The reading side of one gevent socket, plain or TLS."""
+
+    __slots__ = ("_hub", "_left", "_read", "_size", "_sock")
+
+    def __init__(self, sock: Any, size: int = SIZE) -> None:
+        tls = getattr(sock, "_sslobj", None)
+        self._sock = sock
+        self._hub = get_hub()
+        self._size = size
+        self._left = BURST
+        self._read: Callable[[int], bytes] = sock._sock.recv if tls is None else tls.read
+
+    def recv(self) -> bytes:
+        """The next bytes, b"" once the peer has ended in order; OSError when the connection is gone.
+
+        TLS that ends without close_notify is an OSError: somebody else may have cut it.
+        """
+        left = self._left
+        while True:
+            if left <= 0:
+                self._wait(self._sock._read_event)
+                left = BURST
+            try:
+                data = self._read(self._size)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                left = 0
+            except ssl.SSLWantWriteError:
+                self._wait(self._sock._write_event)
+            except ssl.SSLZeroReturnError:
+                return b""
+            else:
+                self._left = left - 1 if len(data) >= MORE else 0
+                return data
+
+    def _wait(self, event: Any) -> None:
+        if event is None:
+            # Closed by another greenlet before this one came back.
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._hub.wait(event)
