@@ -1,0 +1,144 @@
+"""argotun between the tests and a cluster: a server and an agent, with mutual TLS, as two processes."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .cluster import Cluster
+from .http import Endpoint
+from .pki import Authority
+from .processes import Process
+from .waiting import free_port, until
+
+REPOSITORY = Path(__file__).parents[3]
+CLUSTER_ID = "e2e"
+CLIENT_TOKEN = "only-for-the-tunnel"  # what clients send: it must never reach the API
+_JSON_LINE = re.compile(r"^\{.*\}$", re.MULTILINE)
+
+
+class Tunnel:
+    """Server and agent in a folder; the cluster's API is then at `endpoint`."""
+
+    def __init__(self, cluster: Cluster, folder: Path, *options: str) -> None:
+        """Options are added to the server's."""
+        self.cluster = cluster
+        self.folder = folder
+        self._options = options
+        folder.mkdir()
+        authority = Authority("tunnel", folder)
+        self._ca = authority.cert
+        self._serving = authority.issue("tunnel-server", "127.0.0.1", "localhost")
+        self._client = authority.issue("agent")
+        self._public, self._internal, self._agent_health = free_port(), free_port(), free_port()
+        self.agent_token = folder / "agent-token"
+        self.agent_token.write_text(secrets.token_urlsafe(32))
+        self._clusters = folder / "clusters.json"
+        self._clusters.write_text(json.dumps([{"id": CLUSTER_ID, "token": self.agent_token.read_text()}]))
+        self.account_token = folder / "account-token"
+        self.give_account_token(cluster.token())
+        self.server: Process | None = None
+        self.agent: Process | None = None
+        self.internal = Endpoint(self._internal)
+        self.endpoint = self.endpoint_of(CLUSTER_ID)
+
+    def endpoint_of(self, cluster_id: str) -> Endpoint:
+        """Where clients find a cluster of that id."""
+        return Endpoint(self._internal, f"/tunnel/{cluster_id}", token=CLIENT_TOKEN)
+
+    def give_account_token(self, token: str) -> None:
+        """Put a ServiceAccount token where the agent reads it, in one step, as a kubelet does."""
+        fresh = self.account_token.with_suffix(".new")
+        fresh.write_text(token)
+        fresh.replace(self.account_token)
+
+    def start(self) -> None:
+        """Run both, and return when a request goes through."""
+        self.start_server()
+        self.start_agent()
+
+    def start_server(self) -> None:
+        """Run the server."""
+        self.server = self._run(
+            "server",
+            "--addr", f"127.0.0.1:{self._public}",
+            "--internal-addr", f"127.0.0.1:{self._internal}",
+            "--internal-plain",
+            "--clusters", self._clusters,
+            "--tls-cert", self._serving.cert,
+            "--tls-key", self._serving.key,
+            "--tls-client-ca", self._ca,
+            *self._options,
+        )  # fmt: skip
+        server = self.server
+
+        def listening() -> bool:
+            server.check()
+            return self.internal.get("/healthz").status == 200
+
+        until("the server listens", listening)
+
+    def start_agent(self) -> None:
+        """Run the agent, and wait for the tunnel."""
+        self.agent = self._run(
+            "agent",
+            "--server", f"wss://127.0.0.1:{self._public}/connect",
+            "--token-file", self.agent_token,
+            "--server-ca-cert", self._ca,
+            "--client-cert", self._client.cert,
+            "--client-key", self._client.key,
+            "--target", f"127.0.0.1:{self.cluster.api_port}",
+            "--ca-cert", self.cluster.ca,
+            "--sa-token-path", self.account_token,
+            "--health-addr", f"127.0.0.1:{self._agent_health}",
+            "--max-retry", "1s",
+        )  # fmt: skip
+
+        def through() -> bool:
+            for process in self.processes():
+                process.check()
+            return self.endpoint.get("/readyz").status == 200
+
+        until("a request goes through the tunnel", through, seconds=20)
+
+    def stop_agent(self, how: int = signal.SIGTERM) -> int:
+        """End the agent; its exit code."""
+        assert self.agent
+        code = self.agent.stop(how, seconds=30)
+        self.agent = None
+        return code
+
+    def stop_server(self, how: int = signal.SIGTERM) -> int:
+        """End the server; its exit code."""
+        assert self.server
+        code = self.server.stop(how, seconds=30)
+        self.server = None
+        return code
+
+    def stop(self) -> None:
+        """End whatever runs."""
+        for process in self.processes():
+            process.stop(seconds=30)
+
+    def processes(self) -> list[Process]:
+        """The running ones, in the order in which they are to end."""
+        return [p for p in (self.agent, self.server) if p]
+
+    def log_records(self) -> Iterator[dict[str, object]]:
+        """The server's log lines."""
+        text = (self.folder / "argotun-server.log").read_text()
+        for line in _JSON_LINE.finditer(text):
+            yield json.loads(line[0])
+
+    def _run(self, mode: str, *args: str | Path) -> Process:
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("ARGOTUN_") and not k.lower().endswith("_proxy")
+        }
+        argv = [sys.executable, REPOSITORY / "argotun.py", "--mode", mode, "--log-format", "json", *args]
+        return Process(f"argotun-{mode}", argv, self.folder, env)
