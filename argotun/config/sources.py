@@ -250,16 +250,20 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
 
 def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
     """Name the first thing on the command line that is no option, without any value beside it."""
+    known = [
+        *(option.flag for option in (MODE, *OPTIONS)),
+        "--config",
+        "--print-config",
+        "--version",
+        "--help",
+    ]
     flags = [word.partition("=")[0] for word in unknown if re.match(r"--?[A-Za-z]", word)]
-    names = [option.flag for option in (MODE, *OPTIONS)]
     if flags:
-        flag = flags[0]
-        close = nearest(
-            "--" + flag.lstrip("-"), [*names, "--config", "--print-config", "--version", "--help"]
-        )
-        raise ConfigError(
-            "command line", flag, f"an option, such as {close}" if close else "an option as --help lists them"
-        )
+        # `-addr` is how Go programs write it; any other short form may have a value grown into it.
+        flag = flags[0] if flags[0].startswith("--") or "-" + flags[0] in known else HIDDEN
+        close = nearest("--" + flag.lstrip("-"), known)
+        expected = f"an option, such as {close}" if close else "an option as --help lists them"
+        raise ConfigError("command line", flag, expected)
     word = unknown[0]
     place = f"command line, argument {argv.index(word) + 1}" if word in argv else "command line"
     if word in MODE.kind.metavar.split("|"):

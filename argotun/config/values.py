@@ -143,6 +143,11 @@ SECRET_TOKEN = Kind(
 NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
 
 
+def show_number(number: float) -> str:
+    """A number without an exponent, to a millionth."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
+
+
 def rate(per: str) -> Kind:
     """A number of something per second, 0 for no limit."""
 
@@ -151,9 +156,7 @@ def rate(per: str) -> Kind:
             raise ValueError
         return float(text)
 
-    return Kind(
-        "NUMBER", per, f"a number of {per} such as 50 or 0.5, or 0 for no limit", parse, "{:g}".format
-    )
+    return Kind("NUMBER", per, f"a number of {per} such as 50 or 0.5, or 0 for no limit", parse, show_number)
 
 
 def count(of: str, low: int, high: int) -> Kind:
@@ -188,7 +191,7 @@ def show_duration(seconds: float) -> str:
     if seconds == 0:
         return "0"
     if seconds % 1:
-        return f"{round(seconds * 1000, 6):g}ms" if seconds < 1 else f"{seconds:g}s"
+        return f"{show_number(seconds * 1000)}ms" if seconds < 1 else f"{show_number(seconds)}s"
     if seconds < 120 or seconds % 60:
         return f"{seconds:.0f}s"
     return f"{seconds / 3600:.0f}h" if seconds % 3600 == 0 else f"{seconds / 60:.0f}m"

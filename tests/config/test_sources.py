@@ -1,0 +1,339 @@
+"""Which source wins, what a mode ignores, and what is printed about it."""
+
+import dataclasses
+
+import pytest
+
+import argotun as package
+from argotun.config import AgentConfig, DemoConfig, ServerConfig
+from argotun.config.models import CONFIGS
+from argotun.config.options import GROUPS, MODE, OPTIONS, of_mode
+from argotun.config.sources import help_text
+
+SERVER = ("--mode", "server", "--clusters", "[]")
+AGENT = (
+    "--mode",
+    "agent",
+    "--server",
+    "wss://h",
+    "--token",
+    "t0k",
+    "--ca-cert",
+    "FILE",
+    "--sa-token-path",
+    "FILE",
+)
+
+
+def test_the_defaults_are_those_that_the_documentation_promises(argotun):
+    outcome = argotun(SERVER)
+    assert outcome.code == 0
+    assert outcome.config == ServerConfig(clusters="[]")
+    assert outcome.config.addr == ("", 8443)
+    assert outcome.config.internal_addr == ("", 8080)
+    assert outcome.config.health_addr is None
+    assert (outcome.config.drain, outcome.config.keepalive, outcome.config.keepalive_timeout) == (20, 15, 45)
+    assert outcome.config.tunnel_buffer == 64 * 1024 * 1024
+
+
+def test_an_agent_gets_what_its_flags_say(argotun, file):
+    outcome = argotun((*AGENT, "--target", "[fd00::1]:6443", "--max-retry", "1m30s", "--health-addr", "off"))
+    assert outcome.config == AgentConfig(
+        server="wss://h/connect",
+        token="t0k",
+        ca_cert=file,
+        sa_token_path=file,
+        target=("fd00::1", 6443),
+        max_retry=90.0,
+        health_addr=None,
+    )
+
+
+def test_a_demo_needs_nothing(argotun):
+    assert argotun(("--mode", "demo", "--demo-once")).config == DemoConfig(demo_once=True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "text", "seconds"),
+    [
+        (("--drain", "1s"), {"ARGOTUN_DRAIN": "2s"}, "drain: 3s", 1),
+        ((), {"ARGOTUN_DRAIN": "2s"}, "drain: 3s", 2),
+        ((), {}, "drain: 3s", 3),
+        ((), {}, "", 20),
+        ((), {"ARGOTUN_DRAIN": ""}, "drain: 3s", 3),
+        ((), {"ARGOTUN_DRAIN": "  "}, "drain:", 20),
+    ],
+)
+def test_flag_beats_environment_beats_file_beats_default(argotun, flag, environ, text, seconds):
+    assert argotun((*SERVER, *flag), environ, text).config.drain == seconds
+
+
+def test_the_last_of_two_equal_flags_counts(argotun):
+    assert argotun((*SERVER, "--drain", "1s", "--drain", "2s")).config.drain == 2
+
+
+def test_our_own_variable_beats_the_short_one(argotun):
+    environ = {"SERVER_URL": "wss://short", "ARGOTUN_SERVER": "wss://own", "TOKEN": "t"}
+    argv = ("--mode", "agent", "--ca-cert", "FILE", "--sa-token-path", "FILE")
+    assert argotun(argv, environ).config.server == "wss://own/connect"
+
+
+def test_clusters_may_be_json_in_the_environment(argotun):
+    text = '[{"id": "a", "token": "t"}]'
+    assert argotun(("--mode", "server"), {"CLUSTERS": f" {text}\n"}).config.clusters == text
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "text", "access_log"),
+    [
+        (("--no-access-log",), {}, "", False),
+        (("--access-log=off",), {}, "", False),
+        (("--access-log",), {"ARGOTUN_ACCESS_LOG": "false"}, "", True),
+        (("--no-access-log",), {"ARGOTUN_ACCESS_LOG": "true"}, "", False),
+        ((), {"ARGOTUN_ACCESS_LOG": "0"}, "access-log: true", False),
+        ((), {}, "access-log: no", False),
+        ((), {}, "access-log: TRUE", True),
+    ],
+)
+def test_a_switch_can_be_turned_either_way_everywhere(argotun, argv, environ, text, access_log):
+    assert argotun((*SERVER, *argv), environ, text).config.access_log is access_log
+
+
+def test_one_file_and_one_environment_can_serve_both_roles(argotun):
+    text = "rate-limit: 5\nmax-conns: 7\ndrain: 3s\ntarget: not checked here\n"
+    server = argotun(SERVER, {"ARGOTUN_MAX_RETRY": "not checked here"}, text)
+    assert (server.config.rate_limit, server.config.drain) == (5, 3)
+    text = "rate-limit: not checked here\nmax-conns: 7\ndrain: 3s\n"
+    agent = argotun(AGENT, {"ARGOTUN_MAX_RETRY": "9s"}, text)
+    assert (agent.config.max_conns, agent.config.max_retry, agent.config.drain) == (7, 9, 3)
+
+
+def test_a_file_keeps_the_text_that_stands_in_it(argotun, file):
+    text = "mode: agent\nserver: wss://h\ntoken: 0123_4\nca-cert: FILE\nsa-token-path: FILE\nmax-conns: 010\n"
+    config = argotun((), config_file=text).config
+    assert (config.token, config.max_conns) == ("0123_4", 10)
+
+
+def test_a_byte_order_mark_and_an_empty_file_are_no_trouble(argotun):
+    assert argotun(SERVER, config_file=b"\xef\xbb\xbfdrain: 3s\n").config.drain == 3
+    assert argotun(SERVER, config_file=b"").config.drain == 20
+
+
+def test_a_home_directory_is_found(argotun, monkeypatch, tmp_path, file):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert argotun((*SERVER, "--tls-cert", "~/some.pem", "--tls-key", "~/some.pem")).config.tls_cert == file
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("wss://h", "wss://h/connect"),
+        ("wss://h/", "wss://h/connect"),
+        ("wss://h:8443/x/y?z=1", "wss://h:8443/x/y?z=1"),
+        ("WSS://[::1]:1", "wss://[::1]:1/connect"),
+    ],
+)
+def test_a_server_without_a_path_means_connect(argotun, given, url):
+    assert argotun((*AGENT, "--server", given)).config.server == url
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [("p:3128", "http://p:3128"), ("https://u:p@p/", "https://u:p@p"), ("http://[::1]:1", "http://[::1]:1")],
+)
+def test_a_proxy_may_leave_out_its_scheme(argotun, given, url):
+    assert argotun((*AGENT, "--proxy", given)).config.proxy == url
+
+
+# Warnings
+
+
+def warnings_of(outcome):
+    return [line.removeprefix("argotun: ") for line in outcome.err.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "warning"),
+    [
+        (
+            (*SERVER, "--idle-timeout", "5m"),
+            {},
+            "--idle-timeout: 5m is allowed, but expected more than 5m: clients reuse connections that long "
+            "and would find them closed",
+        ),
+        (
+            (*AGENT[:6], "--sa-token-path", "FILE", "--insecure"),
+            {},
+            "--insecure: true is allowed, but expected off outside tests: anyone on the way to the API "
+            "can read the ServiceAccount token",
+        ),
+        (
+            (*AGENT, "--server", "ws://h", "--allow-insecure-server"),
+            {},
+            "--server: ws://h/connect is allowed, but expected wss:// outside tests: anyone on the way to "
+            "the server can read the token and every request",
+        ),
+        (SERVER, {"ARGOTUN_DRIAN": "5s"}, "ARGOTUN_DRIAN: no such option, ARGOTUN_DRAIN was probably meant"),
+    ],
+)
+def test_what_is_allowed_but_unwise_is_a_warning(argotun, argv, environ, warning):
+    outcome = argotun((*argv, "--print-config"), environ)
+    assert (outcome.code, warnings_of(outcome)) == (0, [warning])
+
+
+def test_what_kubernetes_injects_for_a_service_is_no_typo(argotun):
+    environ = {
+        "ARGOTUN_SERVER_PORT": "tcp://10.0.0.1:8443",
+        "ARGOTUN_SERVER_SERVICE_HOST": "10.0.0.1",
+        "ARGOTUN_SERVER_PORT_8443_TCP_ADDR": "10.0.0.1",
+        "ARGOTUN_PORT": "tcp://10.0.0.1:8443",
+    }
+    assert warnings_of(argotun((*SERVER, "--print-config"), environ)) == []
+
+
+# --print-config, --version, --help
+
+
+def test_print_config_says_where_each_value_came_from(argotun, tmp_path):
+    outcome = argotun((*SERVER, "--print-config"), {"ARGOTUN_DRAIN": "500ms"}, "keepalive: 2s\n")
+    lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
+    assert lines[0] == "mode: server"
+    assert "drain: 500ms # ARGOTUN_DRAIN" in lines
+    assert f"keepalive: 2s # {tmp_path / 'argotun.yaml'}" in lines
+    assert "addr: :8443 # default" in lines
+    assert "tls-cert: # default" in lines
+    assert len(lines) == 1 + len(of_mode("server"))
+    assert outcome.config is None
+
+
+def test_what_print_config_prints_can_be_read_again(argotun):
+    argv = (
+        "--addr",
+        "[::1]:1",
+        "--drain",
+        "1m30s",
+        "--max-body",
+        "1536Ki",
+        "--rate-limit",
+        "0.5",
+        "--no-access-log",
+    )
+    first = argotun((*SERVER, *argv, "--print-config")).out.replace("clusters: (hidden)", "clusters: '[]'")
+    assert argotun((), config_file=first).config == argotun((*SERVER, *argv)).config
+
+
+def test_print_config_refuses_what_a_run_would_refuse(argotun):
+    outcome = argotun((*SERVER, "--print-config", "--drain", "x"))
+    assert (outcome.code, outcome.out) == (2, "")
+
+
+def test_version_and_help_need_no_mode(argotun):
+    assert (argotun(("--version",)).out, argotun(("--version",)).code) == (
+        f"argotun {package.__version__}\n",
+        0,
+    )
+    assert argotun(("--help",)).out == argotun(("-h", "--nonsense")).out == help_text()
+
+
+def test_help_shows_every_option_under_its_modes_with_unit_and_default(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    sections = {}
+    for part in help_text().split("\n\n"):
+        title, _, body = part.partition(":\n")
+        sections[title] = " ".join(body.split())
+    for modes, title in GROUPS.items():
+        for option in (option for option in OPTIONS if option.modes == modes):
+            notes = (
+                f"[{option.kind.unit}; default {option.describe_default()}; {', '.join(option.environment)}]"
+            )
+            assert f"{option.flag} " in sections[title]
+            assert notes in sections[title]
+
+
+# Secrets
+
+
+SECRET = "s3cr3t-value"
+SECRETS = [
+    ((*AGENT, "--token", SECRET, "--print-config"), {}),
+    ((*AGENT, "--token", SECRET + " x"), {}),
+    ((*AGENT, "--tokn", SECRET), {}),
+    ((*AGENT, f"--tokn={SECRET}"), {}),
+    ((*AGENT, SECRET), {}),
+    ((*AGENT, "--token", "-" + SECRET), {}),
+    ((*AGENT, f"-t{SECRET}"), {}),
+    ((*AGENT, f"--version={SECRET}"), {}),
+    ((*AGENT, "--proxy", f"http://user:{SECRET}@p:1", "--print-config"), {}),
+    ((*AGENT, "--proxy", f"http://user:{SECRET}/@p:1", "--print-config"), {}),
+    ((*AGENT, "--proxy", f"http://user:{SECRET}"), {}),
+    ((*AGENT, "--server", f"wss://user:{SECRET}@h"), {}),
+    (AGENT[:2] + AGENT[4:], {"TOKEN": SECRET}),
+    (("--mode", "server", "--token", SECRET), {"CLUSTERS": "[]"}),
+    (("--mode", "server", "--print-config"), {"CLUSTERS": f'[{{"id": "a", "token": "{SECRET}"}}]'}),
+    (("--mode", "server"), {"CLUSTERS": f'{{"id": "a", "token": "{SECRET}"}}'}),
+    (("--mode", "server"), {"CLUSTERS": f"id: a\ntoken: {SECRET}"}),
+]
+
+
+@pytest.mark.parametrize(("argv", "environ"), SECRETS, ids=range(len(SECRETS)))
+def test_no_message_shows_a_secret(argotun, argv, environ):
+    outcome = argotun(argv, environ)
+    assert outcome.out + outcome.err
+    assert SECRET not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"tokn: {SECRET}\n",
+        f"token: {SECRET}: x\n",
+        f"token: *{SECRET}\n",
+        f"token: [{SECRET}]\n",
+        f"token: '{SECRET}\n",
+    ],
+)
+def test_no_message_about_a_file_shows_a_secret(argotun, text):
+    outcome = argotun(AGENT, config_file=text)
+    assert outcome.code == 2
+    assert SECRET not in outcome.err
+
+
+def test_no_repr_of_a_config_shows_a_secret():
+    shown = repr(AgentConfig(token=SECRET, proxy=f"http://u:{SECRET}@p")) + repr(
+        ServerConfig(clusters=f"[{SECRET}]")
+    )
+    assert "target=" in shown
+    assert SECRET not in shown
+
+
+# The table itself
+
+
+@pytest.mark.parametrize("mode", CONFIGS)
+def test_every_field_has_its_option_and_every_option_its_field(mode):
+    assert {field.name for field in dataclasses.fields(CONFIGS[mode])} == {
+        option.field for option in of_mode(mode)
+    }
+
+
+@pytest.mark.parametrize("mode", CONFIGS)
+def test_a_default_written_out_is_read_back_the_same(mode):
+    for option in of_mode(mode):
+        default = option.default(mode)
+        shown = option.show(default)
+        if shown and option.kind.metavar != "FILE":
+            assert option.kind.parse(shown) == default, option.name
+
+
+def test_environment_names_are_unique():
+    names = [name for option in (MODE, *OPTIONS) for name in option.environment]
+    assert len(names) == len(set(names))
+
+
+def test_every_option_is_in_a_group_that_is_shown():
+    assert {option.modes for option in OPTIONS} == set(GROUPS)
+
+
+def test_a_config_cannot_be_altered():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ServerConfig().drain = 1.0
