@@ -186,6 +186,9 @@ def handshake_client(
     TLS 1.3 a server that refuses our certificate says so only at the first read.
     """
     name = (server_hostname or "").strip("[]").rstrip(".") or None
+    if name is not None and not _can_be_named(name):
+        sock.close()
+        raise HandshakeError(f"TLS handshake: {name!r} cannot be a server's name")
     return _shake_hands(sock, context, timeout, name, server_side=False)
 
 
@@ -199,7 +202,7 @@ def _shake_hands(
         )
     except (OSError, ValueError) as error:
         sock.close()
-        why = explain(error) if isinstance(error, OSError) else f"{name!r} cannot be a server's name"
+        why = explain(error) if isinstance(error, OSError) else "a server's name to verify is needed"
         raise HandshakeError(f"TLS handshake: {why}") from error
 
     # A socket's own timeout starts again at every byte.
@@ -222,6 +225,13 @@ def _shake_hands(
     return tls
 
 
+def _can_be_named(name: str) -> bool:
+    try:
+        return b"\0" not in name.encode("idna")
+    except UnicodeError:
+        return False
+
+
 def _identity(path: str) -> tuple[int, int, int, int] | None:
     try:
         found = os.stat(path)
@@ -231,10 +241,13 @@ def _identity(path: str) -> tuple[int, int, int, int] | None:
 
 
 def _read(option: str, path: str) -> list[bytes]:
-    """The certificates of a file; ConfigError when it has none, or one that is cut off."""
+    """The certificates of a file; ConfigError when it has none, or one that is cut off or none at all."""
     try:
         with open(path, encoding="latin-1") as file:
-            return certificates(file.read())
+            found = certificates(file.read())
+        for der in found:
+            not_after(der)
+        return found
     except OSError as error:
         raise ConfigError(option, path, f"a file that can be read ({_words(error)})") from None
     except ValueError as error:
