@@ -1,0 +1,129 @@
+"""The token file: read when it changes, and never an older token or none in its place."""
+
+import os
+import time
+
+import pytest
+
+from argotun.agent import credentials
+from argotun.agent.credentials import TokenFile
+from argotun.errors import CredentialError
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    return path
+
+
+def settle(path):
+    """Let the file be older than a clock tick."""
+    past = time.time_ns() - 10**10
+    os.utime(path, ns=(past, past))
+
+
+def test_the_header_line_is_ready_to_send(path):
+    assert TokenFile(str(path)).header() == b"Authorization: Bearer first\r\n"
+    assert TokenFile(str(path)).token() == "first"
+
+
+@pytest.mark.parametrize("text", ["t0k", "t0k\n", "  t0k\r\n\n"])
+def test_space_around_a_token_does_not_count(path, text):
+    path.write_text(text)
+    assert TokenFile(str(path)).header() == b"Authorization: Bearer t0k\r\n"
+
+
+def test_an_unchanged_file_is_looked_at_and_not_read(path, monkeypatch):
+    settle(path)
+    file = TokenFile(str(path))
+    first = file.header()
+    monkeypatch.setattr(credentials, "read_version", lambda *_: pytest.fail("read again"))
+    assert file.header() is first
+
+
+def test_a_changed_file_is_used_at_once(path):
+    file = TokenFile(str(path))
+    file.header()
+    path.write_text("second\n")
+    assert file.header() == b"Authorization: Bearer second\r\n"
+
+
+def test_a_write_in_the_same_clock_tick_is_seen(path):
+    """Same inode, size and modification time: only the bytes differ."""
+    file = TokenFile(str(path))
+    status = path.stat()
+    file.header()
+    path.write_text("other\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.header() == b"Authorization: Bearer other\r\n"
+
+
+def test_the_symlink_swap_of_a_projected_volume_is_seen(tmp_path):
+    for name in ("..1", "..2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "token").write_text("token" + name)
+        settle(tmp_path / name / "token")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "link").symlink_to("..data/token")
+    file = TokenFile(str(tmp_path / "link"))
+    assert file.token() == "token..1"
+    (tmp_path / "..new").symlink_to("..2")
+    os.rename(tmp_path / "..new", tmp_path / "..data")
+    assert file.token() == "token..2"
+
+
+CHARACTERS = "it holds characters that no token has (spaces, line breaks, NUL, …)"
+UNUSABLE = [
+    (None, "No such file or directory"),
+    (b"", "it is empty"),
+    (b" \r\n\t\n", "it is empty"),
+    (b"a b", CHARACTERS),
+    (b"a\r\nX-Evil: 1", CHARACTERS),
+    (b"a\nb\n", CHARACTERS),
+    (b"a\rb", CHARACTERS),
+    (b"a\x00b", CHARACTERS),
+    (b"a\x7f", CHARACTERS),
+    ("tökén".encode(), CHARACTERS),
+    (b"\xef\xbb\xbftoken", CHARACTERS),
+    (b"x" * (16 * 1024 + 1), "it is larger than 16384 bytes"),
+]
+
+
+@pytest.mark.parametrize(("content", "why"), UNUSABLE, ids=range(len(UNUSABLE)))
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_file_that_cannot_be_used_says_why_every_time_and_recovers(path, content, why, settled):
+    file = TokenFile(str(path))
+    assert file.token() == "first"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+        if settled:
+            settle(path)
+    for _ in range(2):
+        with pytest.raises(CredentialError) as caught:
+            file.header()
+        assert str(caught.value) == f"the token file {path} cannot be used: {why}"
+    path.write_text("again")
+    assert file.token() == "again"
+
+
+def test_the_largest_token_is_taken(path):
+    path.write_bytes(b"x" * (16 * 1024))
+    assert len(TokenFile(str(path)).token()) == 16 * 1024
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, kind):
+    place = tmp_path / "place"
+    place.mkdir() if kind == "directory" else os.mkfifo(place)
+    with pytest.raises(CredentialError, match="it is not a regular file"):
+        TokenFile(str(place)).header()
+
+
+def test_no_error_shows_the_token(path):
+    path.write_text("s3cr3t value")
+    with pytest.raises(CredentialError) as caught:
+        TokenFile(str(path)).header()
+    assert "s3cr3t" not in str(caught.value)

@@ -1,0 +1,117 @@
+"""Who is let in: tokens over all clusters, and certificate names."""
+
+import hashlib
+import hmac
+
+import pytest
+
+from argotun.server import auth
+from argotun.server.auth import authenticate, certificate_allowed, token_digest
+from argotun.server.clusters import Cluster
+
+
+def digest(token):
+    return hashlib.sha256(token.encode()).digest()
+
+
+CLUSTERS = {
+    "a": Cluster("a", (digest("alpha"), digest("alpha-next"))),
+    "b": Cluster("b", (digest("beta"),)),
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        (b"Bearer alpha", "a"),
+        (b"Bearer alpha-next", "a"),
+        (b"Bearer beta", "b"),
+        (b"bearer beta", "b"),
+        (b" BEARER   beta ", "b"),
+    ],
+)
+def test_a_known_token_names_its_cluster(header, name):
+    assert authenticate(header, CLUSTERS) is CLUSTERS[name]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"beta",
+        b"Basic beta",
+        b"Bearer bet",
+        b"Bearer betaa",
+        b"Bearer BETA",
+        b"Bearer beta x",
+        b"Bearer\tbeta",
+        b"Bearer beta\x00",
+        b"Bearer \xff\xfe",
+        b"Bearer " + digest("beta"),
+        b"Bearer " + digest("beta").hex().encode(),
+    ],
+)
+def test_anything_else_is_nobody(header):
+    assert authenticate(header, CLUSTERS) is None
+
+
+def test_nobody_is_known_where_there_are_no_clusters():
+    assert authenticate(b"Bearer beta", {}) is None
+
+
+@pytest.mark.parametrize("header", [b"Bearer alpha", b"Bearer beta", b"Bearer wrong", b"", None])
+def test_every_token_is_compared_whatever_is_offered(monkeypatch, header):
+    compared = []
+
+    def compare(one, other):
+        compared.append(one)
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(auth, "compare_digest", compare)
+    authenticate(header, CLUSTERS)
+    assert compared == [digest("alpha"), digest("alpha-next"), digest("beta")]
+
+
+def test_the_digest_of_a_header_is_that_of_its_token():
+    assert token_digest(b"Bearer beta") == digest("beta")
+
+
+# Certificates, as SSLSocket.getpeercert() gives them
+
+
+CERTIFICATE = {
+    "subject": ((("organizationName", "Org"),), (("commonName", "proxy-agent"),)),
+    "subjectAltName": (
+        ("DNS", "Agent.A.example"),
+        ("DNS", "*.wild.example"),
+        ("URI", "spiffe://x/a"),
+        ("othername", "z"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["agent.a.example", "AGENT.A.EXAMPLE", "proxy-agent", "spiffe://x/a", "*.wild.example"]
+)
+def test_a_certificate_with_a_listed_name_is_taken(name):
+    assert certificate_allowed(Cluster("a", (), cert_names=("other", name)), CERTIFICATE)
+
+
+@pytest.mark.parametrize(
+    "name", ["agent.a", "a.wild.example", "*.a.example", "Org", "z", "agent.a.example.", "*"]
+)
+def test_a_certificate_without_a_listed_name_is_refused(name):
+    assert not certificate_allowed(Cluster("a", (), cert_names=(name,)), CERTIFICATE)
+
+
+@pytest.mark.parametrize("certificate", [None, {}])
+def test_no_certificate_is_refused_where_names_are_listed(certificate):
+    assert not certificate_allowed(Cluster("a", (), cert_names=("a",)), certificate)
+
+
+@pytest.mark.parametrize("certificate", [None, {}, CERTIFICATE])
+def test_any_certificate_and_none_is_taken_where_no_names_are_listed(certificate):
+    assert certificate_allowed(Cluster("a", ()), certificate)
