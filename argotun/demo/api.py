@@ -264,10 +264,12 @@ def _resource_path(path: list[str]) -> Target:
             pass
         case _:
             raise refusal.unknown_path()
+    if not all(path):
+        raise refusal.unknown_path()
     namespace = ""
     if rest[:1] == ["namespaces"] and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
-    if not 1 <= len(rest) <= 3 or not all(rest):
+    if not 1 <= len(rest) <= 3:
         raise refusal.unknown_path()
     plural, name, sub = (*rest, "", "")[:3]
     resource = resources.BY_PATH.get((group, version, plural))

@@ -29,12 +29,12 @@ def run(config: DemoConfig) -> int:
         _introduce(stage)
         scene = Scene(stage)
         try:
-            failures = _walk(scene)
+            shown = _walk(scene)
         finally:
             if stage.stand_in is None:
-                _say(f"\nClean up: {_cleaned(scene)}.")
-        if failures:
-            _say(f"\n{failures} of the steps did not show what they claim.")
+                _say(f"\nClean up: {scene.clean_up()}.")
+        if not shown:
+            _say("\nThe demo ends here: this step did not show what it claims.")
             return FAILED
         _say("\nEvery step was checked and showed what it claims.")
         if not config.demo_once:
@@ -43,8 +43,8 @@ def run(config: DemoConfig) -> int:
         return 0
 
 
-def _walk(scene: Scene) -> int:
-    """Run the steps to the first that fails; how many failed."""
+def _walk(scene: Scene) -> bool:
+    """Run the steps, up to the first that fails; True where all showed what they claim."""
     steps = OWN_CLUSTER_STEPS if scene.stage.stand_in is None else STAND_IN_STEPS
     for number, step in enumerate(steps, 1):
         _say(f"\n{_bold(f'{number}. {step.title}')}")
@@ -52,15 +52,8 @@ def _walk(scene: Scene) -> int:
             step.run(scene, lambda text: _say(f"   {text}"))
         except ArgotunError as error:
             _say(f"   FAILED: {error}")
-            return 1
-    return 0
-
-
-def _cleaned(scene: Scene) -> str:
-    try:
-        return scene.clean_up()
-    except ArgotunError as error:
-        return f"{error}; please do it: kubectl delete namespace {scene.namespace} --ignore-not-found"
+            return False
+    return True
 
 
 def _introduce(stage: Stage) -> None:

@@ -14,6 +14,9 @@ from argotun.errors import ArgotunError
 EVENT_TIMEOUT = 15.0
 """Seconds for a watch event to come; a stand-in's pods are ready after a third of one."""
 
+GONE_TIMEOUT = 20.0
+"""Seconds for the demo's namespace to be gone; Kubernetes takes about five."""
+
 Say = Callable[[str], None]
 
 
@@ -36,6 +39,8 @@ class Scene:
     stage: Stage
     client: Client = field(init=False)
     namespace: str = "shop"
+    made: bool = False
+    """Whether the namespace exists, as far as we know."""
 
     def __post_init__(self) -> None:
         self.client = Client(self.stage.tunnel_url)
@@ -43,16 +48,26 @@ class Scene:
             self.namespace = f"argotun-demo-{secrets.token_hex(3)}"
 
     def clean_up(self) -> str:
-        """Delete the namespace that was made; a sentence about how it went."""
-        reply = self.client.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
-        if reply.code in (200, 202):
-            return f"namespace {self.namespace} is deleted again"
+        """Delete the namespace that was made, and wait until it is gone; a sentence about how it went."""
+        if not self.made:
+            return "nothing was made, nothing is left"
+        path = f"/api/v1/namespaces/{self.namespace}"
+        try:
+            reply = self.client.call("DELETE", path)
+            deadline = time.monotonic() + GONE_TIMEOUT
+            while reply.code in (200, 202) and time.monotonic() < deadline:
+                time.sleep(0.1)
+                reply = self.client.call("GET", path)
+        except ArgotunError as error:
+            return f"{error}; {self._by_hand()}"
         if reply.code == 404:
-            return "there was nothing to delete"
-        return (
-            f"namespace {self.namespace} could not be deleted ({reply.code} {reply.message}); "
-            f"please do it: kubectl delete namespace {self.namespace}"
-        )
+            return f"namespace {self.namespace} and what was in it are gone"
+        if reply.code == 200:
+            return f"your API is still deleting namespace {self.namespace}"
+        return f"namespace {self.namespace} is still there ({reply.code} {reply.message}); {self._by_hand()}"
+
+    def _by_hand(self) -> str:
+        return f"please delete it: kubectl delete namespace {self.namespace} --ignore-not-found"
 
 
 def expect(true: object, sentence: str) -> None:
@@ -81,12 +96,15 @@ def version(scene: Scene, say: Say) -> None:
 
 def create(scene: Scene, say: Say) -> None:
     """A namespace and a configmap, read back."""
+    scene.made = True
     for path, body in (
         ("/api/v1/namespaces", objects.namespace(scene.namespace)),
         (f"/api/v1/namespaces/{scene.namespace}/configmaps", objects.configmap("greeting", "hello")),
     ):
         reply = scene.client.call("POST", path, body)
         say(f"POST {path}")
+        if body["kind"] == "Namespace" and 400 <= reply.code < 500:
+            scene.made = False
         expect_code(reply, 201)
         say(f"→ {reply.code} {body['kind']} {reply.body['metadata']['name']}, {_version(reply.body)}")
     path = f"/api/v1/namespaces/{scene.namespace}/configmaps/greeting"
