@@ -173,12 +173,11 @@ def test_a_wrong_entry_is_named_with_its_key(entries, where, value, expected):
     assert SECRET not in str(caught.value)
 
 
-DELIMITER = "JSON (Expecting ',' delimiter)"
 NO_JSON = [
     ("", "--clusters: line 1, column 1", "(hidden)", "JSON (Expecting value)"),
     (
         f'[{{"token": "{SECRET}"}}',
-        "--clusters: line 1, column 26",
+        "--clusters: line 1, column 27",
         "(hidden)",
         "JSON (Expecting ',' delimiter)",
     ),
