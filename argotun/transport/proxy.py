@@ -46,11 +46,10 @@ class Proxy:
         expected = "http[s]://[user:password@]host[:port]"
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
-            port = parts.port or _PORTS[parts.scheme]
-            name = parts.hostname
+            name, port = parts.hostname, parts.port or _PORTS[parts.scheme]
         except (KeyError, ValueError):
             name = None
-        if not name or any(ord(c) <= 0x20 or ord(c) >= 0x7F for c in name):
+        if not name or parts.scheme not in _PORTS or any(ord(c) <= 0x20 or ord(c) >= 0x7F for c in name):
             raise ConfigError(option, _without_credentials(url), expected)
         authorization = None
         if parts.username is not None:
@@ -85,15 +84,14 @@ def tunnel(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) ->
     `deadline` is in time.monotonic() seconds. Raises HandshakeError with the proxy's status in plain
     words; `sock` is closed then.
     """
-    try:
-        if proxy.tls:
-            sock = handshake_client(sock, ClientTls().context(), proxy.host, deadline - time.monotonic())
-        _connect(sock, proxy, host.strip("[]"), port, deadline)
-    except HandshakeError as error:
-        sock.close()
-        if proxy.tls and error.status is None and "proxy" not in str(error):
+    if proxy.tls:
+        left = deadline - time.monotonic()
+        try:
+            sock = handshake_client(sock, ClientTls().context(), proxy.host, left)
+        except HandshakeError as error:
             raise HandshakeError(f"the proxy: {error}") from error
-        raise
+    try:
+        _connect(sock, proxy, host.strip("[]"), port, deadline)
     except BaseException:
         sock.close()
         raise

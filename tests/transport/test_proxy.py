@@ -1,0 +1,325 @@
+"""Proxies: which addresses go through one, and every way in which one can refuse."""
+
+import base64
+import logging
+
+import gevent
+import pytest
+
+from argotun.errors import ConfigError, DialError, HandshakeError
+from argotun.transport import proxy as module
+from argotun.transport.dial import dial
+from argotun.transport.proxy import Proxy, proxy_for
+from argotun.transport.tls import ClientTls, ServerTls, handshake_client, handshake_server
+
+SECRET = "pa:ss@wörd"
+CREDENTIALS = "user:pa%3Ass%40w%C3%B6rd"
+
+
+@pytest.fixture
+def asked(serve, read_head):
+    """Start a proxy that answers with `data`, or does `data(sock)`; `requests` is what it was asked."""
+    requests = []
+
+    def start(data, url="http://{}:{}"):
+        def script(sock):
+            requests.append(read_head(sock))
+            if callable(data):
+                data(sock)
+            else:
+                sock.sendall(data)
+                sock.recv(1)
+
+        return Proxy.parse(url.format(*serve(script)))
+
+    start.requests = requests
+    return start
+
+
+def relay(target):
+    """What a proxy does that works: connect and copy."""
+
+    def run(sock):
+        from gevent.socket import create_connection
+
+        with create_connection(target) as onward:
+            sock.sendall(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+            back = gevent.spawn(copy, onward, sock)
+            copy(sock, onward)
+            back.join()
+
+    return run
+
+
+def copy(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(1)
+    except OSError:
+        pass
+
+
+def test_a_connection_goes_through_the_proxy(asked, serve):
+    echo = serve(lambda sock: sock.sendall(sock.recv(100).upper()))
+    with dial("target.example", 8443, 5, asked(relay(echo))) as sock:
+        sock.sendall(b"hello")
+        assert sock.recv(5) == b"HELLO"
+        assert sock.gettimeout() is None
+    assert asked.requests == [b"CONNECT target.example:8443 HTTP/1.1\r\nHost: target.example:8443\r\n\r\n"]
+
+
+def test_credentials_are_sent_decoded(asked, serve):
+    echo = serve(lambda sock: sock.sendall(b"x"))
+    dial("h.example", 1, 5, asked(relay(echo), f"http://{CREDENTIALS}@{{}}:{{}}")).close()
+    line = next(
+        line for line in asked.requests[0].split(b"\r\n") if line.startswith(b"Proxy-Authorization: Basic ")
+    )
+    assert base64.b64decode(line.split()[2]).decode() == f"user:{SECRET}"
+
+
+def test_an_ipv6_target_is_asked_for_in_brackets(asked, serve):
+    echo = serve(lambda sock: sock.sendall(b"x"))
+    for host in ("2001:db8::1", "[2001:db8::1]"):
+        dial(host, 443, 5, asked(relay(echo))).close()
+    assert all(request.startswith(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n") for request in asked.requests)
+
+
+REFUSALS = {
+    407: "wants other credentials",
+    401: "wants credentials",
+    403: "does not allow this address",
+    502: "cannot reach the address",
+    503: "cannot reach the address",
+    504: "got no answer from the address",
+    500: "refused to connect",
+    302: "refused to connect",
+}
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_a_refusal_tells_its_status_in_words(asked, status):
+    proxy = asked(b"HTTP/1.1 %d Because\r\nContent-Length: 11\r\n\r\nsome reason" % status)
+    with pytest.raises(HandshakeError) as caught:
+        dial("h.example", 443, 5, proxy)
+    assert caught.value.status == status
+    assert REFUSALS[status] in str(caught.value)
+    assert f"h.example:443 ({status} Because): some reason" in str(caught.value)
+
+
+GARBAGE = {
+    "nothing at all": (lambda sock: sock.close(), "without an answer"),
+    "another protocol": (b"SSH-2.0-OpenSSH\r\n", "did not answer in HTTP/1.1"),
+    "SOCKS": (b"\x05\xff", "did not answer in HTTP/1.1"),
+    "half a head": (
+        lambda sock: (sock.sendall(b"HTTP/1.1 200"), sock.close()),
+        "in the middle of its answer",
+    ),
+    "a head without an end": (
+        lambda sock: sock.sendall(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 9999),
+        "did not answer in HTTP/1.1",
+    ),
+    "a malformed header": (b"HTTP/1.1 200 OK\r\n: x\r\n\r\n", "malformed header line"),
+    "bytes behind the answer": (b"HTTP/1.1 200 OK\r\n\r\nsurprise", "bytes of its own"),
+}
+
+
+@pytest.mark.parametrize(("answer", "words"), GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_told(asked, answer, words):
+    with pytest.raises(HandshakeError, match=words):
+        dial("h.example", 443, 5, asked(answer))
+
+
+def test_a_silent_proxy_is_given_up(asked):
+    with pytest.raises(HandshakeError, match="the proxy did not answer in time"):
+        dial("h.example", 443, 0.2, asked(lambda sock: sock.recv(1)))
+
+
+def test_a_proxy_that_dribbles_is_given_up(asked):
+    def dribble(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            sock.sendall(b"A: b\r\n")
+            gevent.sleep(0.02)
+
+    with pytest.raises(HandshakeError, match="in time"):
+        dial("h.example", 443, 0.3, asked(dribble))
+
+
+def test_a_proxy_that_is_not_there_is_told(serve):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(DialError, match=r"the proxy cannot be reached: .*connection refused"):
+        dial("h.example", 443, 5, Proxy("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("host", ["a\r\nX: y", "a b", "é"])
+def test_a_host_cannot_add_to_the_request(asked, host):
+    with pytest.raises(HandshakeError, match="not a name"):
+        dial(host, 443, 5, asked(b"HTTP/1.1 200 OK\r\n\r\n"))
+    assert not asked.requests or asked.requests == [b""]
+
+
+def test_credentials_are_in_no_message_and_no_repr(asked, caplog):
+    caplog.set_level(logging.DEBUG)
+    proxy = asked(b"HTTP/1.1 407 No\r\n\r\n", f"http://{CREDENTIALS}@{{}}:{{}}")
+    with pytest.raises(HandshakeError) as refused:
+        dial("h.example", 443, 5, proxy)
+    with pytest.raises(ConfigError) as wrong:
+        Proxy.parse(f"ftp://{CREDENTIALS}@h.example")
+    with pytest.raises(ConfigError) as worse:
+        Proxy.parse(f"http://{CREDENTIALS}@h.example:port")
+    shown = "".join(map(repr, (proxy, refused.value, wrong.value, worse.value))) + str(proxy) + caplog.text
+    encoded = proxy.authorization.split()[1]
+    for secret in (SECRET, CREDENTIALS, "pa%3A", encoded):
+        assert secret not in shown
+    assert "h.example" in str(wrong.value)
+
+
+# https:// proxies
+
+
+@pytest.fixture
+def tls_proxy(serve, read_head, pki, monkeypatch):
+    """A proxy behind TLS in front of `target`."""
+    monkeypatch.setattr(module, "ClientTls", lambda: ClientTls(pki.ca))
+
+    def start(target):
+        def script(sock):
+            with handshake_server(sock, ServerTls(pki.cert, pki.key).context(), 5) as tls:
+                read_head(tls)
+                relay(target)(tls)
+
+        _, port = serve(script)
+        return Proxy.parse(f"https://localhost:{port}")
+
+    return start
+
+
+def test_tls_runs_through_a_proxy_behind_tls(tls_proxy, serve, pki):
+    body = bytes(range(256)) * 8192
+
+    def echo(sock):
+        with handshake_server(sock, ServerTls(pki.cert, pki.key).context(), 5) as tls:
+            while data := tls.recv(65536):
+                tls.sendall(data)
+
+    sock = dial("target.example", 443, 5, tls_proxy(serve(echo)))
+    with handshake_client(sock, ClientTls(pki.ca).context(), "localhost", 5) as tls:
+        sending = gevent.spawn(tls.sendall, body)
+        received = b""
+        while len(received) < len(body):
+            received += tls.recv(65536)
+        sending.get()
+    assert received == body
+
+
+def test_the_end_of_either_side_goes_through_a_proxy_behind_tls(tls_proxy, serve):
+    seen = []
+    target = serve(lambda sock: (sock.sendall(b"bye"), sock.shutdown(1), seen.append(sock.recv(10))))
+    with dial("target.example", 443, 5, tls_proxy(target)) as sock:
+        assert sock.recv(10) == b"bye"
+        assert sock.recv(10) == b""
+    with gevent.Timeout(5):
+        while not seen:
+            gevent.sleep(0.01)
+    assert seen == [b""]
+
+
+def test_a_proxy_with_an_untrusted_certificate_is_refused(serve, pki):
+    def script(sock):
+        with pytest.raises(HandshakeError):
+            handshake_server(sock, ServerTls(pki.cert, pki.key).context(), 5)
+
+    _, port = serve(script)
+    with pytest.raises(HandshakeError, match=r"the proxy: TLS handshake: .*not among the CA certificates"):
+        dial("target.example", 443, 5, Proxy("localhost", port, tls=True))
+
+
+# Which proxy
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("http://p.example:3128", "p.example", 3128, False),
+        ("http://p.example", "p.example", 80, False),
+        ("https://p.example", "p.example", 443, True),
+        ("p.example:3128", "p.example", 3128, False),
+        ("http://[::1]:3128/", "::1", 3128, False),
+        ("HTTP://P.example:1", "p.example", 1, False),
+    ],
+)
+def test_a_proxys_url_is_read(url, host, port, tls):
+    assert Proxy.parse(url) == Proxy(host, port, tls)
+
+
+@pytest.mark.parametrize(
+    "url", ["socks5://p:1", "http://", "http://p:x", "http://p:99999", "http://[::1", "://", "http://a b"]
+)
+def test_a_url_that_is_no_proxys_is_refused(url):
+    with pytest.raises(ConfigError) as caught:
+        Proxy.parse(url)
+    assert caught.value.option == "--proxy"
+
+
+def chosen(host, port=443, given=None, **environ):
+    found = proxy_for(host, port, environ, given)
+    return found and found.host
+
+
+def test_the_environments_proxy_is_used():
+    assert chosen("h.example") is None
+    assert chosen("h.example", HTTPS_PROXY="http://big:1") == "big"
+    assert chosen("h.example", https_proxy="http://small:1") == "small"
+    assert chosen("h.example", HTTPS_PROXY="http://big:1", https_proxy="http://small:1") == "big"
+    assert chosen("h.example", HTTPS_PROXY="", https_proxy="http://small:1") == "small"
+
+
+def test_the_option_counts_before_the_environment():
+    environ = {"HTTPS_PROXY": "http://env:1", "NO_PROXY": "*"}
+    assert chosen("h.example", given="http://opt:1", **environ) == "opt"
+    assert chosen("localhost", given="http://opt:1") == "opt"
+
+
+def test_a_broken_proxy_of_the_environment_names_its_variable():
+    with pytest.raises(ConfigError, match="HTTPS_PROXY"):
+        chosen("h.example", HTTPS_PROXY="socks5://x:1")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]", "LOCALHOST"])
+def test_loopback_is_never_reached_through_the_environments_proxy(host):
+    assert chosen(host, HTTPS_PROXY="http://p:1") is None
+
+
+@pytest.mark.parametrize(
+    ("exempt", "host", "port", "direct"),
+    [
+        ("*", "h.example", 443, True),
+        ("h.example", "h.example", 443, True),
+        ("H.Example", "h.EXAMPLE.", 443, True),
+        ("example", "h.example", 443, True),
+        ("h.example", "xh.example", 443, False),
+        (".example", "h.example", 443, True),
+        (".example", "example", 443, False),
+        ("*.example", "h.example", 443, True),
+        ("a, b ,h.example", "h.example", 443, True),
+        ("h.example:8443", "h.example", 8443, True),
+        ("h.example:8443", "h.example", 443, False),
+        ("10.0.0.0/8", "10.1.2.3", 443, True),
+        ("10.0.0.0/8", "11.1.2.3", 443, False),
+        ("10.1.2.3", "10.1.2.3", 443, True),
+        ("10.1.2.3:443", "10.1.2.3", 443, True),
+        ("2001:db8::/32", "2001:db8::1", 443, True),
+        ("2001:db8::1", "[2001:db8::1]", 443, True),
+        ("[2001:db8::1]:443", "2001:db8::1", 443, True),
+        ("[2001:db8::1]:444", "2001:db8::1", 443, False),
+        ("10.0.0.0/8", "h.example", 443, False),
+        ("0.0.1", "10.0.0.1", 443, False),
+        (",, ,", "h.example", 443, False),
+    ],
+)
+def test_no_proxy_exempts_what_it_names(exempt, host, port, direct):
+    assert (chosen(host, port, HTTPS_PROXY="http://p:1", NO_PROXY=exempt) is None) == direct
