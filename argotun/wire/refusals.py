@@ -16,8 +16,9 @@ MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256
 
 _TOKEN = re.compile(TOKEN + rb"++")
-# No byte that follows can make a head of these right; a CR at the very end may still get its LF.
-_BEYOND_MENDING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+# A control byte but HTAB, a LF after no CR, a CR before no LF: nothing that follows can mend these. A CR at
+# the very end may still get its LF.
+_BEYOND_MENDING = re.compile(rb"[\x00-\x08\n-\x1f\x7f](?<!\r\n)(?:(?<!\r)|(?!\n|\Z))")
 
 
 def _table(*rows: tuple[bytes, str, int]) -> tuple[tuple[re.Pattern[bytes], str, int], ...]:
@@ -95,6 +96,8 @@ def _explain(data: bytes, first_line: tuple[tuple[re.Pattern[bytes], str, int], 
     if misplaced is not None:
         return _misplaced(misplaced[0])
     line, *lines = data.split(b"\r\n")
+    if len(lines) > MAX_FIELDS + 2:
+        return too_many_fields()
     for field in lines[:-2]:
         refusal = _first(_FIELD, field)
         if refusal is not None:

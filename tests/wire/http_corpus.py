@@ -1,7 +1,7 @@
 """The corpus of heads: `NAME.http` holds the exact bytes, `NAME.json` beside it what they must be read as.
 
-A valid request or response says what it means, which lines may not travel (`drops`) and which lines come after
-the rest instead (`adds`); an invalid one the status it is refused with and words that the reason contains.
+A valid request or response says what it means, which lines may not travel (`drops`) and which lines come
+after the rest instead (`adds`); an invalid one the status it is refused with and words of the reason.
 """
 
 import json
@@ -35,7 +35,7 @@ def load(kind: str) -> list[Case]:
 
 
 def lines_sent_on(case: Case) -> list[bytes]:
-    """What `rewrite_*` should make of the head's field lines: some dropped, the rest as they are, some added."""
+    """What `rewrite_*` should make of the field lines: some dropped, the rest as they are, some added."""
     lines = case.data.split(b"\r\n")[1:-2]
     for dropped in case.expect["drops"]:
         lines.remove(dropped.encode("latin-1"))
@@ -43,7 +43,7 @@ def lines_sent_on(case: Case) -> list[bytes]:
 
 
 def read_in_pieces(data: bytes, size: int) -> bytes:
-    """The head that a connection finds when `data` comes `size` bytes at a time; everything if it has no end."""
+    """The head that a connection finds when `data` comes `size` bytes at a time; all if it has no end."""
     buf = bytearray()
     for at in range(0, len(data), size):
         seen = len(buf)

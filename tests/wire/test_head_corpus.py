@@ -115,7 +115,7 @@ def test_valid_response_is_read_as_expected(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", VALID_RESPONSES, ids=str)
-@pytest.mark.parametrize("close", (False, True))
+@pytest.mark.parametrize("close", [False, True])
 def test_response_is_sent_on_without_what_concerns_one_hop(case: Case, close: bool) -> None:
     method = case.expect["to"].encode()
     head = parse_response(case.data, method)
