@@ -1,0 +1,196 @@
+"""Imports point down only, and the wire layer knows no socket, no clock, no thread and no chance."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "argotun"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# What the wire layer may use of the standard library: none of it waits, looks around or varies between runs.
+ALLOWED_IN_WIRE = {
+    *(
+        "abc",
+        "array",
+        "base64",
+        "binascii",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "hashlib",
+        "hmac",
+    ),
+    *("itertools", "json", "math", "operator", "re", "string", "struct", "typing", "types"),
+}
+# The C masking function of this library is called from the wire layer; it does no I/O.
+ALLOWED_LIBRARIES_IN_WIRE = {"websockets.frames"}
+
+# These bring sockets, threads, clocks or chance; the wire layer may not load them by a detour either.
+BARRED = {
+    *("socket", "_socket", "ssl", "_ssl", "select", "selectors", "asyncio", "gevent", "threading", "_thread"),
+    *("time", "datetime", "random", "secrets", "uuid", "logging", "os", "subprocess", "signal", "tempfile"),
+}
+
+# Each layer with what it may import; a module finds its layer by the longest prefix.
+LAYERS = {
+    "argotun": set[str](),
+    "argotun.errors": set[str](),
+    "argotun.wire": {"errors"},
+    "argotun.observe": {"errors"},
+    # Types and the grammar of values, which stand under the roles; what reads flags and environment is there
+    # too, but only the command line calls it.
+    "argotun.config": {"errors"},
+    "argotun.transport": {"wire", "errors"},
+    "argotun.tunnel": {"transport", "wire", "observe", "errors"},
+    "argotun.server": {"tunnel", "transport", "wire", "observe", "errors", "config"},
+    "argotun.agent": {"tunnel", "transport", "wire", "observe", "errors", "config"},
+}
+# These may import anything: the command line and the demo.
+TOP = {"cli", "demo", "__main__"}
+# Where flags and environment are read: only the command line may.
+READS_OPTIONS = {"argotun.config.load", "argotun.config.sources", "argotun.config.options"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer(module: str) -> str:
+    """`argotun.wire.head` → `wire`; the package itself → ``."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, wherever the statement stands, with its line."""
+    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, node.module] if node.module else base)
+            for alias in node.names:
+                # `from argotun import wire` imports the module argotun.wire.
+                named = f"{source}.{alias.name}"
+                is_module = (ROOT / named.replace(".", "/")).with_suffix(".py").exists() or (
+                    ROOT / named.replace(".", "/")
+                ).is_dir()
+                yield (named if is_module else source), node.lineno
+
+
+def refusal(importer: str, imported: str) -> str | None:
+    """Why `importer` may not import `imported`, or None when it may."""
+    if imported != "argotun" and not imported.startswith("argotun."):
+        return None
+    here, there = layer(importer), layer(imported)
+    if here in TOP or here == there:
+        return None
+    allowed = LAYERS.get("argotun." + here if here else "argotun", set())
+    if imported in READS_OPTIONS:
+        return "only the command line reads options"
+    return None if there in allowed or there == "" else f"{here or 'argotun'} may not import {there}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_point_down_only(path: Path) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {why}"
+        for imported, line in imports(path)
+        if (why := refusal(module_name(path), imported))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "package", sorted({module_name(path).split(".")[1] for path in SOURCES if path.parent != PACKAGE})
+)
+def test_every_package_has_its_place_in_the_table(package: str) -> None:
+    assert package in TOP or f"argotun.{package}" in LAYERS
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("argotun.wire.head", "argotun.transport.tls"),
+        ("argotun.wire.head", "argotun"),
+        ("argotun.transport.tls", "argotun.tunnel"),
+        ("argotun.observe.logs", "argotun.wire.head"),
+        ("argotun.errors", "argotun.wire"),
+        ("argotun.server.app", "argotun.agent.app"),
+        ("argotun.agent.app", "argotun.server.app"),
+        ("argotun.server.app", "argotun.config.load"),
+        ("argotun.tunnel.tunnel", "argotun.config"),
+        ("argotun.server.app", "argotun.cli"),
+        ("argotun.server.app", "argotun.demo"),
+    ],
+)
+def test_table_refuses_an_import_that_points_up(importer: str, imported: str) -> None:
+    if imported == "argotun":
+        # The package itself holds a version and nothing else.
+        assert refusal(importer, imported) is None
+    else:
+        assert refusal(importer, imported)
+
+
+WIRE = sorted((PACKAGE / "wire").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", WIRE, ids=module_name)
+def test_wire_names_nothing_but_pure_modules(path: Path) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {imported}"
+        for imported, line in imports(path)
+        if not imported.startswith("argotun.")
+        and imported.split(".")[0] not in ALLOWED_IN_WIRE
+        and imported not in ALLOWED_LIBRARIES_IN_WIRE
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", WIRE, ids=module_name)
+def test_wire_opens_and_evaluates_nothing(path: Path) -> None:
+    calls = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not calls & {"open", "input", "print", "exec", "eval", "compile", "__import__", "breakpoint"}
+
+
+# Runs where nothing of pytest is loaded. What the interpreter and the pure standard library bring in by
+# themselves does not count, nor what the masking library does; the question is what our modules bring in.
+PROBE = """
+import json, sys, importlib
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+before = set(sys.modules)
+importlib.import_module(sys.argv[1])
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+@pytest.mark.parametrize("path", WIRE, ids=module_name)
+def test_wire_loads_nothing_impure(path: Path) -> None:
+    given = sorted(ALLOWED_IN_WIRE | (ALLOWED_LIBRARIES_IN_WIRE if path.name in MASKING else set()))
+    done = subprocess.run(
+        [sys.executable, "-S" if path.name not in MASKING else "-B", "-c", PROBE, module_name(path), *given],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = set(json.loads(done.stdout))
+    assert not {name for name in loaded if name.split(".")[0] in BARRED}
+    assert {name.split(".")[0] for name in loaded} <= {"argotun"}
+
+
+MASKING = {path.name for path in WIRE if "websockets.frames" in path.read_text()}
