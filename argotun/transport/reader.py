@@ -14,7 +14,10 @@ from typing import Any
 from gevent import get_hub
 
 SIZE = 64 * 1024
-"""Bytes asked for at once: four TLS records."""
+"""Bytes asked of a plain socket at once."""
+
+RECORD = 16 * 1024
+"""Bytes asked of TLS at once: OpenSSL gives no more than one record (RFC 8446 §5.1)."""
 
 MORE = 4096
 """A read of so many bytes was probably not the last of its burst."""
@@ -28,11 +31,11 @@ class Reader:
 
     __slots__ = ("_hub", "_left", "_read", "_size", "_sock")
 
-    def __init__(self, sock: Any, size: int = SIZE) -> None:
+    def __init__(self, sock: Any) -> None:
         tls = getattr(sock, "_sslobj", None)
         self._sock = sock
         self._hub = get_hub()
-        self._size = size
+        self._size = SIZE if tls is None else RECORD
         self._left = BURST
         self._read: Callable[[int], bytes] = sock._sock.recv if tls is None else tls.read
 
