@@ -76,9 +76,12 @@ class Listener:
         Raises TransportError, naming the address, when it cannot be had.
         """
         host, port = self.address
+        if not 0 <= port < 65536:
+            # The resolver would take it modulo 65536.
+            raise TransportError(f"cannot listen on {_show(self.address)}: there is no such port")
         try:
             listening = _bind(host.strip("[]"), port)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise TransportError(f"cannot listen on {_show(self.address)}: {explain(error)}") from error
         listening.listen(self._backlog)
         self.address = listening.getsockname()[:2]
@@ -120,11 +123,17 @@ class Listener:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 sock = self._shake_hands(sock, self._tls)
-            self._handle(sock, peer)
         except HandshakeError as error:
             _log.info("%s: %s was not let in: %s", _show(self.address), _show(peer), error)
             if self._on_refused is not None:
                 self._on_refused(peer, error)
+            return
+        except OSError:
+            # The client has left again; of the socket's options it is the first that notices.
+            sock.close()
+            return
+        try:
+            self._handle(sock, peer)
         except OSError as error:
             _log.debug("%s: %s: %s", _show(self.address), _show(peer), explain(error))
         except Exception:
@@ -136,6 +145,7 @@ class Listener:
     def _shake_hands(self, sock: socket, tls: ServerTls) -> socket:
         began = time.monotonic()
         if not self._places.acquire(timeout=self._timeout):
+            sock.close()
             raise HandshakeError("too many handshakes at once, none ended in time")
         try:
             left = self._timeout - (time.monotonic() - began)

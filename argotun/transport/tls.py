@@ -1,9 +1,9 @@
 """TLS for both roles: contexts that follow their files, and handshakes that end in time.
 
-Version 1.2 or newer, HTTP/1.1 by ALPN, no compression and no renegotiation. Sessions are never
-resumed: a resumed session skips the check of the client's certificate, so one from before a change of
-the client CA could come back in. A changed file makes a new context and leaves the old one to the
-connections that have it.
+Version 1.2 or newer, HTTP/1.1 by ALPN, no compression and no renegotiation. There are no session
+tickets: a resumed session skips the check of the client's certificate. What TLS 1.2 can still resume
+lives in its context, and a changed file makes a new context: nobody comes back in on the strength of
+a CA that was removed. The old context is left to the connections that have it.
 
 The contexts are gevent's, not the standard library's: that one would hand out sockets that block the
 whole process where nothing was monkey-patched.

@@ -1,0 +1,352 @@
+"""Listening: nothing that one client does, or leaves undone, keeps another out."""
+
+import errno
+import itertools
+import logging
+import os
+import resource
+import socket
+import ssl
+
+import gevent
+import pytest
+
+from argotun.errors import HandshakeError, TransportError
+from argotun.transport import listen as module
+from argotun.transport.listen import Listener
+from argotun.transport.tls import ClientTls, ServerTls, handshake_client
+
+
+@pytest.fixture
+def listening(request):
+    """Start a Listener that is stopped when the test ends."""
+
+    def start(
+        handle=lambda sock, peer: sock.sendall(b"hello"), address=("127.0.0.1", 0), tls=None, **options
+    ):
+        listener = Listener(address, handle, tls, **options)
+        listener.start()
+        request.addfinalizer(listener.stop_accepting)
+        return listener
+
+    return start
+
+
+def greeting(address, timeout=5):
+    with socket.create_connection(address[:2], timeout=timeout) as sock:
+        return sock.recv(5)
+
+
+def until(condition, deadline=5):
+    with gevent.Timeout(deadline):
+        while not condition():
+            gevent.sleep(0.01)
+
+
+def test_each_connection_is_handed_over_with_its_peer(listening):
+    peers = []
+
+    def handle(sock, peer):
+        peers.append(peer)
+        sock.sendall(b"hello")
+
+    listener = listening(handle)
+    with socket.create_connection(listener.address) as sock:
+        assert sock.recv(5) == b"hello"
+        assert peers == [sock.getsockname()]
+
+
+def test_port_0_takes_a_free_port_and_tells_it(listening):
+    host, port = listening().address
+    assert host == "127.0.0.1"
+    assert port > 0
+
+
+def test_all_addresses_are_served_in_both_families(listening):
+    peers = []
+    listener = listening(lambda sock, peer: peers.append(peer[0]), address=("", 0))
+    for host in ("127.0.0.1", "127.0.0.2", "::1"):
+        try:
+            greeting((host, listener.address[1]))
+        except OSError:
+            if host == "::1":
+                pytest.skip("needs IPv6 on loopback")
+            raise
+    # An IPv4 client is shown as one, not as ::ffff:127.0.0.1.
+    assert peers == ["127.0.0.1", "127.0.0.1", "::1"]
+
+
+def test_without_ipv6_all_ipv4_addresses_are_served(listening, monkeypatch):
+    bound = module._bound
+
+    def without(family, kind, where):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return bound(family, kind, where)
+
+    monkeypatch.setattr(module, "_bound", without)
+    listener = listening(address=("", 0))
+    assert greeting(("127.0.0.1", listener.address[1])) == b"hello"
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_is_taken_with_and_without_brackets(listening, host):
+    try:
+        listener = listening(address=(host, 0))
+    except TransportError:
+        pytest.skip("needs IPv6 on loopback")
+    assert greeting(listener.address) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (("127.0.0.1", None), "already in use"),
+        (("192.0.2.1", 0), "no such address"),
+        (("no.such.host.invalid", 0), "cannot be resolved"),
+        (("127.0.0.1", 70000), "127.0.0.1:70000: there is no such port"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told(listening, address, words):
+    taken = listening()
+    host, port = address
+    with pytest.raises(TransportError, match=words):
+        Listener((host, taken.address[1] if port is None else port), lambda *_: None).start()
+
+
+def test_small_answers_are_not_held_back(listening):
+    options = []
+    listener = listening(
+        lambda sock, peer: options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+    )
+    greeting(listener.address)
+    assert options == [1]
+
+
+def test_the_socket_is_closed_when_the_handler_returns_or_fails(listening, caplog):
+    def handle(sock, peer):
+        sock.sendall(b"hello")
+        raise ValueError("a defect")
+
+    listener = listening(handle)
+    for _ in range(2):
+        with socket.create_connection(listener.address) as sock:
+            assert sock.recv(5) == b"hello"
+            assert sock.recv(5) == b""
+    records = [record for record in caplog.records if record.exc_info]
+    assert len(records) == 2
+    assert "a defect" in caplog.text
+
+
+def test_a_handler_whose_client_left_is_no_error(listening, caplog):
+    def handle(sock, peer):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    listener = listening(handle)
+    greeting(listener.address)
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+def test_stopping_refuses_new_connections_and_keeps_the_old(listening):
+    listener = listening(lambda sock, peer: sock.sendall(sock.recv(5)))
+    with socket.create_connection(listener.address) as sock:
+        gevent.sleep(0.01)
+        listener.stop_accepting()
+        listener.stop_accepting()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(listener.address)
+        sock.sendall(b"still")
+        assert sock.recv(5) == b"still"
+
+
+def test_stopping_before_the_start_is_harmless():
+    Listener(("127.0.0.1", 0), lambda *_: None).stop_accepting()
+
+
+def test_running_out_of_descriptors_does_not_end_it(listening, caplog):
+    listener = listening()
+    client = socket.socket()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, limit[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            taken.extend(map(os.dup, itertools.repeat(0)))
+        client.connect(listener.address)
+        until(lambda: "too many open files" in caplog.text)
+        gevent.sleep(3 * module._PAUSE)
+        assert caplog.text.count("too many open files") == 1
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    with client:
+        client.settimeout(5)
+        assert client.recv(5) == b"hello"
+    assert greeting(listener.address) == b"hello"
+
+
+@pytest.mark.parametrize("number", sorted(module._ITS_OWN_FAULT))
+def test_a_client_that_was_gone_before_it_was_accepted_is_no_error(listening, caplog, monkeypatch, number):
+    listener = Listener(("127.0.0.1", 0), lambda sock, peer: sock.sendall(b"hello"))
+    bind = module._bind
+    errors = [OSError(number, os.strerror(number))] * 3
+
+    class Stumbling:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+        def accept(self):
+            if errors:
+                raise errors.pop()
+            return self.sock.accept()
+
+    monkeypatch.setattr(module, "_bind", lambda *address: Stumbling(bind(*address)))
+    listener.start()
+    try:
+        assert greeting(listener.address) == b"hello"
+    finally:
+        listener.stop_accepting()
+    assert not errors
+    assert not caplog.records
+
+
+def test_a_flood_of_connections_leaves_turns_to_others(listening, monkeypatch):
+    monkeypatch.setattr(module, "_ACCEPTS_PER_TURN", 4)
+    accepted = []
+    listener = listening(lambda sock, peer: accepted.append(peer))
+    clients = [socket.socket() for _ in range(40)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(listener.address)  # into the backlog, while no greenlet gets a turn
+    seen = set()
+    while len(accepted) < len(clients):
+        gevent.sleep(0)
+        seen.add(len(accepted))
+    assert len(seen) > 4
+    for client in clients:
+        client.close()
+
+
+# With TLS
+
+
+@pytest.fixture
+def tls(pki):
+    return ServerTls(pki.cert, pki.key, pki.ca)
+
+
+@pytest.fixture
+def client_tls(pki):
+    return ClientTls(pki.ca, pki.client_cert, pki.client_key)
+
+
+def secure_greeting(address, client_tls):
+    with handshake_client(socket.create_connection(address), client_tls.context(), "localhost", 5) as sock:
+        return sock.recv(5)
+
+
+def test_the_handler_gets_a_socket_behind_its_handshake(listening, tls, client_tls):
+    certificates = []
+
+    def handle(sock, peer):
+        certificates.append(sock.getpeercert())
+        sock.sendall(b"hello")
+
+    listener = listening(handle, tls=tls)
+    assert secure_greeting(listener.address, client_tls) == b"hello"
+    assert certificates[0]["subjectAltName"] == (("DNS", "agent-1"),)
+
+
+def test_silent_clients_keep_nobody_out(listening, tls, client_tls):
+    listener = listening(tls=tls, handshakes=50)
+    silent = [socket.create_connection(listener.address) for _ in range(20)]
+    assert secure_greeting(listener.address, client_tls) == b"hello"
+    for sock in silent:
+        sock.close()
+
+
+def test_silent_clients_are_dropped_in_time(listening, tls):
+    refused = []
+    listener = listening(
+        tls=tls, handshake_timeout=0.1, on_refused=lambda peer, error: refused.append((peer, error))
+    )
+    with socket.create_connection(listener.address) as sock:
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
+        (peer, error), *more = refused
+        assert peer == sock.getsockname()
+        assert isinstance(error, HandshakeError)
+        assert not more
+
+
+def test_handshakes_over_the_limit_wait_for_a_place(listening, tls, client_tls):
+    listener = listening(tls=tls, handshakes=1, handshake_timeout=20)
+    with socket.create_connection(listener.address):
+        gevent.sleep(0.05)
+        waiting = gevent.spawn(secure_greeting, listener.address, client_tls)
+        gevent.sleep(0.1)
+        assert not waiting.ready()
+        # They wait in greenlets of their own: the listener has accepted both.
+        assert listener._places.locked()
+    assert waiting.get(timeout=5) == b"hello"
+
+
+def test_the_wait_for_a_place_ends_in_time_and_is_told(listening, tls):
+    refused = []
+    listener = listening(
+        tls=tls, handshakes=1, handshake_timeout=0.3, on_refused=lambda _, error: refused.append(str(error))
+    )
+    with socket.create_connection(listener.address), socket.create_connection(listener.address) as second:
+        second.settimeout(5)
+        assert second.recv(1) == b""
+        until(lambda: len(refused) == 2)
+    assert all("in time" in message for message in refused)
+
+
+def test_a_place_is_given_back_however_a_handshake_ends(listening, tls, client_tls):
+    listener = listening(tls=tls, handshakes=1)
+    for _ in range(3):
+        with socket.create_connection(listener.address) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            sock.settimeout(5)
+            try:
+                while sock.recv(100):
+                    pass
+            except ConnectionResetError:
+                pass
+    assert secure_greeting(listener.address, client_tls) == b"hello"
+
+
+def test_a_refused_handshake_is_told_in_one_line_without_a_traceback(listening, tls, caplog):
+    caplog.set_level(logging.INFO)
+    listener = listening(tls=tls)
+    with socket.create_connection(listener.address) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert "plain HTTP was spoken to a TLS port" in record.getMessage()
+    assert record.levelno == logging.INFO
+    assert record.exc_info is None
+
+
+def test_a_changed_certificate_is_used_at_the_next_connection(listening, volume, pki):
+    import trustme
+
+    authorities = [trustme.CA(), trustme.CA()]
+
+    def publish(authority):
+        leaf = authority.issue_cert("localhost")
+        volume.publish(crt=leaf.cert_chain_pems[0].bytes(), key=leaf.private_key_pem.bytes())
+
+    publish(authorities[0])
+    listener = listening(tls=ServerTls(volume.path("crt"), volume.path("key")))
+    for authority in authorities:
+        publish(authority)
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        with handshake_client(socket.create_connection(listener.address), trusting, "localhost", 5) as sock:
+            assert sock.recv(5) == b"hello"
