@@ -109,7 +109,7 @@ def _interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise KeyboardInterrupt in this greenlet, whatever it waits for."""
     main = gevent.getcurrent()
     watchers = [
-        gevent.signal_handler(number, gevent.kill, main, KeyboardInterrupt, block=False)
+        gevent.signal_handler(number, gevent.kill, main, KeyboardInterrupt)
         for number in (signal.SIGINT, signal.SIGTERM)
     ]
     try:

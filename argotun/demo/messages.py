@@ -1,9 +1,9 @@
 """A request and an answer of the stand-in API, as plain values."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 JSON = "application/json"
@@ -37,12 +37,21 @@ class Request:
         return self.query.get("dryRun", "") == "All"
 
 
+class Stream(Protocol):
+    """A body that comes bit by bit; whoever got it must close it."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
 @dataclass(slots=True)
 class Answer:
-    """What goes back; `body` is bytes, or an iterable of bytes for a stream."""
+    """What goes back, in one piece or as a stream."""
 
     code: int
-    body: bytes | Iterable[bytes]
+    body: bytes | Stream
     content_type: str = JSON
 
 

@@ -191,7 +191,8 @@ def openapi_document(group_name: str, version: str) -> Json | None:
     """The body of `/openapi/v3/…`: the operations, with schemas that accept any object.
 
     It is what kubectl needs in order to see that the server takes `fieldValidation`, without which
-    it would want to check fields itself, with schemas that are not here.
+    it would want to check fields itself, with schemas that are not here. It still does for `kind: List`,
+    which takes `--validate=false`; several documents in one file need nothing.
     """
     served = [r for r in RESOURCES if (r.group, r.version) == (group_name, version)]
     if not served:

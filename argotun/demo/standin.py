@@ -157,7 +157,11 @@ class StandIn:
             headers.append(("Audit-Id", audit_id))
         if not isinstance(answer.body, bytes):
             # A watch's head goes out at once, as from a real API: a client waits for it before it acts.
-            start_response(f"{answer.code} OK", headers)(b"")
+            try:
+                start_response(f"{answer.code} OK", headers)(b"")
+            except OSError:
+                answer.body.close()
+                raise
             return answer.body
         headers.append(("Content-Length", str(len(answer.body))))
         start_response(f"{answer.code} {_PHRASES.get(answer.code, 'Error')}", headers)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
 from argotun.demo import objects
 
@@ -43,7 +44,7 @@ def manifest(image, **data):
     deployment = objects.deployment("web", 2)
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image
     configmap = objects.configmap("cm", "x") | {"data": data}
-    return f"{json.dumps(deployment)}\n---\n{json.dumps(configmap)}"
+    return yaml.safe_dump_all([deployment, configmap])
 
 
 def test_kubectl_create_or_describe_fails(kubectl):
@@ -80,7 +81,7 @@ def test_kubectl_apply_leaves_or_loses_something(kubectl, side):
     assert json.loads(kubectl("get", "cm", "cm", "-o", "json"))["data"] == {"a": "1"}
     images = "jsonpath={.spec.template.spec.containers[*].image}"
     assert kubectl("get", "deployment", "web", "-o", images) == "nginx:2"
-    assert kubectl("diff", "-f", "-", stdin=manifest("nginx:2", a="1")) == ""
+    assert kubectl("diff", *side, "-f", "-", stdin=manifest("nginx:2", a="1")) == ""
     kubectl("delete", "-f", "-", "--timeout=20s", stdin=manifest("nginx:2"))
 
 

@@ -157,9 +157,12 @@ def test_field_set_forgets_a_field():
 
 
 KEYS = st.sampled_from(
-    "metadata spec status name labels containers template ports env selector matchLabels replicas data "
-    "apiVersion managedFields finalizers op path value from $patch $retainKeys $setElementOrder/containers "
-    "$deleteFromPrimitiveList/finalizers".split()
+    [
+        *("metadata", "spec", "status", "name", "labels", "containers", "template", "ports", "env", "data"),
+        *("selector", "matchLabels", "replicas", "apiVersion", "managedFields", "finalizers"),
+        *("op", "path", "value", "from", "$patch", "$retainKeys"),
+        *("$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers"),
+    ]
 )
 TEXTS = st.sampled_from(
     ["", "a", "web", "add", "remove", "move", "/spec", "/spec/replicas", "/metadata/-", "delete"]
