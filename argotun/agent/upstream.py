@@ -457,8 +457,9 @@ class Upstream:
         request = self._request
         if request is None:
             return
+        theirs = self._tunnel.mux.theirs
         self._api.log_request(
-            "",
+            theirs.cluster if theirs is not None else "",
             request.method,
             request.target,
             self._status,

@@ -126,7 +126,7 @@ class PublicPort:
         mux = Multiplexer(
             profile,
             opener=True,
-            ours=Hello(release=argotun.__version__, target=named),
+            ours=Hello(release=argotun.__version__, target=named, cluster=cluster.id),
             budget=self._tunnel_buffer,
         )
         tunnel = Tunnel(socket, mux, keepalive=self._keepalive, keepalive_timeout=self._keepalive_timeout)

@@ -15,16 +15,18 @@ MAX_TEXT = 512
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """One side's words: its release, the credit of a new stream, its limits, the agent's target.
+    """One side's words: its release, the credit of a new stream, its limits, target and cluster.
 
-    `window` is in bytes, `max_streams` counts streams at once (0 = no limit stated), `target` is
-    `host:port` and empty on the server's side.
+    `window` is in bytes, `max_streams` counts streams at once (0 = no limit stated). `target` is
+    `host:port`: on the agent's side the one that it serves, on the server's the one that the
+    clusters file names, if it does. `cluster` is the id that the server knows the agent by.
     """
 
     release: str = ""
     window: int = INITIAL_WINDOW
     max_streams: int = 0
     target: str = ""
+    cluster: str = ""
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -35,6 +37,7 @@ class Hello:
                 "window": self.window,
                 "maxStreams": self.max_streams,
                 "target": self.target,
+                "cluster": self.cluster,
             },
             separators=(",", ":"),
         ).encode()
@@ -55,6 +58,7 @@ def decode(payload: bytes) -> Hello:
         window=_number(said, "window", INITIAL_WINDOW, least=1),
         max_streams=_number(said, "maxStreams", 0, least=0),
         target=_text(said, "target"),
+        cluster=_text(said, "cluster"),
     )
 
 

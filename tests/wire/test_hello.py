@@ -15,18 +15,19 @@ TEXT = st.text(max_size=50).filter(str.isprintable)
 
 
 @QUICK
-@given(st.builds(Hello, TEXT, st.integers(1, MAX_CREDIT), st.integers(0, MAX_CREDIT), TEXT))
+@given(st.builds(Hello, TEXT, st.integers(1, MAX_CREDIT), st.integers(0, MAX_CREDIT), TEXT, TEXT))
 def test_what_was_said_is_not_what_is_understood(said: Hello) -> None:
     assert decode(said.encode()) == said
 
 
 def test_the_keys_on_the_wire_moved() -> None:
-    assert json.loads(Hello("1.2", 4096, 7, "api:443").encode()) == {
+    assert json.loads(Hello("1.2", 4096, 7, "api:443", "c1").encode()) == {
         "version": 2,
         "release": "1.2",
         "window": 4096,
         "maxStreams": 7,
         "target": "api:443",
+        "cluster": "c1",
     }
 
 
