@@ -9,7 +9,8 @@
     fileversion.py  which version of a watched file was read
     reference.py    docs/options.md, written from the table
 
-This package imports nothing of argotun but `errors`, so that every layer may use its types.
+Every layer may use the types and values: they import nothing of argotun but `errors`. Only `load` looks
+further, at the rules by which HTTPS_PROXY and NO_PROXY apply.
 """
 
 from argotun.config.models import Address, AgentConfig, DemoConfig, ServerConfig

@@ -1,9 +1,10 @@
 """Command line, environment and file → one validated config, or one sentence about what is wrong."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -13,13 +14,12 @@ from argotun.config.options import BY_NAME, MODE, Option, of_mode
 from argotun.config.sources import FLAG, Setting, Sources, misspelt_environment
 from argotun.config.values import UNSET, Refused, Words
 from argotun.errors import ConfigError
-
-DEFAULT = "default"
+from argotun.transport.proxy import proxy_for
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A validated config, sentences to warn with, and where each option of its mode came from."""
+    """A validated config, sentences to warn with, and where each option that was given came from."""
 
     mode: str
     config: Config
@@ -27,9 +27,11 @@ class Loaded:
     origins: dict[str, str]
 
 
-def label(option: Option, origin: str) -> str:
+def label(option: Option, setting: Setting | None) -> str:
     """An option as an error names it, with its source when that is not the flag itself."""
-    return option.flag if origin in (FLAG, DEFAULT) else f"{option.flag} (from {origin})"
+    if setting is None or setting.origin == FLAG:
+        return option.flag
+    return f"{option.flag} (from {setting.origin})"
 
 
 def parse(option: Option, setting: Setting) -> Any:
@@ -40,7 +42,7 @@ def parse(option: Option, setting: Setting) -> Any:
         return option.kind.parse(setting.text)
     except ValueError as error:
         expected = str(error) if isinstance(error, Refused) else option.kind.expected
-        raise ConfigError(label(option, setting.origin), shown(option, setting), expected) from None
+        raise ConfigError(label(option, setting), shown(option, setting), expected) from None
 
 
 def shown(option: Option, setting: Setting) -> str:
@@ -68,36 +70,60 @@ def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     mode = parse(MODE, chosen)
     refuse_other_modes(mode, sources.settings)
 
-    options = of_mode(mode)
-    given = {
-        option.name: sources.settings[option.name] for option in options if option.name in sources.settings
-    }
+    given = {name: setting for name, setting in sources.settings.items() if applies(name, mode)}
+    if mode == "agent" and "proxy" not in given:
+        given |= environment_proxy(given.get("server"), environ)
     values = {BY_NAME[name].field: parse(BY_NAME[name], setting) for name, setting in given.items()}
-    origins = {
-        option.name: given[option.name].origin if option.name in given else DEFAULT for option in options
-    }
     config = CONFIGS[mode](**values)
+    refuse_broken_rules(config, given)
 
-    def wrong(option: Option, expected: str) -> ConfigError:
-        if option.name in given:
-            return ConfigError(
-                label(option, origins[option.name]), shown(option, given[option.name]), expected
-            )
-        default = option.show(getattr(config, option.field))
-        return ConfigError(option.flag, default or UNSET, expected)
-
-    for rule in broken(ERRORS, config, given):
-        raise wrong(BY_NAME[rule.option], rule.expected)
-    warnings = [
-        f"{label(option, origins[option.name])}: {option.show(getattr(config, option.field))} is allowed, "
-        f"but expected {rule.expected}"
-        for rule in broken(WARNINGS, config, given)
-        for option in (BY_NAME[rule.option],)
-    ]
-    warnings += [
-        f"{name}: no such option, {close} was probably meant" for name, close in misspelt_environment(environ)
-    ]
+    warnings = [*unwise(config, given), *misspelt(environ)]
+    origins = {name: setting.origin for name, setting in given.items()}
     return Loaded(mode, config, tuple(warnings), origins)
+
+
+def applies(name: str, mode: str) -> bool:
+    """Whether an option is one of `mode`."""
+    return name in BY_NAME and mode in BY_NAME[name].modes
+
+
+def refuse_broken_rules(config: Config, given: Mapping[str, Setting]) -> None:
+    """Raise ConfigError for the first rule between options that does not hold."""
+    for rule in broken(ERRORS, config, given):
+        option, setting = BY_NAME[rule.option], given.get(rule.option)
+        default = option.show(getattr(config, option.field)) or UNSET
+        raise ConfigError(
+            label(option, setting), shown(option, setting) if setting else default, rule.expected
+        )
+
+
+def unwise(config: Config, given: Mapping[str, Setting]) -> Iterator[str]:
+    """A sentence for each value that is allowed and may hurt."""
+    for rule in broken(WARNINGS, config, given):
+        option = BY_NAME[rule.option]
+        value = option.show(getattr(config, option.field))
+        yield f"{label(option, given.get(rule.option))}: {value} is allowed, but expected {rule.expected}"
+
+
+def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each variable whose name is nearly one of ours."""
+    for name, close in misspelt_environment(environ):
+        yield f"{name}: no such option, {close} was probably meant"
+
+
+def environment_proxy(server: Setting | None, environ: Mapping[str, str]) -> dict[str, Setting]:
+    """HTTPS_PROXY as the setting of `proxy`, where it is for the server: wss://, and not in NO_PROXY."""
+    name = next((name for name in ("HTTPS_PROXY", "https_proxy") if environ.get(name, "").strip()), None)
+    if name is None or server is None:
+        return {}
+    try:
+        url = urlsplit(parse(BY_NAME["server"], server))
+        if url.scheme != "wss" or proxy_for(url.hostname or "", url.port or 443, environ) is None:
+            return {}
+    except ConfigError:
+        # Whichever of the two is wrong, the caller parses both and says so without showing a password.
+        pass
+    return {"proxy": Setting(environ[name].strip(), name)}
 
 
 def describe(loaded: Loaded) -> str:
@@ -105,7 +131,7 @@ def describe(loaded: Loaded) -> str:
     rows = [("mode", loaded.mode, "")]
     for option in of_mode(loaded.mode):
         value = option.show(getattr(loaded.config, option.field))
-        rows.append((option.name, as_yaml(value), loaded.origins[option.name]))
+        rows.append((option.name, as_yaml(value), loaded.origins.get(option.name, "default")))
     left = [f"{name}: {value}".rstrip() for name, value, _ in rows]
     width = min(60, max(len(text) for text in left))
     lines = [

@@ -85,7 +85,7 @@ class AgentConfig(TunnelConfig):
     client_cert: str | None = None
     client_key: str | None = None
     proxy: str | None = field(default=None, repr=False)
-    """`http[s]://[user:password@]host[:port]` to dial the server through; without it HTTPS_PROXY counts."""
+    """`http[s]://[user:password@]host[:port]` to dial the server through; HTTPS_PROXY is resolved already."""
     max_retry: float = 60.0
     max_conns: int = 1024
     dial_timeout: float = 10.0

@@ -7,6 +7,8 @@ import pytest
 
 from argotun import cli
 
+OTHER_NAMES = ("CLUSTERS", "SERVER_URL", "TOKEN", "HTTPS_PROXY", "NO_PROXY")
+
 
 @dataclass
 class Outcome:
@@ -19,7 +21,7 @@ class Outcome:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     for name in list(os.environ):
-        if name.startswith("ARGOTUN_") or name in ("CLUSTERS", "SERVER_URL", "TOKEN"):
+        if name.startswith("ARGOTUN_") or name.upper() in OTHER_NAMES:
             monkeypatch.delenv(name)
 
 

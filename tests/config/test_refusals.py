@@ -299,6 +299,12 @@ ENVIRONMENT = [
         "true or false",
     ),
     (
+        {"ARGOTUN_MODE": "agent", "ARGOTUN_SERVER": "wss://h", "HTTPS_PROXY": "ftp://p"},
+        "--proxy (from HTTPS_PROXY)",
+        "(hidden)",
+        PROXY,
+    ),
+    (
         {"ARGOTUN_MODE": "demo", "ARGOTUN_CONFIG": "/no"},
         "--config",
         "'/no'",

@@ -145,6 +145,29 @@ def test_a_proxy_may_leave_out_its_scheme(argotun, given, url):
     assert argotun((*AGENT, "--proxy", given)).config.proxy == url
 
 
+@pytest.mark.parametrize(
+    ("argv", "environ", "proxy", "origin"),
+    [
+        ((), {"HTTPS_PROXY": "http://u:p@p:1"}, "http://u:p@p:1", "HTTPS_PROXY"),
+        ((), {"https_proxy": "p:1"}, "http://p:1", "https_proxy"),
+        ((), {"HTTPS_PROXY": "", "https_proxy": "p:1"}, "http://p:1", "https_proxy"),
+        ((), {"HTTPS_PROXY": "p:1", "NO_PROXY": ".example"}, None, "default"),
+        ((), {"HTTPS_PROXY": "p:1", "NO_PROXY": ".other"}, "http://p:1", "HTTPS_PROXY"),
+        ((), {"HTTPS_PROXY": "not used: no error", "NO_PROXY": "*"}, None, "default"),
+        ((), {"HTTPS_PROXY": "p:1", "ARGOTUN_PROXY": "q:1"}, "http://q:1", "ARGOTUN_PROXY"),
+        (("--proxy", "q:1"), {"HTTPS_PROXY": "p:1", "NO_PROXY": "*"}, "http://q:1", "flag"),
+        (("--server", "ws://h", "--allow-insecure-server"), {"HTTPS_PROXY": "p:1"}, None, "default"),
+    ],
+)
+def test_the_proxy_of_the_environment_counts_where_it_applies(argotun, argv, environ, proxy, origin):
+    argv = (*AGENT, "--server", "wss://h.example", *argv)
+    assert argotun(argv, environ).config.proxy == proxy
+    line = next(
+        line for line in argotun((*argv, "--print-config")).out.splitlines() if line.startswith("proxy:")
+    )
+    assert line.endswith(f"# {origin}")
+
+
 # Warnings
 
 
@@ -267,6 +290,8 @@ SECRETS = [
     ((*AGENT, "--proxy", f"http://user:{SECRET}/@p:1", "--print-config"), {}),
     ((*AGENT, "--proxy", f"http://user:{SECRET}"), {}),
     ((*AGENT, "--server", f"wss://user:{SECRET}@h"), {}),
+    (AGENT, {"HTTPS_PROXY": f"http://user:{SECRET}"}),
+    ((*AGENT, "--print-config"), {"HTTPS_PROXY": f"http://user:{SECRET}@p"}),
     (AGENT[:2] + AGENT[4:], {"TOKEN": SECRET}),
     (("--mode", "server", "--token", SECRET), {"CLUSTERS": "[]"}),
     (("--mode", "server", "--print-config"), {"CLUSTERS": f'[{{"id": "a", "token": "{SECRET}"}}]'}),
