@@ -102,9 +102,8 @@ def test_demo_without_openssl_fails_or_claims_encryption(demo, tmp_path):
     assert "openssl" in out
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_demo_fails_on_a_terminal_of_few_characters(demo, encoding):
-    assert finish(demo("--demo-once", PYTHONIOENCODING=encoding))[0] == 0
+def test_demo_fails_on_a_terminal_of_few_characters(demo):
+    assert finish(demo("--demo-once", PYTHONIOENCODING="ascii"))[0] == 0
 
 
 # Staying up
