@@ -89,10 +89,21 @@ class Listener:
         gevent.spawn(self._accept, listening)
 
     def stop_accepting(self) -> None:
-        """Close the listening socket: new connections are refused, those accepted live on."""
+        """Close the listening socket: new connections are refused, those that were made live on.
+
+        What the kernel has taken in our name is accepted first: closing would reset it.
+        """
+        listening, self._listening = self._listening, None
         self._stopped = True
-        if self._listening is not None:
-            self._listening.close()
+        if listening is None:
+            return
+        listening.settimeout(0.0)
+        try:
+            for _ in range(self._backlog):
+                self._begin(*listening.accept())
+        except OSError:
+            pass
+        listening.close()
 
     def _accept(self, listening: socket) -> None:
         accepted = 0
@@ -113,10 +124,13 @@ class Listener:
             if failing:
                 _log.info("%s: connections are accepted again", _show(self.address))
                 failing = False
-            gevent.spawn(self._serve, sock, _peer(peer))
+            self._begin(sock, peer)
             accepted += 1
             if accepted % _ACCEPTS_PER_TURN == 0:
                 gevent.sleep(0)
+
+    def _begin(self, sock: socket, peer: tuple[Any, ...]) -> None:
+        gevent.spawn(self._serve, sock, _peer(peer))
 
     def _serve(self, sock: socket, peer: tuple[str, int]) -> None:
         try:
@@ -188,7 +202,7 @@ def _bound(family: int, kind: int, where: tuple[Any, ...]) -> socket:
     return sock
 
 
-def _peer(address: tuple[str, int]) -> tuple[str, int]:
+def _peer(address: tuple[Any, ...]) -> tuple[str, int]:
     """The peer as a person writes it: an IPv4 client of a dual-stack socket by its IPv4 address."""
     return address[0].removeprefix("::ffff:"), address[1]
 

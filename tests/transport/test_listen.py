@@ -159,6 +159,18 @@ def test_stopping_refuses_new_connections_and_keeps_the_old(listening):
         assert sock.recv(5) == b"still"
 
 
+def test_stopping_serves_what_the_kernel_had_taken_already(listening):
+    listener = listening()
+    gevent.sleep(0.01)
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex(listener.address)  # into the backlog, while no greenlet gets a turn
+    listener.stop_accepting()
+    with client:
+        client.settimeout(5)
+        assert client.recv(5) == b"hello"
+
+
 def test_stopping_before_the_start_is_harmless():
     Listener(("127.0.0.1", 0), lambda *_: None).stop_accepting()
 
