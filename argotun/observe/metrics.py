@@ -22,8 +22,8 @@ from argotun.observe.exposition import render
 AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
 """Why the public port turned somebody away; `handshake` is a TLS handshake that failed."""
 
-Reloaded = Literal["clusters", "certificates", "token"]
-"""What is read again while the process runs."""
+Reloaded = Literal["clusters", "certificates"]
+"""Files that are read again while the process runs; the agent has no clusters file."""
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
 """Methods that have their own label value (RFC 9110 §9.3, RFC 5789); all others are OTHER."""
@@ -58,8 +58,8 @@ class TunnelStats:
 class ClusterStats(TunnelStats):
     """What the server counts about one cluster.
 
-    `sessions` is the number of tunnels that are up, `rate_limited` the requests that the
-    cluster's own limit refused.
+    `sessions` is the number of tunnels that are up, `rate_limited` the requests to it that its
+    own limit or the server's refused.
     """
 
     __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions")
@@ -142,7 +142,7 @@ _CLUSTER_ROWS = (
     _Row(
         CounterMetricFamily,
         "argotun_rate_limited",
-        "Requests that the cluster's own rate limit refused",
+        "Requests to the cluster that a rate limit refused",
         "rate_limited",
     ),
     *_TUNNEL_ROWS,
@@ -174,6 +174,7 @@ class Metrics(Collector):
     """
 
     mode = ""
+    reloads: tuple[Reloaded, ...] = ("certificates",)
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         if registry is None:
@@ -184,7 +185,7 @@ class Metrics(Collector):
         self.registry = registry
         self.access_log: AccessLines | None = None
         self._certificates: list[Certificates] = []
-        self._reload_errors: dict[str, int] = dict.fromkeys(get_args(Reloaded), 0)
+        self._reload_errors: dict[str, int] = dict.fromkeys(self.reloads, 0)
         registry.register(self)
 
     def watch_certificates(self, source: Certificates) -> None:
@@ -236,15 +237,13 @@ class Metrics(Collector):
 
 
 class ServerMetrics(Metrics):
-    """The server's metrics; clusters come and go by `cluster` and `forget`.
-
-    `rate_limited` counts the requests that the limit of the whole server refused.
-    """
+    """The server's metrics; clusters come and go by `cluster` and `forget`."""
 
     mode = "server"
+    reloads = ("clusters", "certificates")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.rate_limited = 0
+        self._rate_limited_by_forgotten = 0
         self._clusters: dict[str, ClusterStats] = {}
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
@@ -260,7 +259,7 @@ class ServerMetrics(Metrics):
         """Remove all series of a cluster that is no longer configured."""
         stats = self._clusters.pop(cluster_id, None)
         if stats is not None:
-            self.rate_limited += stats.rate_limited  # the sum over all clusters never falls
+            self._rate_limited_by_forgotten += stats.rate_limited  # a counter never falls
 
     def auth_failures(self, reason: AuthFailure) -> None:
         """Count an agent that was turned away."""
@@ -279,7 +278,7 @@ class ServerMetrics(Metrics):
         yield CounterMetricFamily(
             "proxy_rate_limited",
             "Requests that a rate limit refused",
-            self.rate_limited + sum(stats.rate_limited for _, stats in clusters),
+            self._rate_limited_by_forgotten + sum(stats.rate_limited for _, stats in clusters),
         )
         failures = CounterMetricFamily(
             "argotun_auth_failures", "Agents that were turned away", labels=("reason",)

@@ -134,6 +134,12 @@ def test_json_carries_the_traceback_in_one_string() -> None:
     assert "ValueError: wrong" in str(parsed(failed(ValueError("wrong")))["exc"])
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_shown_as_text(kind: type) -> None:
+    assert text(record("x", path=kind(b"/api"))).endswith(" path=/api")
+    assert text(record("x", path=kind(b"/\xff"))).endswith(r' path="/\u00ff"')
+
+
 def test_a_long_field_is_cut() -> None:
     assert len(text(record("x", path="p" * 100_000))) < MAX_FIELD * 2
     assert len(text(record("x", path=b"\xff" * 100_000))) < MAX_FIELD * 7
@@ -217,6 +223,7 @@ class TestSetup:
         setup("info", "json")
         logging.getLogger("argotun.server").info("here")
         assert json.loads(capfd.readouterr().err)["msg"] == "here"
+        assert [type(each) for each in logging.getLogger().handlers].count(SinkHandler) == 1
 
     @pytest.mark.parametrize(
         ("level", "shown"),

@@ -131,25 +131,36 @@ def test_close_in_the_middle_of_a_batch_repeats_nothing(pipe: tuple[int, int]) -
     assert [int(line) for line in received.split()] == list(range(total))
 
 
-def test_close_gives_up_on_a_stalled_reader(pipe: tuple[int, int]) -> None:
-    _, writer = pipe
+def test_close_gives_up_on_a_stalled_reader_for_good(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
     sink = Sink(writer, delay=0)
     for _ in range(2 * PIPE_CAPACITY // len(LINE)):
         sink.write(LINE)
+    gevent.sleep(0.001)
     sink.close(timeout=0.05)
     before = sink.dropped
     sink.write("too late\n")
     assert sink.dropped == before + 1
 
+    os.set_blocking(reader, False)
+    assert os.read(reader, 2 * PIPE_CAPACITY)
+    for _ in range(20):
+        gevent.sleep(0.001)
+    with pytest.raises(BlockingIOError):  # the descriptor may be somebody else's by now
+        os.read(reader, 1)
 
-def test_a_closed_reader_raises_nothing_and_is_counted() -> None:
+
+@pytest.mark.parametrize("delay", [0, 0.01])
+def test_a_closed_reader_raises_nothing_and_is_counted(delay: float) -> None:
     reader, writer = os.pipe()
     open(reader, "rb", buffering=0).close()
     lost: list[int] = []
-    with open(writer, "wb", buffering=0):
-        sink = Sink(writer, delay=0, on_recovery=lost.append)
-        for _ in range(3):
+    with open(writer, "wb", buffering=0), gevent.Timeout(20):
+        sink = Sink(writer, delay, on_recovery=lost.append)
+        for number in range(3):
             sink.write(LINE)
+            while sink.dropped <= number:
+                gevent.sleep(0.001)
     assert sink.dropped == 3
     assert lost == []
 
