@@ -2,7 +2,8 @@
 
     models.py       what a role is told: ServerConfig, AgentConfig, DemoConfig, and every default
     options.py      the table: name, modes, kind, environment names, help
-    values.py       the grammar of a value: durations, sizes, addresses, URLs, files, secrets
+    values.py       the grammar of a value: durations, sizes, files, secrets
+    network.py      the same of addresses and URLs
     sources.py      flags, environment and YAML file → the text of each option and where it came from
     checks.py       what must hold between options
     load.py         all of the above in order → a validated config

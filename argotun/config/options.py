@@ -9,19 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from argotun.config.models import CONFIGS
+from argotun.config.network import HOST_NAME, LISTEN, LISTEN_OR_OFF, PROXY_URL, SERVER_URL, TARGET
 from argotun.config.values import (
     CLUSTERS,
     FILE,
     FILE_OR_OFF,
-    HOST_NAME,
-    LISTEN,
-    LISTEN_OR_OFF,
     NAME,
-    PROXY_URL,
     SECRET_TOKEN,
-    SERVER_URL,
     SWITCH,
-    TARGET,
     Kind,
     choice,
     count,

@@ -6,16 +6,12 @@ Secrets are a kind too, so that hiding them is decided here and nowhere else.
 """
 
 import difflib
-import ipaddress
 import os
 import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
-
-from argotun.config.models import Address
 
 
 class Refused(ValueError):
@@ -49,6 +45,11 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
 def hidden(_: object) -> str:
     """A secret as anything may show it."""
     return HIDDEN
+
+
+def quote_unless_secret(secret: re.Pattern[str]) -> Callable[[str], str]:
+    """A `quote` that hides the whole text when anything in it might be secret."""
+    return lambda text: HIDDEN if secret.search(text) else quoted(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,146 +248,6 @@ def size(low: int, zero: str = "") -> Kind:
         return value
 
     return Kind("SIZE", "bytes, Ki, Mi or Gi", expected, parse, show_size)
-
-
-# Names and addresses on the network
-
-
-HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-HOST = re.compile(rf"{HOST_LABEL}(?:\.{HOST_LABEL})*\.?", re.ASCII)
-ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})", re.ASCII)
-
-
-def is_host(text: str) -> bool:
-    """Whether `text` is an IPv4 address or a DNS name."""
-    return len(text) <= 253 and HOST.fullmatch(text) is not None
-
-
-def is_ipv6(text: str) -> bool:
-    """Whether `text` is an IPv6 address, without brackets."""
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def parse_address(text: str) -> Address:
-    """`host:port`, `:port` or `[ipv6]:port`; raises ValueError. The host may be empty, the port 0."""
-    found = ADDRESS.fullmatch(text)
-    if not found or int(found["port"]) > 65535:
-        raise ValueError
-    if found["six"] is not None:
-        if not is_ipv6(found["six"]):
-            raise ValueError
-        return found["six"], int(found["port"])
-    if found["host"] and not is_host(found["host"]):
-        raise ValueError
-    return found["host"], int(found["port"])
-
-
-def parse_target(text: str) -> Address:
-    """`host:port` that can be dialled; raises ValueError."""
-    host, port = parse_address(text)
-    if not host or not port:
-        raise ValueError
-    return host, port
-
-
-def show_address(address: Address | None) -> str:
-    """An address as the options take it; `off` for none."""
-    if address is None:
-        return OFF
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def parse_optional_address(text: str) -> Address | None:
-    """As `parse_address`, or None for `off`."""
-    return None if text == OFF else parse_address(text)
-
-
-def parse_host_name(text: str) -> str:
-    """A DNS name or IP address, as TLS would verify it."""
-    if not is_host(text) and not is_ipv6(text):
-        raise ValueError
-    return text
-
-
-LISTEN_EXPECTED = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
-LISTEN = Kind("ADDRESS", "[host]:port", LISTEN_EXPECTED, parse_address, show_address)
-LISTEN_OR_OFF = Kind(
-    "ADDRESS", "[host]:port or off", f"{LISTEN_EXPECTED}, or off", parse_optional_address, show_address
-)
-TARGET = Kind(
-    "HOST:PORT", "host:port", "host:port such as kubernetes.default.svc:443", parse_target, show_address
-)
-HOST_NAME = Kind("NAME", "host name", "a DNS name or an IP address without a port", parse_host_name)
-
-
-# URLs
-
-
-def split_url(text: str) -> SplitResult:
-    """The parts of a URL whose host and port are sound; raises ValueError."""
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError
-    parts = urlsplit(text)
-    # Reading `port` is what checks it.
-    if not parts.hostname or parts.port == 0 or not (is_host(parts.hostname) or is_ipv6(parts.hostname)):
-        raise ValueError
-    return parts
-
-
-SERVER_URL_EXPECTED = "the server's URL such as wss://tunnel.example.com/connect"
-WEB_SCHEMES = {"https": "wss", "http": "ws"}
-
-
-def parse_server_url(text: str) -> str:
-    """A ws or wss URL without user or fragment; a missing path becomes `/connect`."""
-    scheme = text.partition("://")[0].lower()
-    if scheme in WEB_SCHEMES:
-        raise Refused(f"{SERVER_URL_EXPECTED}, with {WEB_SCHEMES[scheme]}:// in place of {scheme}://")
-    parts = split_url(text)
-    if parts.scheme not in ("ws", "wss") or "@" in parts.netloc or "#" in text:
-        raise ValueError
-    return parts._replace(path=parts.path if parts.path.strip("/") else "/connect").geturl()
-
-
-def parse_proxy(text: str) -> str:
-    """`http[s]://[user:password@]host[:port]`; the scheme may be left out."""
-    parts = split_url(text if "://" in text else f"http://{text}")
-    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError
-    return parts._replace(path="").geturl()
-
-
-def show_proxy(url: str) -> str:
-    """A proxy's URL without its user and password."""
-    before, at, host = url.rpartition("@")
-    return f"{before.partition('://')[0]}://{HIDDEN}@{host}" if at else url
-
-
-def quote_unless_secret(secret: re.Pattern[str]) -> Callable[[str], str]:
-    """A `quote` that hides the whole text when anything in it might be secret."""
-    return lambda text: HIDDEN if secret.search(text) else quoted(text)
-
-
-SERVER_URL = Kind(
-    "URL",
-    "ws or wss URL",
-    f"{SERVER_URL_EXPECTED}, without user or password",
-    parse_server_url,
-    quote=quote_unless_secret(re.compile("@")),
-)
-PROXY_URL = Kind(
-    "URL",
-    "http or https URL",
-    "http[s]://[user:password@]host[:port]",
-    parse_proxy,
-    show_proxy,
-    hidden,
-)
 
 
 # Files

@@ -10,7 +10,8 @@ from hashlib import sha256
 from typing import Any
 
 from argotun.config.fileversion import Version, read_version, version_of
-from argotun.config.values import HIDDEN, TOKEN_PATTERN, UNSET, Words, nearest, parse_target, quoted
+from argotun.config.network import parse_target
+from argotun.config.values import HIDDEN, TOKEN_PATTERN, UNSET, Words, nearest, quoted
 from argotun.errors import ClustersError
 
 log = logging.getLogger(__name__)

@@ -4,18 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argotun.config.network import parse_address, parse_optional_address, show_address, show_proxy
 from argotun.config.options import OPTIONS
-from argotun.config.values import (
-    parse_address,
-    parse_duration,
-    parse_optional_address,
-    rate,
-    show_address,
-    show_duration,
-    show_proxy,
-    show_size,
-    size,
-)
+from argotun.config.values import parse_duration, rate, show_duration, show_size, size
 
 
 @pytest.mark.parametrize(
