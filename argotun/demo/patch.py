@@ -56,13 +56,15 @@ def strategic(target: Any, patch: Any) -> Any:
         return {key: copy.deepcopy(value) for key, value in patch.items() if key != "$patch"}
     result = dict(target) if isinstance(target, dict) else {}
     if "$retainKeys" in patch:
-        result = {key: value for key, value in result.items() if key in patch["$retainKeys"]}
+        retained = _listed("$retainKeys", patch["$retainKeys"])
+        result = {key: value for key, value in result.items() if key in retained}
     for key, value in patch.items():
         if key in ("$patch", "$retainKeys") or key.startswith(_ORDER):
             continue
         if key.startswith(_PRIMITIVES):
             field = key.removeprefix(_PRIMITIVES)
-            result[field] = [item for item in result.get(field) or [] if item not in value]
+            old, gone = result.get(field), _listed(key, value)
+            result[field] = [item for item in old if item not in gone] if isinstance(old, list) else []
         elif value is None or (isinstance(value, dict) and value.get("$patch") == "delete"):
             result.pop(key, None)
         elif isinstance(value, list):
@@ -70,6 +72,12 @@ def strategic(target: Any, patch: Any) -> Any:
         else:
             result[key] = strategic(result.get(key), value)
     return result
+
+
+def _listed(directive: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise bad_request(f"{directive} must be a list")
+    return value
 
 
 def _strategic_list(field: str, target: Any, patch: list[Any]) -> list[Any]:

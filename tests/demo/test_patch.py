@@ -184,7 +184,7 @@ PATHS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     PATHS,
     st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]),

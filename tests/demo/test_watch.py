@@ -1,0 +1,100 @@
+"""Watches of the stand-in API over a real socket."""
+
+import itertools
+
+import pytest
+
+from argotun.demo.resources import NAMESPACES
+from argotun.demo.store import HISTORY
+from tests.demo.calls import MAPS, MERGE, named
+from tests.rig import until
+
+
+def test_watch_tells_its_head_only_with_the_first_event(http):
+    answer = http.session.get(f"{http.base}{MAPS}?watch=true", stream=True, timeout=10)
+    assert answer.status_code == 200
+    answer.close()
+
+
+def test_watch_without_a_version_omits_what_is_there(http):
+    http.ok("POST", MAPS, named("a", x="1"))
+    watch = http.watch(f"{MAPS}?watch=1")
+    first = next(watch)
+    assert first["type"] == "ADDED"
+    assert first["object"]["kind"] == "ConfigMap"
+    http.ok("PATCH", f"{MAPS}/a", {"data": {"x": "2"}}, **MERGE)
+    http.ok("DELETE", f"{MAPS}/a")
+    http.ok("POST", "/api/v1/namespaces/kube-system/configmaps", named("elsewhere"))
+    http.ok("POST", MAPS, named("b"))
+    events = list(itertools.islice(watch, 3))
+    assert [(e["type"], e["object"]["metadata"]["name"]) for e in events] == [
+        ("MODIFIED", "a"),
+        ("DELETED", "a"),
+        ("ADDED", "b"),
+    ]
+    versions = [int(e["object"]["metadata"]["resourceVersion"]) for e in [first, *events]]
+    assert versions == sorted(set(versions))
+
+
+def test_watch_from_a_version_repeats_or_misses_changes(http):
+    version = http.ok("POST", MAPS, named("a"))["metadata"]["resourceVersion"]
+    http.ok("POST", MAPS, named("b"))
+    watch = http.watch(f"{MAPS}?watch=true&resourceVersion={version}")
+    assert next(watch)["object"]["metadata"]["name"] == "b"
+    http.ok("POST", MAPS, named("c"))
+    assert next(watch)["object"]["metadata"]["name"] == "c"
+
+
+def test_watch_with_a_selector_does_not_say_that_an_object_left_it(http):
+    http.ok("POST", MAPS, named("a", {"app": "x"}))
+    watch = http.watch(f"{MAPS}?watch=true&labelSelector=app%3Dx")
+    assert next(watch)["type"] == "ADDED"
+    for labels in ({"app": "y"}, {"app": "z"}, {"app": "x"}):
+        http.ok("PATCH", f"{MAPS}/a", {"metadata": {"labels": labels}}, **MERGE)
+    assert [next(watch)["type"] for _ in range(2)] == ["DELETED", "ADDED"]
+
+
+def test_watch_from_a_forgotten_version_is_no_410(http, stand_in):
+    for i in range(HISTORY + 1):
+        stand_in.store.create(NAMESPACES, {"metadata": {"name": f"n{i}"}})
+    events = list(http.watch(f"{MAPS}?watch=true&resourceVersion=1"))
+    assert [(e["type"], e["object"]["code"], e["object"]["reason"]) for e in events] == [
+        ("ERROR", 410, "Expired")
+    ]
+
+
+def test_watch_list_lacks_the_bookmark_that_ends_it(http):
+    http.ok("POST", MAPS, named("a"))
+    query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    watch = http.watch(f"{MAPS}?{query}&resourceVersion=1")
+    assert next(watch)["type"] == "ADDED"
+    mark = next(watch)
+    assert mark["type"] == "BOOKMARK"
+    assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_watch_does_not_end_at_its_timeout(http):
+    assert list(http.watch(f"{MAPS}?watch=true&timeoutSeconds=1")) == []
+
+
+@pytest.mark.parametrize("query", ["resourceVersion=x", "timeoutSeconds=x"])
+def test_unreadable_watch_query_is_not_400(http, query):
+    http.refused(400, "BadRequest", "GET", f"{MAPS}?watch=true&{query}")
+
+
+def test_watch_of_a_client_that_left_is_kept(http, stand_in):
+    before = len(stand_in.store._followers)
+    http.ok("POST", MAPS, named("a"))
+    watch = http.watch(f"{MAPS}?watch=true")
+    next(watch)
+    assert len(stand_in.store._followers) == before + 1
+    watch.close()
+    until(lambda: len(stand_in.store._followers) == before)
+
+
+def test_watch_that_does_not_read_is_kept_for_ever(stand_in):
+    queue = stand_in.store.follow()
+    for i in range(HISTORY + 5):
+        stand_in.store.create(NAMESPACES, {"metadata": {"name": f"n{i}"}})
+    assert queue not in stand_in.store._followers
+    assert queue.qsize() == HISTORY + 1
