@@ -135,6 +135,8 @@ class Multiplexer:
 
     def receive(self, message: bytes) -> None:
         """Take one message; sinks are called as it is read. ProtocolError ends the tunnel."""
+        if self._lost is not None:
+            return
         handlers = self._handlers
         for kind, stream_id, payload in self.profile.split(message):
             if self.theirs is None and kind != HELLO:
