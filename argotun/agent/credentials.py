@@ -34,7 +34,6 @@ class TokenFile:
                 return self._header
             return self._read()
         except OSError as error:
-            self._version = None
             raise self._unusable(error.strerror or "it cannot be read") from None
 
     def token(self) -> str:
@@ -42,7 +41,6 @@ class TokenFile:
         return self.header()[len(b"Authorization: Bearer ") : -2].decode("ascii")
 
     def _read(self) -> bytes:
-        self._version = None
         contents = read_version(self._path, LARGEST_TOKEN)
         if len(contents.data) > LARGEST_TOKEN:
             raise self._unusable(f"it is larger than {LARGEST_TOKEN} bytes")
