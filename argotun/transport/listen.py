@@ -130,7 +130,8 @@ class Listener:
                 gevent.sleep(0)
 
     def _begin(self, sock: socket, peer: tuple[Any, ...]) -> None:
-        gevent.spawn(self._serve, sock, _peer(peer))
+        # Nobody waits for it or kills it: a bare greenlet saves 2.4 KiB of each connection.
+        gevent.spawn_raw(self._serve, sock, _peer(peer))
 
     def _serve(self, sock: socket, peer: tuple[str, int]) -> None:
         try:
