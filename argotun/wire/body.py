@@ -17,19 +17,19 @@ MAX_SIZE_LINE = 256
 # Trailers carry a checksum or a status of a few lines.
 MAX_TRAILERS = 8 * 1024
 
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSIONS = rb"(?:;" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?+)*+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_EXTENSIONS = rb"(?:;" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?)*"
 _FIRST_SIZE = re.compile(rb"(" + _SIZE + rb")" + _EXTENSIONS + rb"\r\n")
 # From the second on, the CRLF that ends the chunk before belongs to the match.
 _NEXT_SIZE = re.compile(rb"\r\n(" + _SIZE + rb")" + _EXTENSIONS + rb"\r\n")
-_TRAILER = re.compile(rb"(?:(" + TOKEN + rb"++):" + VALUE + rb"*+)?+\r\n")
+_TRAILER = re.compile(rb"(?:(" + TOKEN + rb"++):" + VALUE + rb"*+)?\r\n")
 
 # What may still become a match of the three above. An extension's own grammar is left to its end: whatever it
 # is, its line ends at the first CRLF for every parser.
-_SIZE_BEGUN = rb"(?:" + _SIZE + rb"(?:;" + VALUE + rb"*+)?+\r?+)?+"
+_SIZE_BEGUN = rb"(?:" + _SIZE + rb"(?:;" + VALUE + rb"*+)?\r?)?"
 _FIRST_SIZE_BEGUN = re.compile(_SIZE_BEGUN)
-_NEXT_SIZE_BEGUN = re.compile(rb"(?:\r(?:\n" + _SIZE_BEGUN + rb")?+)?+")
-_TRAILER_BEGUN = re.compile(rb"(?:" + TOKEN + rb"++(?::" + VALUE + rb"*+)?+)?+\r?+")
+_NEXT_SIZE_BEGUN = re.compile(rb"(?:\r(?:\n" + _SIZE_BEGUN + rb")?)?")
+_TRAILER_BEGUN = re.compile(rb"(?:" + TOKEN + rb"++(?::" + VALUE + rb"*+)?)?\r?")
 
 _BARRED = names(NOT_IN_TRAILERS)
 

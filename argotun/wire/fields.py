@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE = rb"[\t -~\x80-\xff]"
 
-# `++` and `*+` never give back what they matched: a head is refused in one pass, however it is built.
+# `++` and `*+` never give back what they matched: a head is refused in one pass, however it is built. They
+# stand behind single characters only; behind groups, early releases of CPython 3.11 match them wrongly.
 LINES = rb"(?:\n" + TOKEN + rb"++:" + VALUE + rb"*+\r)*"
 
 # RFC 9110 §7.6.1. `proxy-*` holds Proxy-Authorization, Proxy-Authenticate and Proxy-Connection.

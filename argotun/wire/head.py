@@ -87,7 +87,6 @@ _TOKEN = re.compile(TOKEN + rb"++")
 _ESSENTIAL = names(ESSENTIAL)
 
 _UPGRADES = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
-_VERSIONS = {b"0": b" HTTP/1.0\r", b"1": b" HTTP/1.1\r"}
 _NONE: frozenset[bytes] = frozenset()
 # Options that the drop lists already take care of: what else Connection names is cut by name.
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
@@ -227,7 +226,7 @@ def parse_request(data: bytes) -> RequestHead:
         if head.upgrade and head.length:
             raise HeadError("an upgrade with a request body is not supported")
     head.audit_id = None
-    head._audit = b"audit-id" in found
+    head._audit = b"audit-id" in found and b"audit-id" not in connection
     if head._audit:
         audit_id = found[b"audit-id"].strip(b" \t")
         if _AUDIT_ID.fullmatch(audit_id):

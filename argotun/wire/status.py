@@ -27,7 +27,7 @@ _CODES = {
     505: (b"HTTP Version Not Supported", "InternalError"),
 }
 # client-go does not decode a Status here, and kubectl shows a person the body only when it is text.
-_DISCOVERY = re.compile(rb"/(?:version|apis?|openapi)/?+(?:\?.*+)?+|/openapi/.*+", re.DOTALL)
+_DISCOVERY = re.compile(rb"/(?:version|apis?|openapi)/?(?:\?.*)?|/openapi/.*", re.DOTALL)
 # Long enough for a sentence with a host name of 253 bytes and an OpenSSL error.
 MAX_MESSAGE = 1024
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
