@@ -6,13 +6,14 @@ are passed on as they come and wait when the tunnel is full.
 """
 
 import re
+import socket
 from time import monotonic
 from typing import Any, Protocol
 
 from gevent.event import Event
 
 from argotun.errors import HeadError
-from argotun.server.exchange import IDLE, RAW, Exchange
+from argotun.server.exchange import HEAD, IDLE, RAW, Exchange
 from argotun.server.registry import Session
 from argotun.transport.reader import Reader
 from argotun.transport.writer import Writer
@@ -32,6 +33,9 @@ LINGER = 5.0
 
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach a client that reads slowly."""
+
+# TCP's own states (linux/tcp_states.h): all is over, and the peer has sent its FIN.
+TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 
 # What the next bytes from the client are.
 AT_HEAD, AT_BODY, HELD, LEAVING = range(4)
@@ -66,9 +70,11 @@ class ClientConnection:
         "_body",
         "_buffer",
         "_port",
-        "_proceed",
         "_reader",
+        "_sock",
         "_state",
+        "_uploaded",
+        "_woken",
         "_writer",
         "exchange",
         "request_done",
@@ -77,12 +83,15 @@ class ClientConnection:
 
     def __init__(self, port: Port, sock: Any) -> None:
         self._port = port
+        self._sock = sock
         self._reader = Reader(sock)
         self._writer = Writer(sock, self._unwritable)
+        self._writer.on_drained = self._wake
         self._state = AT_HEAD
         self._buffer = b""
         self._body = Body()
-        self._proceed: Event | None = None
+        self._uploaded = 0
+        self._woken: Event | None = None
         self.exchange = Exchange(self, self._writer)
         self.request_done = True
         self.since = monotonic()
@@ -119,8 +128,7 @@ class ClientConnection:
     def proceed(self) -> None:
         """The answer is complete, or the connection raw: bytes that were held may go on."""
         self.since = monotonic()
-        if self._proceed is not None:
-            self._proceed.set()
+        self._wake()
 
     def finish(self) -> None:
         """No more answers: half-close behind what is queued and discard what still comes."""
@@ -152,9 +160,11 @@ class ClientConnection:
         if self._state == LEAVING:
             if waited > LINGER and not self._writer.pending:
                 self._writer.close()
+        elif self._unread and self._has_left():
+            self._give_up()
         elif exchange.state == RAW:
             if exchange.peer_ended and waited > FLUSH:
-                self._writer.close()
+                self._give_up()
         elif exchange.state == IDLE:
             if self._buffer:
                 if waited > port.head_timeout:
@@ -175,6 +185,7 @@ class ClientConnection:
         """End for good: what is written out gets so long to leave, what is not complete is cut."""
         if self.exchange.state != IDLE:
             self._writer.abort()
+            self._wake()
         else:
             self._writer.flush(seconds)
             self._writer.close()
@@ -209,6 +220,7 @@ class ClientConnection:
             return b""
         self._buffer = b""
         head = parse_request(data[:end])
+        self._uploaded = 0
         body = self._body
         body.begin(head.length)
         self.request_done = not body.open
@@ -219,9 +231,9 @@ class ClientConnection:
     def _upload(self, data: bytes) -> bytes:
         """Pass on what of `data` belongs to the request's body; the rest of it."""
         body = self._body
-        exchange = self.exchange
         used = body.take(data)
-        if self._port.max_body and exchange.received + used > self._port.max_body and exchange.state != IDLE:
+        self._uploaded += used
+        if self._port.max_body and self._uploaded > self._port.max_body:
             self._too_large()
         if not body.open:
             self.request_done = True
@@ -243,21 +255,33 @@ class ClientConnection:
             exchange.gate.wait(stream)
 
     def _hold(self) -> None:
-        """Bytes behind a request whose answer is not complete: they wait, and the client with them."""
-        if self.exchange.state != IDLE:
-            self._proceed = Event()
-            self._proceed.wait()
-            self._proceed = None
-        if self.exchange.state == IDLE and self._state == HELD:
+        """Bytes behind an answer that is not complete, or not taken yet: they wait, the client with them."""
+        exchange, writer = self.exchange, self._writer
+        while self._state == HELD and not writer.closed:
+            if exchange.state == RAW or (exchange.state == IDLE and not writer.pending):
+                break
+            self._sleep()
+        if writer.closed:
+            self._state = LEAVING
+        elif exchange.state == IDLE and self._state == HELD:
             self._state = AT_HEAD
 
     def _end_upload(self) -> None:
         """The client of an upgraded connection sends no more: wait for the other direction."""
         self.exchange.end_upload()
-        if self.exchange.state != IDLE:
-            self._proceed = Event()
-            self._proceed.wait()
+        while self.exchange.state != IDLE and not self._writer.closed:
+            self._sleep()
         self._writer.flush(FLUSH)
+
+    def _sleep(self) -> None:
+        """Until something has changed: the answer, what is queued, or whether the client is there."""
+        self._woken = Event()
+        self._woken.wait()
+        self._woken = None
+
+    def _wake(self) -> None:
+        if self._woken is not None:
+            self._woken.set()
 
     # ── where a request goes ───────────────────────────────────────────────────────────────────
 
@@ -286,7 +310,8 @@ class ClientConnection:
             self._too_large()
             return
         session = port.admit(exchange)
-        if session is not None:
+        # While no agent was there, the client may have left or been told that it took too long.
+        if session is not None and exchange.state == HEAD:
             self._open(session, head)
 
     def _open(self, session: Session, head: RequestHead) -> None:
@@ -306,22 +331,17 @@ class ClientConnection:
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────
 
     def _too_large(self) -> None:
-        self.exchange.detach()
-        self.exchange.refuse(413, f"the request body is over {self._port.max_body} bytes")
+        self.exchange.fail(413, f"the request body is over {self._port.max_body} bytes")
 
     def _malformed(self, error: HeadError) -> None:
         """The request cannot be read any further, nor what follows it."""
         exchange = self.exchange
-        if exchange.status:
-            self._writer.abort()
-            return
         if exchange.state == IDLE:
             exchange.cluster, exchange.method, exchange.target = "", b"", b""
             exchange.started = self.since
             exchange.begin()
-        exchange.detach()
         exchange.keep_alive = False
-        exchange.refuse(error.status, str(error))
+        exchange.fail(error.status, str(error))
 
     def _discard(self) -> None:
         """Read what the client still sends, so that the answer is not lost to a reset."""
@@ -333,3 +353,26 @@ class ClientConnection:
 
     def _unwritable(self, reason: str) -> None:
         """The client cannot be written to; its reader ends on the closed socket and says so."""
+        self._wake()
+
+    @property
+    def _unread(self) -> bool:
+        """Whether the greenlet waits for something else than the client, whose leaving it would not see."""
+        exchange = self.exchange
+        stream = exchange.stream
+        return self._woken is not None or (stream.waiting if stream is not None else exchange.state == HEAD)
+
+    def _has_left(self) -> bool:
+        """Whether the client has ended its connection; half of it, where halves have no meaning."""
+        try:
+            state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except (OSError, AttributeError):
+            # Not TCP, or not Linux: it is noticed when the greenlet reads again.
+            return False
+        return state == TCP_CLOSE or (state == TCP_CLOSE_WAIT and self.exchange.state != RAW)
+
+    def _give_up(self) -> None:
+        """Close, whatever the greenlet waits for."""
+        self._writer.close()
+        self.exchange.abandon()
+        self._wake()

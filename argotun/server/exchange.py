@@ -35,6 +35,7 @@ class Client(Protocol):
     """What an exchange asks of the connection that it answers on."""
 
     request_done: bool
+    since: float
 
     @property
     def draining(self) -> bool:
@@ -168,10 +169,17 @@ class Exchange:
         self._close = close
         self._done()
 
+    def fail(self, code: int, message: str) -> None:
+        """Give the request up: by an answer in argotun's own name, or by aborting one that has begun."""
+        self.detach()
+        if self.state == HEAD:
+            self.refuse(code, message)
+        elif self.state != IDLE:
+            self._cut()
+
     def expire(self) -> None:
         """The API was silent for too long."""
-        self.detach()
-        self.refuse(504, "the API did not answer in time")
+        self.fail(504, "the API did not answer in time")
 
     def abandon(self) -> None:
         """The client has left: tell the agent, so that a watch without a reader ends there too."""
@@ -180,7 +188,6 @@ class Exchange:
             self.status = self.status or CLIENT_CLOSED
             self._record()
             self.state = IDLE
-        self.gate.open()
 
     def detach(self) -> None:
         """Give the stream up; what still arrives on it is dropped."""
@@ -188,6 +195,7 @@ class Exchange:
         if stream is not None and self.session is not None:
             self.session.tunnel.mux.reset(stream)
         self._owed = 0
+        self.gate.open()
 
     def end_watch(self) -> bool:
         """End a watch in order, with its final chunk; False when it is in the middle of one."""
@@ -219,7 +227,7 @@ class Exchange:
                 # Something nobody asked for, or more than the API announced.
                 self.detach()
         except HeadError as error:
-            self._broken(f"the API's answer is not valid HTTP: {error}")
+            self.fail(502, f"the API's answer is not valid HTTP: {error}")
 
     def on_end(self) -> None:
         """The API has said all: the end of an answer without a length, or one half of an upgrade."""
@@ -228,6 +236,7 @@ class Exchange:
             self._done()
         elif self.state == RAW:
             self.peer_ended = True
+            self._connection.since = monotonic()
             self._writer.finish()
             if self.client_ended:
                 self.stream = None
@@ -259,20 +268,20 @@ class Exchange:
     # ── how an answer is put together ──────────────────────────────────────────────────────────
 
     def _head(self, payload: bytes, size: int) -> None:
-        data = self._partial + payload if self._partial else payload
-        end = find_head_end(data)
-        if end < 0:
-            self._partial = data
-            self._consumed(size)
-            return
-        self._partial = b""
-        head = parse_response(data[:end], self.method)
-        rest = data[end:]
-        if head.status < 200 and head.status != 101:
+        data, seen = self._partial + payload, len(self._partial)
+        while True:
+            end = find_head_end(data, seen)
+            if end < 0:
+                self._partial = data
+                self._consumed(size)
+                return
+            head = parse_response(data[:end], self.method)
+            rest = data[end:]
+            if head.status >= 200 or head.status == 101:
+                break
             self._relay(rewrite_response(head, False), size - len(rest))
-            if rest:
-                self._head(rest, len(rest))
-            return
+            data, seen, size = rest, 0, len(rest)
+        self._partial = b""
         self.status = head.status
         if head.status == 101:
             self._switch(rewrite_response(head, False), rest, size)
@@ -302,7 +311,7 @@ class Exchange:
 
     def _switch(self, head: bytes, rest: bytes, size: int) -> None:
         if not self.upgrade:
-            self._broken("the API switched protocols without being asked")
+            self.fail(502, "the API switched protocols without being asked")
             return
         self.state = RAW
         # SPDY clients drop what arrives in one read with the head, so it leaves alone.
@@ -346,13 +355,6 @@ class Exchange:
             self._cut()
         else:
             self.refuse(502, message)
-
-    def _broken(self, message: str) -> None:
-        self.detach()
-        if self.state == HEAD:
-            self.refuse(502, message)
-        else:
-            self._cut()
 
     def _cut(self) -> None:
         """Abort the connection, so that nobody takes a part for the whole."""
