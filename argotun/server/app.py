@@ -134,6 +134,7 @@ class Server:
         gevent.killall(self._greenlets, block=False)
         for session in self.registry.all():
             session.tunnel.end("the server ends")
+        self.internal.stop()
         if self._health is not None:
             self._health.stop()
         self.access.close()

@@ -159,8 +159,13 @@ class InternalPort:
             gevent.sleep(0.02)
         for connection in list(self.connections):
             connection.end(1.0)
+
+    def stop(self) -> None:
+        """End every connection at once, and look after none any more."""
         if self._sweeper is not None:
             self._sweeper.kill(block=False)
+        for connection in list(self.connections):
+            connection.end(0.0)
 
     def release(self, session: Session, seconds: float) -> None:
         """Free a session that takes no new requests: watches end in order, idle streams are given up.
