@@ -30,16 +30,23 @@ from gevent.server import StreamServer
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
 from argotun.server.app import Server
+from argotun.server.registry import Session
+from argotun.wire.streams import Stream
 
 PATIENCE = 10.0
 """Seconds that anything in a test may take before it has failed."""
 
 
-def until(condition: Callable[[], object], what: str = "the condition", seconds: float = PATIENCE) -> None:
-    """Wait until the condition holds; AssertionError when it does not in time."""
+def until(
+    condition: Callable[[], object],
+    what: str = "the condition",
+    seconds: float = PATIENCE,
+    explain: Callable[[], object] = lambda: "",
+) -> None:
+    """Wait until the condition holds; AssertionError, with what `explain` says, when it does not in time."""
     deadline = monotonic() + seconds
     while not condition():
-        assert monotonic() < deadline, f"{what} did not come about"
+        assert monotonic() < deadline, f"{what} did not come about {explain()}"
         gevent.sleep(0.005)
 
 
@@ -151,6 +158,17 @@ class Peer:
         if not data:
             raise EOFError("the connection ended")
         self.buffer += data
+
+
+def send_what_is_taken(client: Peer, data: bytes, size: int) -> None:
+    """Send in pieces of `size`; the server may have answered and closed before the last of them."""
+    try:
+        for at in range(0, len(data), size):
+            client.send(data[at : at + size])
+            if size == 1 and at < 300:
+                gevent.sleep(0)
+    except OSError:
+        pass
 
 
 Script = Callable[[Peer], None]
@@ -355,6 +373,25 @@ class Rig:
         peer = Peer(sock)
         self._clients.append(peer)
         return peer
+
+    @property
+    def session(self) -> Session:
+        """The server's side of the newest tunnel."""
+        return self.server.registry.all()[-1]
+
+    def streams(self) -> list[Stream]:
+        """What lives on either side of any tunnel."""
+        tunnels = [session.tunnel for session in self.server.registry.all()]
+        tunnels += [tunnel for agent in self.agents for tunnel in agent.tunnels]
+        return [stream for tunnel in tunnels for stream in tunnel.mux.streams.values()]
+
+    def settle(self) -> None:
+        """Close the clients, and wait until no stream and no connection to the API is left."""
+        for client in self._clients:
+            client.close()
+        until(lambda: not self.server.internal.connections, "the end of the clients' connections")
+        until(lambda: not self.streams(), "the end of the streams", explain=self.streams)
+        until(lambda: not self.api.live, "the end of the connections to the API")
 
     def get(
         self, path: str = "/tunnel/c1/api/v1/pods", extra: bytes = b"", client: Peer | None = None
