@@ -13,6 +13,7 @@ import pytest
 from .harness import binaries
 from .harness.cluster import Cluster
 from .harness.http import Endpoint
+from .harness.node import NODE_BINARIES, need_node
 from .harness.processes import Process
 from .harness.tunnel import Tunnel
 from .harness.way import Watch, Way
@@ -21,7 +22,6 @@ HERE = Path(__file__).parent
 BINARIES = pytest.StashKey[binaries.Binaries | binaries.MissingError]()
 FOLDER = pytest.StashKey[Path]()
 PROCESSES = pytest.StashKey[list[Process]]()
-NODE = ("kube-controller-manager", "kwok", "fakekubelet")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,7 +74,7 @@ def cluster(kubernetes: binaries.Binaries, folder: Path) -> Iterator[Cluster]:
     cluster = Cluster(kubernetes, folder / "cluster")
     try:
         cluster.start()
-        if not kubernetes.missing(*NODE):
+        if not kubernetes.missing(*NODE_BINARIES):
             cluster.start_node()
         yield cluster
         cluster.check()
@@ -124,8 +124,7 @@ def watch(direct: Endpoint, tunnel: Tunnel) -> Iterator[dict[str, Watch]]:
 @pytest.fixture
 def pod(way: Way) -> str:
     """The name of a running pod in the way's namespace; its container is a folder here."""
-    if absent := way.cluster.binaries.missing(*NODE):
-        pytest.skip(f"no pods without {', '.join(absent)} in {way.cluster.binaries.folder}")
+    need_node(way.cluster)
     return way.pod
 
 

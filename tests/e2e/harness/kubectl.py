@@ -56,13 +56,14 @@ class Kubectl:
         """What a successful run prints with -o json."""
         return json.loads(self.run(*args, "-o", "json", stdin=stdin).stdout)
 
-    def start(self, *args: str | Path, stdin: int = subprocess.PIPE, **env: str) -> subprocess.Popen[bytes]:
-        """Run in the background with pipes."""
+    def start(self, *args: str | Path, terminal: int | None = None, **env: str) -> subprocess.Popen[bytes]:
+        """Run in the background, with pipes or on a terminal."""
+        end = subprocess.PIPE if terminal is None else terminal
         return subprocess.Popen(
             [self._binary, *args],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=end,
+            stdout=end,
+            stderr=end,
             env=self.environment(**env),
             cwd=self._folder,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one thread, and one system call

@@ -58,8 +58,15 @@ class Tunnel:
 
     def start(self) -> None:
         """Run both, and return when a request goes through."""
-        self.start_server()
-        self.start_agent()
+        self.start_what_is_missing()
+
+    def start_what_is_missing(self) -> None:
+        """Run those of both that were stopped, and return when a request goes through."""
+        if not self.server:
+            self.start_server()
+        if not self.agent:
+            self.start_agent()
+        self.wait()
 
     def start_server(self) -> None:
         """Run the server."""
@@ -83,7 +90,7 @@ class Tunnel:
         until("the server listens", listening)
 
     def start_agent(self) -> None:
-        """Run the agent, and wait for the tunnel."""
+        """Run the agent; wait() waits for its tunnel."""
         self.agent = self._run(
             "agent",
             "--server", f"wss://127.0.0.1:{self._public}/connect",
@@ -97,6 +104,9 @@ class Tunnel:
             "--health-addr", f"127.0.0.1:{self._agent_health}",
             "--max-retry", "1s",
         )  # fmt: skip
+
+    def wait(self) -> None:
+        """Return when a request goes through."""
 
         def through() -> bool:
             for process in self.processes():
@@ -123,6 +133,11 @@ class Tunnel:
         """End whatever runs."""
         for process in self.processes():
             process.stop(seconds=30)
+
+    def streams(self) -> int:
+        """How many streams the server counts on its tunnel."""
+        sessions = self.internal.get("/status").json()["clusters"][CLUSTER_ID]
+        return sum(session["streams"] for session in sessions)
 
     def processes(self) -> list[Process]:
         """The running ones, in the order in which they are to end."""

@@ -19,9 +19,10 @@ import (
 	utilexec "k8s.io/utils/exec"
 )
 
+// Exit codes as a shell gives them.
 const (
-	exitNotFound = 127 // what a shell answers for a command that it cannot start
-	exitKilled   = 137 // 128 + SIGKILL
+	exitNotFound = 127 // a command that cannot be started
+	exitSignal   = 128 // added to the number of the signal that ended a command
 )
 
 // containers runs commands and connections in the place of a container runtime.
@@ -148,8 +149,9 @@ func exitStatus(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &ended):
-		if code = ended.ExitCode(); code < 0 {
-			code = exitKilled
+		code = ended.ExitCode()
+		if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			code = exitSignal + int(status.Signal())
 		}
 	case errors.As(err, &notStarted), errors.As(err, &path):
 		code = exitNotFound

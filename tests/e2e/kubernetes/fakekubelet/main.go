@@ -96,5 +96,6 @@ func logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		log.Printf("%s %s upgrade=%q", r.Method, r.URL.Path, r.Header.Get("Upgrade"))
 		next.ServeHTTP(w, r)
+		log.Printf("ended %s %s", r.Method, r.URL.Path)
 	})
 }
