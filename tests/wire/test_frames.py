@@ -1,14 +1,18 @@
 """The frame codec: bytes of both versions, limits, and every way a message can be malformed."""
 
+import json
 import struct
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argotun.errors import ProtocolError
-from argotun.wire import frames
+from argotun.wire import frames, hello, mux
 from argotun.wire.frames import MIB, NAMES, TUNNEL_TYPES, V1, V2, Profile
+from argotun.wire.streams import ACCEPTOR, EVENTS, ILLEGAL, OPENER, STATES
 from tests.wire.mux_peers import QUICK
 
 BOTH = pytest.mark.parametrize("profile", [V1, V2], ids=["v1", "v2"])
@@ -161,3 +165,66 @@ def test_a_peers_text_is_unbounded_or_raises() -> None:
     assert frames.text(b"ok") == "ok"
     assert frames.text(b"\xff\xfe") == "\ufffd\ufffd"
     assert len(frames.text(b"x" * 100_000)) == frames.MAX_ERROR_TEXT
+
+
+# ── docs/protocol.md says what the code does ───────────────────────────────────────────────────
+
+PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under the header line that begins with `heading`."""
+    lines = PROTOCOL.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith(heading)) + 2
+    table = takewhile(lambda line: line.startswith("|"), lines[first:])
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_documents_frame_table_differs() -> None:
+    said = {name: (kind, versions, stream) for kind, name, versions, stream, *_ in rows("| type | name |")}
+    assert said == {
+        name: (
+            f"0x{kind:02X}",
+            "1, 2" if kind in V1.types else "2",
+            "0" if kind in TUNNEL_TYPES else "its own",
+        )
+        for kind, name in NAMES.items()
+    }
+
+
+def test_the_documents_limits_differ() -> None:
+    code = {"V1.max_message": V1.max_message, "V2.max_message": V2.max_message}
+    code |= {name: getattr(frames, name) for name in ("CHUNK", "INITIAL_WINDOW", "MAX_WINDOW", "MAX_CREDIT")}
+    code |= {name: getattr(frames, name) for name in ("MAX_ERROR_TEXT", "MAX_PING")}
+    code |= {name: getattr(mux, name) for name in ("BATCH", "MAX_BATCH", "MAX_CONTROL", "LOW_WATER")}
+    code["MAX_HELLO"] = hello.MAX_HELLO
+    assert {name.strip("`"): int(value) for name, value, _ in rows("| limit | bytes |")} == code
+
+
+def test_the_documents_hello_keys_differ() -> None:
+    keys = {cells[0].strip("`") for cells in rows("| key | type |")}
+    assert keys == set(json.loads(hello.Hello().encode()))
+
+
+def test_the_documents_words_differ() -> None:
+    assert {frames.STREAM_LIMIT, frames.NOT_ALLOWED, frames.STALE} <= {
+        cells[0].strip("`") for cells in rows("| text | sent when |")
+    }
+    assert f"`{frames.SUBPROTOCOL}`" in PROTOCOL
+    assert f"less than {mux.GROWTH_ROUNDS:.0f} round trips" in PROTOCOL
+
+
+@pytest.mark.parametrize(("role", "table"), [("server", OPENER), ("agent", ACCEPTOR)])
+def test_the_documents_states_differ(role: str, table: tuple[tuple[int, ...], ...]) -> None:
+    said = {}
+    for state, _, *cells in rows("| state | means |"):
+        name, _, only = state.partition(" ")
+        if not only or role in only:
+            said[name] = [name if cell == "stays" else cell or "-" for cell in cells]
+    events = ("GOT_CONNECTED", "GOT_DATA", "GOT_END", "GOT_WINDOW", "GOT_OVER")
+    moves = {name: [table[STATES.index(name)][EVENTS.index(event)] for event in events] for name in STATES}
+    assert said == {
+        name: ["-" if move == ILLEGAL else STATES[move] for move in move_row]
+        for name, move_row in moves.items()
+        if any(move != ILLEGAL for move in move_row)
+    }
