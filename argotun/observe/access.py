@@ -42,7 +42,7 @@ class LogRequest(Protocol):
     ) -> None:
         """Log one answered request; `path` may carry a query, which is cut off.
 
-        `bytes_in` and `bytes_out` are body bytes towards the cluster and from it.
+        `bytes_in` and `bytes_out` are what went towards the cluster and what came from it, heads included.
         """
 
 

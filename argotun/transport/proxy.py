@@ -1,5 +1,6 @@
 """HTTP proxies: which one applies, and the CONNECT that opens a way through it."""
 
+import re
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from argotun.transport.tls import ClientTls, handshake_client
 
 _PORTS = {"http": 80, "https": 443}
 _PIPE = 64 * 1024
+_PLACE = re.compile(r"(?:\[[0-9a-f:.]*\]?|[^:]*)(?::\d{0,5})?/?", re.IGNORECASE)
 
 _REFUSALS = {
     401: "the proxy wants credentials",
@@ -183,5 +185,9 @@ def _is_loopback(name: str) -> bool:
 
 
 def _without_credentials(url: str) -> str:
+    """What may be shown of a URL that is no proxy's: what stands where a port should may be a password."""
     scheme, colon, rest = url.rpartition("://")
-    return f"{scheme}{colon}{rest.rpartition('@')[2]}"
+    place = rest.rpartition("@")[2]
+    if not _PLACE.fullmatch(place):
+        place = f"{place.partition(':')[0]}:(hidden)"
+    return f"{scheme}{colon}{place}"

@@ -265,6 +265,22 @@ def test_a_url_that_is_no_proxys_is_refused(url):
     assert caught.value.option == "--proxy"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2",
+        "http://user:hunter2/",
+        "user:hunter2",
+        "ftp://user:hunter2@p:1",
+        "http://u:1hunter2",
+    ],
+)
+def test_a_url_that_is_no_proxys_is_refused_without_its_password(url):
+    with pytest.raises(ConfigError) as caught:
+        Proxy.parse(url)
+    assert "hunter2" not in str(caught.value)
+
+
 def chosen(host, port=443, given=None, **environ):
     found = proxy_for(host, port, environ, given)
     return found and found.host
