@@ -121,7 +121,8 @@ class Profile:
             at += size
             if length > end - at:
                 raise ProtocolError("message ends inside a frame's payload")
-            self._check(kind, stream)
+            if kind != DATA or not stream:
+                self._check(kind, stream)
             yield kind, stream, message[at : at + length]
             at += length
 

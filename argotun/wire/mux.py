@@ -166,8 +166,10 @@ class Multiplexer:
             stream.sink.on_lost(reason)
 
     def _got_data(self, stream_id: int, payload: bytes) -> None:
-        stream = self._find(stream_id, GOT_DATA)
-        if stream is None:
+        stream = self.streams.get(stream_id)
+        # The common case without a call: DATA leaves the state as it is.
+        if stream is None or self._table[stream.state][GOT_DATA] == ILLEGAL:
+            self._find(stream_id, GOT_DATA)
             return
         stream.receive_credit -= len(payload)
         if stream.receive_credit < 0:
@@ -387,13 +389,15 @@ class Multiplexer:
             return []
         self._control = []
         self._control_size = 0
-        messages = _bundle(control, BATCH if self.profile.batch else 0) if control else [[]]
+        messages: list[list[Part]] = []
+        if control:
+            messages = _bundle(control, BATCH if self.profile.batch else 0)
         limit = min(limit, MAX_BATCH)
         while ready and size < limit:
             size += self._turn(ready.popleft(), messages)
         if self._relieved:
             self._relieve()
-        return [message for message in messages if message]
+        return messages
 
     def _relieve(self) -> None:
         """Call `on_writable` when the turns are over, for it may open streams.
@@ -445,7 +449,7 @@ class Multiplexer:
 
     def _message(self, messages: list[list[Part]]) -> list[Part]:
         """Where the next frame goes: the batch, or a message of its own."""
-        if not self.profile.batch:
+        if not messages or not self.profile.batch:
             messages.append([])
         return messages[-1]
 
