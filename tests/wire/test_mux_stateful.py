@@ -145,6 +145,9 @@ class Tunnel(RuleBasedStateMachine):
                 self._collect(side, BATCH)
             for side in self.sides:
                 self._deliver(side, 1)
+            for _ in range(3):
+                self.open("now")
+            self.exchange()
 
     def _accept(self, stream: Stream, target: str) -> None:
         end = End(self.agent, stream.id % 97 * 2 + 1)
@@ -258,6 +261,11 @@ class Tunnel(RuleBasedStateMachine):
             self.agent.mux.connected(end.stream)
             end.connected = True
 
+    @rule(which=which, size=sizes)
+    def send_on_each(self, which: int, size: int) -> None:
+        for pick in range(len(self.sides[which].ends)):
+            self.send(which, pick, size)
+
     @rule(which=which, pick=picks, size=sizes)
     def send(self, which: int, pick: int, size: int) -> None:
         end = self._pick(which, pick)
@@ -306,13 +314,12 @@ class Tunnel(RuleBasedStateMachine):
     def time_goes_by(self, step: float) -> None:
         self.now += step
 
-    @rule(which=which)
-    def ping(self, which: int) -> None:
-        self.sides[which].mux.ping(b"now")
-
-    @rule(which=which)
-    def go_away(self, which: int) -> None:
-        self.sides[which].mux.goaway("draining")
+    @rule(which=which, draining=st.booleans())
+    def speak_of_the_tunnel(self, which: int, draining: bool) -> None:
+        if draining:
+            self.sides[which].mux.goaway("draining")
+        else:
+            self.sides[which].mux.ping(b"now")
 
     @precondition(lambda self: self.steps > 30)
     @rule(which=which)
@@ -444,7 +451,7 @@ class Version1(Tunnel):
 
 
 SETTINGS = settings(
-    max_examples=40,
+    max_examples=100,
     stateful_step_count=60,
     deadline=None,
     # Add Phase.shrink to hunt: it takes minutes, which is too long for a run of all tests.
@@ -455,4 +462,4 @@ SETTINGS = settings(
 TestVersion2 = Version2.TestCase
 TestVersion2.settings = SETTINGS
 TestVersion1 = Version1.TestCase
-TestVersion1.settings = settings(SETTINGS, max_examples=20)
+TestVersion1.settings = settings(SETTINGS, max_examples=40)
