@@ -64,7 +64,7 @@ def test_a_window_of_a_wrong_length_passes(payload: bytes) -> None:
             side.hear("WINDOW", number, payload)
 
 
-@pytest.mark.parametrize("credit", [0, MAX_CREDIT, 0xFFFFFFFF])
+@pytest.mark.parametrize("credit", [0, MAX_CREDIT - INITIAL_WINDOW + 1, MAX_CREDIT, 0xFFFFFFFF])
 def test_a_window_of_zero_or_an_overflow_passes(credit: int) -> None:
     side, stream = in_state(2, "server", "OPEN")
     with pytest.raises(ProtocolError, match="valid credit"):

@@ -224,3 +224,19 @@ def test_whoever_writes_is_not_woken() -> None:
     assert wakes(server.mux.goaway, "x")
     assert wakes(server.mux.reset, stream)
     assert not wakes(server.hear, "CLOSE", stream.id)
+
+
+def test_a_waiting_sender_is_told_to_go_on_after_it_was_told_of_the_loss() -> None:
+    server = started(2, "server")
+
+    class Loses(Ear):
+        def on_writable(self) -> None:
+            server.mux.lost("the write failed")
+
+    ears = [Loses(), Ear()]
+    for ear in ears:
+        stream = server.mux.open(ear)
+        server.mux.send(stream, b"x")
+        stream.waiting = True
+    server.mux.collect()
+    assert [ear.names for ear in ears] == [["lost"], ["lost"]]
