@@ -5,6 +5,7 @@ tunnel can answer a client from where the bytes are; what the socket refuses is 
 greenlet that drains the queue exists only as long as there is one.
 """
 
+import os
 import socket as _socket
 import ssl
 from collections import deque
@@ -13,11 +14,14 @@ from struct import pack
 from typing import Any
 
 import gevent
-from gevent.socket import wait_read, wait_write
+from gevent.socket import socket, wait_read, wait_write
 
 Buffer = bytes | memoryview
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
+
+DISCARD = 64 * 1024
+"""Bytes read at once where they are only thrown away."""
 
 TCP_NOTSENT_LOWAT = 25
 """Linux's option number (linux/tcp.h); the socket module has no name for it."""
@@ -106,6 +110,27 @@ class Writer:
         self._drainer = None
         self._sock.close()
 
+    def leave(self, seconds: float) -> None:
+        """Close in order, so that the peer can read what was written last.
+
+        Closing a socket with bytes unread is a reset, and that overtakes the last words. What the
+        peer still sends is discarded for so many seconds by a greenlet, on a duplicate of the
+        descriptor: nobody else sees the socket any more.
+        """
+        if self.closed:
+            return
+        rest: socket | None = None
+        if self._queue is None:
+            self._end()
+            try:
+                rest = socket(fileno=os.dup(self._sock.fileno()))
+            except OSError:
+                # No descriptor left, or the socket is gone: then it is just closed.
+                pass
+        self.close()
+        if rest is not None:
+            gevent.spawn(_discard, rest, seconds)
+
     def abort(self) -> None:
         """Close with a reset, so that the peer cannot take what it has for complete."""
         if not self.closed:
@@ -169,6 +194,19 @@ class Writer:
         if not self.closed:
             self.close()
             self.on_error(str(error) or type(error).__name__)
+
+
+def _discard(sock: socket, seconds: float) -> None:
+    """Read until the peer has ended or the time is over, then close."""
+    try:
+        with gevent.Timeout(seconds, False):
+            while sock.recv(DISCARD):
+                # A peer that floods would otherwise never let the time limit fire.
+                gevent.sleep(0)
+    except OSError:
+        pass
+    finally:
+        sock.close()
 
 
 def keep_queue_short(sock: Any, size: int) -> None:

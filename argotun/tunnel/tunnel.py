@@ -29,6 +29,9 @@ MAX_PONGS = 256 * 1024
 CLOSE_GOING_AWAY = 1001
 CLOSE_INTERNAL = 1011
 
+LINGER = 1.0
+"""Seconds that the peer has to read the close frame; a close with bytes unread would be a reset."""
+
 RTT_GAIN = 0.125
 """Weight of a new round-trip sample (RFC 6298 §2)."""
 
@@ -58,6 +61,7 @@ class Tunnel:
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
         self._heard = self.since
+        self._pings = 0
         self._pinged = 0.0
         self._scheduled = False
         self._run_callback = get_hub().loop.run_callback
@@ -109,7 +113,13 @@ class Tunnel:
         if self._prober is not gevent.getcurrent():
             self._prober.kill(block=False)
         self._socket.close(code, reason[:100])
-        self._writer.close()
+        self._writer.leave(LINGER)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits for the socket, or for credit."""
+        mux = self.mux
+        return bool(self._writer.pending or mux.waiting or any(s.queued for s in mux.streams.values()))
 
     def consumed(self, stream: Stream, size: int) -> None:
         """Give back the credit of `size` bytes that a stream's reader has taken."""
@@ -148,17 +158,21 @@ class Tunnel:
             self._writer.write(frame)
 
     def _probe(self) -> None:
-        while True:
-            self._pinged = monotonic()
-            self.mux.ping()
-            gevent.sleep(self._keepalive)
-            silence = monotonic() - self._heard
-            if silence >= self._keepalive_timeout:
-                self.end(f"no sign of life for {silence:.0f} s")
-                return
+        limit = self._keepalive_timeout
+        due = now = self.since
+        while (silence := now - self._heard) < limit:
+            if now >= due:
+                self._pings += 1
+                self._pinged = now
+                self.mux.ping(b"%d" % self._pings)
+                due = now + self._keepalive
+            gevent.sleep(min(due, self._heard + limit) - now)
+            now = monotonic()
+        self.end(f"no sign of life for {silence:.1f} s")
 
     def _ponged(self, payload: bytes) -> None:
-        if not self._pinged:
+        if not self._pinged or payload != b"%d" % self._pings:
+            # Nobody asked, or it answers a PING that was given up.
             return
         sample = monotonic() - self._pinged
         self._pinged = 0.0
