@@ -16,7 +16,7 @@ from argotun.agent.credentials import TokenFile
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.errors import ArgotunError, CredentialError
-from argotun.observe.access import AccessLog
+from argotun.observe.access import AccessLog, LogRequest
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.observe.probes import HealthServer, Probes
@@ -33,12 +33,17 @@ from argotun.wire.streams import Stream
 log = logging.getLogger("argotun.agent")
 
 
+SETTLE = 0.1
+"""Seconds, beside the round trip, that GOAWAY has to reach a server with a busy event loop."""
+
+
 class KubernetesApi:
     """How the one API is reached, and with which credential."""
 
     def __init__(self, config: AgentConfig, metrics: AgentMetrics, access: AccessLog) -> None:
         self.metrics = metrics
-        self.log_request = access.request
+        self._access = access.request
+        self.log_request: LogRequest = self._record
         self.address = address_text(config.target)
         self._target = config.target
         self._timeout = config.dial_timeout
@@ -67,6 +72,23 @@ class KubernetesApi:
     def credential(self) -> bytes:
         """The Authorization field line of this request; CredentialError when there is none to send."""
         return self._token.header() if self._token is not None else b""
+
+    def _record(
+        self,
+        cluster: str,
+        method: bytes,
+        path: bytes,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+        stream_id: int,
+        audit_id: bytes | None,
+    ) -> None:
+        """Count an answered request's bytes and write its access line."""
+        self.metrics.bytes_in += bytes_in
+        self.metrics.bytes_out += bytes_out
+        self._access(cluster, method, path, status, bytes_in, bytes_out, seconds, stream_id, audit_id)
 
 
 class Agent:
@@ -114,8 +136,10 @@ class Agent:
         for tunnel in self.tunnels:
             tunnel.mux.goaway("the agent is draining")
         deadline = monotonic() + self.config.drain
-        while monotonic() < deadline and any(map(self._busy, self.tunnels)):
-            gevent.sleep(0.1)
+        # What the server sent before it heard of the drain still arrives, and is served.
+        settled = min(deadline, monotonic() + SETTLE + max((t.rtt for t in self.tunnels), default=0.0))
+        while (now := monotonic()) < deadline and (now < settled or any(map(self._busy, self.tunnels))):
+            gevent.sleep(0.05)
         self.stop()
 
     def stop(self) -> None:
@@ -136,18 +160,18 @@ class Agent:
             try:
                 tunnel, leave = self._dial()
             except (ArgotunError, OSError) as error:
-                delay = self._backoff.delay()
-                self._report(f"cannot connect: {error}", delay)
-                gevent.sleep(delay)
+                self._pause(f"cannot connect: {error}", self._backoff.delay(covered=bool(self.tunnels)))
                 continue
             finally:
                 self.metrics.reconnects += 1
             leave.wait()
+            self._backoff.lived(monotonic() - tunnel.since)
             if tunnel.ended.is_set():
-                self._backoff.lived(monotonic() - tunnel.since)
-                delay = self._backoff.delay()
-                self._report(f"the tunnel ended: {tunnel.reason}", delay)
-                gevent.sleep(delay)
+                self._pause(f"the tunnel ended: {tunnel.reason}", self._backoff.delay())
+            else:
+                # The old tunnel serves until its streams end; a server that says so again and again
+                # is not dialled again and again.
+                gevent.sleep(self._backoff.handover())
 
     def _dial(self) -> tuple[Tunnel, Event]:
         """A new tunnel that is being served, and the event that asks for another one."""
@@ -156,13 +180,13 @@ class Agent:
         host, port = url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)
         proxy = proxy_for(host, port, {}, config.proxy)
         sock = self._dial_server(host, port, proxy)
-        socket = connect(
-            sock,
-            config.server,
-            [("Authorization", f"Bearer {self._server_token()}")],
-            (SUBPROTOCOL,),
-            config.dial_timeout,
-        )
+        try:
+            token = self._server_token()
+            headers = [("Authorization", f"Bearer {token}")]
+            socket = connect(sock, config.server, headers, (SUBPROTOCOL,), config.dial_timeout)
+        except BaseException:
+            sock.close()
+            raise
         profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
         mux = Multiplexer(
             profile,
@@ -229,7 +253,7 @@ class Agent:
         log.info("the server sends this tunnel away: %s", text)
         if text == REPLACED:
             # Dialling at once would replace the other agent in turn, and so for ever.
-            self._backoff.exhaust()
+            self._backoff.replaced()
         else:
             leave.set()
 
@@ -241,15 +265,16 @@ class Agent:
         stream.sink = Upstream(self.api, tunnel, stream)
 
     def _busy(self, tunnel: Tunnel) -> bool:
-        return any(
+        return tunnel.unsent or any(
             isinstance(stream.sink, Upstream) and stream.sink.busy for stream in tunnel.mux.streams.values()
         )
 
-    def _report(self, problem: str, delay: float) -> None:
-        """Say what is wrong, once for each different thing; repetitions are for --log-level debug."""
+    def _pause(self, problem: str, delay: float) -> None:
+        """Wait before the next dial, and say why once for each different thing; the rest is for debug."""
         level = logging.DEBUG if problem == self._last_error else logging.WARNING
         self._last_error = problem
         log.log(level, "%s", problem, extra=fields(retry_seconds=round(delay, 1)))
+        gevent.sleep(delay)
 
     def _measure(self) -> None:
         """Keep the gauges no older than a second."""

@@ -12,6 +12,9 @@ FIRST = 0.5
 
 FACTOR = 1.5
 
+COVERED = 3
+"""Attempts that count while an older tunnel still serves, so that it is not outlived by a long delay."""
+
 GOOD_LIFE = 30.0
 """A tunnel that lived so long, seconds, was no failed attempt."""
 
@@ -23,19 +26,31 @@ class Backoff:
         self._longest = longest
         self._jitter = jitter
         self._attempts = 0
+        self._replaced = False
 
-    def delay(self) -> float:
-        """Seconds to wait before the next attempt."""
+    def delay(self, covered: bool = False) -> float:
+        """Seconds to wait before the next attempt; `covered` when another tunnel serves meanwhile."""
+        if self._replaced:
+            self._replaced = False
+            return self._jitter(self._longest / 2, self._longest)
         # Past a hundred attempts the power would only overflow.
         bound = min(self._longest, FIRST * FACTOR ** min(self._attempts, 100))
-        self._attempts += 1
+        if not covered or self._attempts < COVERED:
+            self._attempts += 1
         return self._jitter(0.0, bound)
 
+    def handover(self) -> float:
+        """Seconds to wait when the server sends a live tunnel away: none, the first time."""
+        if self._attempts:
+            return self.delay(covered=True)
+        self._attempts = 1
+        return 0.0
+
     def lived(self, seconds: float) -> None:
-        """A tunnel ended after so many seconds."""
+        """A tunnel served for so many seconds."""
         if seconds >= GOOD_LIFE:
             self._attempts = 0
 
-    def exhaust(self) -> None:
-        """The next delay may be the longest: somebody else does the work meanwhile."""
-        self._attempts = 100
+    def replaced(self) -> None:
+        """Another agent does the work now: the next delay is among the longest, however long this one did."""
+        self._replaced = True
