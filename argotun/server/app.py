@@ -120,8 +120,10 @@ class Server:
         """End in order: not ready, agents told to dial elsewhere, requests finished, watches ended."""
         if self.draining:
             return
-        self.draining = True
+        self.draining = self.public.draining = True
         log.info("draining", extra=fields(seconds=self.config.drain))
+        # At once: an agent that is sent away must not come back to this server.
+        self._public_listener.stop_accepting()
         for session in self.registry.all():
             session.tunnel.mux.goaway("the server is draining")
         self.internal.drain(self.config.drain, self._stop_accepting)
@@ -129,7 +131,7 @@ class Server:
 
     def stop(self) -> None:
         """End at once."""
-        self.draining = True
+        self.draining = self.public.draining = True
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
         for session in self.registry.all():
@@ -196,11 +198,11 @@ class Server:
 
     def _disconnect_stale(self, name: str) -> None:
         """End the sessions that the changed entry would no longer let in, or would target elsewhere."""
-        cluster = self.clusters.clusters[name]
+        target = self.clusters.clusters[name].target_addr or ""
         for session in self.registry.of(name):
-            if session.token not in cluster.tokens:
-                session.tunnel.end("the token is no longer valid")
-            elif (cluster.target_addr or "") != session.named:
+            if not self.public.admitted(session):
+                session.tunnel.end("the agent is no longer let in")
+            elif target != session.named:
                 session.tunnel.end("the cluster's target has changed")
 
     def _measure(self) -> None:

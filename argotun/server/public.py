@@ -1,8 +1,8 @@
 """The public port: agents are let in here, and nothing else is."""
 
 import logging
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import gevent
@@ -32,6 +32,14 @@ HELLO_TIMEOUT = 10.0
 
 READ = 16 * 1024
 
+ANSWER_FIELDS = {
+    401: "WWW-Authenticate: Bearer\r\n",
+    405: "Allow: GET\r\n",
+    426: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    503: "Retry-After: 1\r\n",
+}
+"""What must stand beside a status (RFC 9110 §15.5.2, §15.5.6, §15.5.22)."""
+
 
 class PublicPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
@@ -51,6 +59,7 @@ class PublicPort:
         tunnel_buffer: int = 64 * 1024 * 1024,
         leaving: Callable[[Session], None] = lambda session: None,
     ) -> None:
+        self.draining = False
         self._registry = registry
         self._clusters = clusters
         self._metrics = metrics
@@ -78,7 +87,9 @@ class PublicPort:
     def _read_head(self, sock: Any) -> tuple[RequestHead, bytes]:
         data = b""
         with gevent.Timeout(self._head_timeout):
-            while (end := find_head_end(data)) < 0:
+            seen = 0
+            while (end := find_head_end(data, seen)) < 0:
+                seen = len(data)
                 more = sock.recv(READ)
                 if not more:
                     raise ConnectionResetError
@@ -87,24 +98,29 @@ class PublicPort:
 
     def _route(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
         path = head.target.partition(b"?")[0]
-        if head.method != b"GET" or head.length:
+        if path not in (b"/connect", b"/healthz"):
+            _answer(sock, 404, "not found")
+        elif head.method != b"GET":
             _answer(sock, 405, "only GET is served here")
+        elif head.length:
+            _answer(sock, 400, "a body is not read here")
         elif path == b"/healthz":
             _answer(sock, 200, "ok")
-        elif path == b"/connect":
-            self._connect(sock, peer, head, rest)
+        elif self.draining:
+            _answer(sock, 503, "the server is draining")
         else:
-            _answer(sock, 404, "not found")
+            self._connect(sock, peer, head, rest)
 
     def _connect(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
         credential = _field(head, b"authorization")
         cluster = authenticate(credential, self._clusters.clusters)
         if cluster is None:
-            reason: AuthFailure = "unknown_token" if credential else "no_token"
+            reason: AuthFailure = "no_token" if credential is None else "unknown_token"
             self._refuse(sock, peer, 401, reason, "the token is not known")
             return
         getpeercert = getattr(sock, "getpeercert", None)
-        if not certificate_allowed(cluster, getpeercert() if getpeercert is not None else None):
+        certificate = getpeercert() if getpeercert is not None else None
+        if not certificate_allowed(cluster, certificate):
             self._refuse(
                 sock, peer, 403, "certificate", f"the certificate is not one of cluster {cluster.id!r}"
             )
@@ -112,14 +128,32 @@ class PublicPort:
         if _field(head, b"origin") is not None:
             self._refuse(sock, peer, 403, "origin", "browsers are not served here")
             return
-        self._run(accept(sock, head, rest, (SUBPROTOCOL,)), cluster, peer, token_digest(credential))
+        self._run(
+            accept(sock, head, rest, (SUBPROTOCOL,)), cluster, peer, token_digest(credential), certificate
+        )
 
     def _refuse(self, sock: Any, peer: Any, code: int, reason: AuthFailure, message: str) -> None:
         self._metrics.auth_failures(reason)
         log.warning("an agent was refused: %s", message, extra=fields(peer=_name(peer)))
         _answer(sock, code, message)
 
-    def _run(self, socket: MessageSocket, cluster: Cluster, peer: Any, token: bytes) -> None:
+    def admitted(self, session: Session) -> bool:
+        """Whether the clusters file, as it is now, would let this agent in; its target is not looked at."""
+        cluster = self._clusters.clusters.get(session.cluster)
+        return (
+            cluster is not None
+            and session.token in cluster.tokens
+            and certificate_allowed(cluster, session.certificate)
+        )
+
+    def _run(
+        self,
+        socket: MessageSocket,
+        cluster: Cluster,
+        peer: Any,
+        token: bytes,
+        certificate: Mapping[str, Any] | None,
+    ) -> None:
         """Keep one agent's tunnel until it ends."""
         profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
         named = cluster.target_addr or ""
@@ -131,12 +165,24 @@ class PublicPort:
         )
         tunnel = Tunnel(socket, mux, keepalive=self._keepalive, keepalive_timeout=self._keepalive_timeout)
         target = named if profile is V2 else named or DEFAULT_TARGET
-        session = Session(cluster.id, tunnel, peer=_name(peer), named=named, target=target, token=token)
+        session = Session(
+            cluster.id,
+            tunnel,
+            peer=_name(peer),
+            named=named,
+            target=target,
+            token=token,
+            certificate=certificate,
+        )
         overdue: Callable[[], None] = lambda: tunnel.end("the agent did not say HELLO")  # noqa: E731
         timer = gevent.spawn_later(HELLO_TIMEOUT, overdue)
 
         def arrived(theirs: Hello) -> None:
             timer.kill(block=False)
+            if self.draining or not self.admitted(session):
+                # The agent took its time, and things have changed since it was let in.
+                tunnel.end("the server is draining" if self.draining else "the agent is no longer let in")
+                return
             if named and theirs.target and named != theirs.target:
                 log.warning(
                     "cluster %s: the clusters file names target %s but the agent serves %s only: "
@@ -166,21 +212,19 @@ class PublicPort:
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:
     """The value of a field that may be there once; a repeated one counts as unusable, b""."""
-    values = re.findall(rb"(?im)^%b:[ \t]*(.*?)[ \t]*\r$" % re.escape(name), head.fields)
+    lines = (line.partition(b":") for line in head.fields.split(b"\r\n"))
+    values = [value.strip(b" \t") for key, _, value in lines if key.lower() == name]
     return None if not values else values[0] if len(values) == 1 else b""
-
-
-_REASONS = {200: "OK", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 def _answer(sock: Any, code: int, text: str) -> None:
     """One short answer in plain text, and the end of the connection."""
     body = f"{text}\n".encode()
-    reason = _REASONS.get(code, "Bad Request")
+    reason = HTTPStatus(code).phrase
     try:
         sock.sendall(
             f"HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            f"Content-Length: {len(body)}\r\n{ANSWER_FIELDS.get(code, '')}Connection: close\r\n\r\n".encode()
             + body
         )
     except OSError:

@@ -1,7 +1,8 @@
 """Which agents are connected: a cluster's id leads to the set of its live sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import Any
 
 from gevent.event import Event
 
@@ -12,11 +13,20 @@ class Session:
     """One agent's tunnel, as the server knows it: whose it is, and who the agent says that it is.
 
     `named` is the target that the clusters file names, if it does; `target` the address that
-    CONNECT carries, where empty means the agent's own; `token` the digest that let the agent in.
+    CONNECT carries, where empty means the agent's own; `token` is the digest and `certificate` the
+    client certificate, as `getpeercert()` gives it, that let the agent in.
     """
 
     def __init__(
-        self, cluster: str, tunnel: Tunnel, *, peer: str, named: str, target: str, token: bytes
+        self,
+        cluster: str,
+        tunnel: Tunnel,
+        *,
+        peer: str,
+        named: str,
+        target: str,
+        token: bytes,
+        certificate: Mapping[str, Any] | None = None,
     ) -> None:
         self.cluster = cluster
         self.tunnel = tunnel
@@ -24,6 +34,7 @@ class Session:
         self.named = named
         self.target = target
         self.token = token
+        self.certificate = certificate
         self.since = monotonic()
         self.replaced = False
 
