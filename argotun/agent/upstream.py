@@ -21,6 +21,7 @@ from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import STALE
 from argotun.wire.framing import Body
 from argotun.wire.head import (
+    UNTIL_CLOSE,
     RequestHead,
     ResponseHead,
     find_head_end,
@@ -37,6 +38,9 @@ FLUSH = 60.0
 
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when a kept connection turns out to be dead (RFC 9110 §9.2.1)."""
+
+ABANDONED = 499
+"""What the access line says where nobody waited for the answer any more, as on the server."""
 
 # What the upstream waits for: nothing, an answer's head, the rest of its body, or raw bytes.
 IDLE, HEAD, BODY, RAW = range(4)
@@ -130,12 +134,10 @@ class Upstream:
 
     def on_data(self, payload: bytes) -> None:
         """Bytes of a request; they wait while there is no connection to the API."""
-        if self._held is None:
+        if self._held is None or self._discard:
             self._feed(payload)
-            return
-        self._held.append(payload)
-        if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._run)
+        else:
+            self._hold(payload)
 
     def on_end(self) -> None:
         """The client of an upgraded connection sends no more."""
@@ -159,16 +161,27 @@ class Upstream:
         """The tunnel is gone, and with it whoever asked."""
         self._close()
 
+    def _hold(self, data: bytes) -> None:
+        assert self._held is not None
+        self._held.append(data)
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._run)
+
     def _feed(self, data: bytes) -> None:
         try:
             while data:
                 if self._state == RAW:
                     self._forward(data)
                     return
-                data = self._next_head(data) if self._at_head else self._next_body(data)
+                if not self._at_head:
+                    data = self._next_body(data)
+                elif self._held is None:
+                    data = self._next_head(data)
+                else:
+                    self._hold(data)
+                    return
         except HeadError as error:
             if self._state == BODY:
-                self._record()
                 self._tunnel.mux.reset(self._stream, str(error))
             else:
                 self._refuse(error.status, str(error))
@@ -178,14 +191,15 @@ class Upstream:
     def _next_head(self, data: bytes) -> bytes:
         if self._state != IDLE:
             raise HeadError("a request before the answer to the one before it")
-        if self._buffer:
+        seen = len(self._buffer)
+        if seen:
             data = self._buffer + data
-        end = find_head_end(data)
+        end = find_head_end(data, seen)
         if end < 0:
-            self._tunnel.consumed(self._stream, len(data) - len(self._buffer))
+            self._tunnel.consumed(self._stream, len(data) - seen)
             self._buffer = data
             return b""
-        credit = end - len(self._buffer)
+        credit = end - seen
         self._buffer = b""
         request = self._request = parse_request(data[:end])
         self._state = HEAD
@@ -277,7 +291,7 @@ class Upstream:
     def _connect(self) -> None:
         sock = self._api.dial()
         self._sock = sock
-        self._writer = Writer(sock, self._unwritable)
+        self._writer = Writer(sock, self._unwritable, readable=True)
         self._writer.on_sent = self._left_queue
         self._reused = False
 
@@ -297,7 +311,7 @@ class Upstream:
                     # Given up meanwhile; a new connection, if any, has a reader of its own.
                     return False
         except HeadError as error:
-            problem = f"the API's answer is not valid HTTP: {error}"
+            problem = f"the API's answer is refused: {error}"
             self._replay = b""
             self._reused = False
             self._body.end()
@@ -307,6 +321,11 @@ class Upstream:
             problem = f"the API connection was lost: {error.strerror or error}"
             if self._body.until_close:
                 self._body.end()
+            if self._state == RAW:
+                # Both halves are gone; what it said until then is heard first.
+                self._tunnel.mux.close(self._stream)
+                self._close()
+                return False
         return self._ended(problem)
 
     def _answer(self, data: bytes) -> None:
@@ -330,9 +349,10 @@ class Upstream:
         request = self._request
         assert request is not None
         self._replay = b""
-        if self._partial:
+        seen = len(self._partial)
+        if seen:
             data = self._partial + data
-        end = find_head_end(data)
+        end = find_head_end(data, seen)
         if end < 0:
             self._partial = data
             return b""
@@ -371,7 +391,6 @@ class Upstream:
 
     def _done(self) -> None:
         """An answer is complete."""
-        self._state = IDLE
         self._record()
         if self._upload.open:
             # The API answered before it had the whole request; the rest of that is of no use.
@@ -398,10 +417,11 @@ class Upstream:
                 self._answer_for(502, problem)
         elif self._state == RAW:
             mux.end(stream)
-            if not self._server_ended and self._tunnel.version > 1:
-                # The other half may still be on its way to the API; its end closes the socket.
-                self._api_ended = True
-                return False
+            self._api_ended = True
+            if self._server_ended or self._tunnel.version == 1:
+                self._finish_writing()
+            # Else the other half may still be on its way to the API; its end closes the socket.
+            return False
         elif self._state == BODY:
             if self._body.until_close:
                 self._done()
@@ -446,7 +466,6 @@ class Upstream:
         )
         self._status = int(answer[9:12])
         self._send(answer)
-        self._state = IDLE
         if self._upload.open:
             self._discard = True
         self._record()
@@ -454,6 +473,8 @@ class Upstream:
             self._tunnel.mux.close(self._stream)
 
     def _record(self) -> None:
+        """No request is in progress any more: write the access line of the one that was."""
+        self._state = IDLE
         request = self._request
         if request is None:
             return
@@ -462,7 +483,7 @@ class Upstream:
             theirs.cluster if theirs is not None else "",
             request.method,
             request.target,
-            self._status,
+            self._status or ABANDONED,
             self._received,
             self._sent,
             monotonic() - self._started,
@@ -471,7 +492,7 @@ class Upstream:
         )
 
     def _unwritable(self, reason: str) -> None:
-        """The API's socket failed under a write; its reader sees the closed socket and answers."""
+        """The API takes no more; its reader hears what it said before, and then that it is gone."""
 
     def _finish_writing(self) -> None:
         """Half-close towards the API behind what is queued; close where it has ended as well."""
@@ -489,7 +510,10 @@ class Upstream:
         writer, self._writer, self._sock = self._writer, None, None
         if writer is not None:
             writer.close()
-        self._owed = 0
+        owed, self._owed = self._owed, 0
+        if owed:
+            # The stream may carry further requests, and needs all of its window.
+            self._tunnel.consumed(self._stream, owed)
         self._partial = b""
 
     def _drop(self) -> None:
@@ -499,9 +523,15 @@ class Upstream:
         self._greenlet = None
 
     def _close(self) -> None:
-        """The stream is over: nothing of it stays."""
+        """The stream is over: nothing of it stays, and what still comes is for nobody."""
+        if self._state != IDLE:
+            self._record()
         greenlet = self._greenlet
         self._drop()
+        self._held = None
+        self._upload.begin(UNTIL_CLOSE)
+        self._at_head = False
+        self._discard = True
         self._gate.open()
         if greenlet is not None and greenlet is not gevent.getcurrent():
             greenlet.kill(block=False)

@@ -32,13 +32,15 @@ class Writer:
 
     `pending` counts the bytes that are queued. `on_sent(size)` is called as queued bytes leave,
     `on_drained()` when the queue is empty again, `on_error(reason)` once when the socket fails;
-    all three are called in the hub or the draining greenlet and must not block.
+    all three are called in the hub or the draining greenlet and must not block. A socket that
+    fails is closed, except where it is `readable`: a peer that takes no more may have said why.
     """
 
     __slots__ = (
         "_drainer",
         "_ending",
         "_queue",
+        "_readable",
         "_send",
         "_sock",
         "closed",
@@ -48,7 +50,7 @@ class Writer:
         "pending",
     )
 
-    def __init__(self, sock: Any, on_error: Callable[[str], None]) -> None:
+    def __init__(self, sock: Any, on_error: Callable[[str], None], *, readable: bool = False) -> None:
         tls = getattr(sock, "_sslobj", None)
         self._sock = sock
         # gevent's own send() would wait for the socket; these two answer at once.
@@ -56,6 +58,7 @@ class Writer:
         self._queue: deque[Buffer] | None = None
         self._drainer: gevent.Greenlet | None = None
         self._ending = False
+        self._readable = readable
         self.pending = 0
         self.closed = False
         self.on_sent: Callable[[int], None] | None = None
@@ -142,7 +145,7 @@ class Writer:
 
     def _drain(self) -> None:
         queue = self._queue
-        while queue and not self.closed:
+        while queue and self._queue is queue:
             data = queue[0]
             try:
                 sent = self._send(data)
@@ -162,7 +165,8 @@ class Writer:
             self.pending -= sent
             if self.on_sent is not None:
                 self.on_sent(sent)
-        if self.closed:
+        if self._queue is not queue:
+            # Closed, or failed, while this greenlet waited.
             return
         self._queue = None
         self._drainer = None
@@ -192,7 +196,13 @@ class Writer:
 
     def _fail(self, error: Exception) -> None:
         if not self.closed:
-            self.close()
+            if self._readable:
+                self._ending = True
+                self._queue = None
+                self._drainer = None
+                self.pending = 0
+            else:
+                self.close()
             self.on_error(str(error) or type(error).__name__)
 
 
