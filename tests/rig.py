@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import ssl
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -150,7 +151,23 @@ class Peer:
         return "closed"
 
     def close(self) -> None:
-        """Close it."""
+        """Close it; TLS without a close_notify, as somebody who cuts the line would."""
+        self.sock.close()
+
+    def finish(self) -> None:
+        """End this direction in order: TLS close_notify where there is TLS, then FIN."""
+        tls = getattr(self.sock, "_sslobj", None)
+        if tls is not None:
+            try:
+                tls.shutdown()
+            except ssl.SSLError:
+                # The other side's close_notify has not come, nor is it waited for.
+                pass
+        self.sock._sock.shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """Close with a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def _more(self) -> None:
@@ -367,9 +384,12 @@ class Rig:
         until(lambda: len(self.server.registry) > before, "the session")
         return agent
 
-    def client(self) -> Peer:
-        """A new connection to the internal port."""
-        sock = socket.create_connection(self.server.internal_address)
+    def client(self, buffer: int = 0) -> Peer:
+        """A new connection to the internal port; its kernel holds about `buffer` bytes unread, if given."""
+        sock = socket.socket()
+        if buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.connect(self.server.internal_address)
         peer = Peer(sock)
         self._clients.append(peer)
         return peer

@@ -235,9 +235,9 @@ def test_clients_that_come_and_go_leave_no_stream() -> None:
 @pytest.mark.parametrize("path", [b"/metrics", b"/nowhere", b"/tunnel/unknown/api"])
 def test_a_client_that_asks_without_reading_does_not_grow_the_answers(path: bytes) -> None:
     with Rig(server={"reconnect_grace": 0.0}) as rig:
-        client = rig.client()
+        client = rig.client(buffer=4096)
         flood = (b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path) * 1000
-        sending = gevent.spawn(send_what_is_taken, client, flood * 150, 1 << 20)
+        sending = gevent.spawn(send_what_is_taken, client, flood * 100, 1 << 20)
         until(lambda: rig.server.internal.connections, "the connection")
         (connection,) = rig.server.internal.connections
         until(lambda: connection._writer.pending, "a full socket")
