@@ -93,21 +93,26 @@ def tunnel(cluster: Cluster, folder: Path, pytestconfig: pytest.Config) -> Itera
         tunnel.stop()
 
 
-@pytest.fixture(scope="session", params=["direct", "tunnel"])
-def way(request: pytest.FixtureRequest, cluster: Cluster, folder: Path) -> Iterator[Way]:
-    """The API as the agent's account may use it: asked directly, and through the tunnel."""
-    if request.param == "direct":
-        endpoint = Endpoint(cluster.api_port, ca=cluster.ca, token=cluster.token())
-    else:
-        endpoint = request.getfixturevalue("tunnel").endpoint
-    with Way.open(request.param, cluster, endpoint, folder) as way:
-        yield way
-
-
 @pytest.fixture(scope="session")
 def direct(cluster: Cluster) -> Endpoint:
     """The API as the agent's account may use it, asked directly."""
     return Endpoint(cluster.api_port, ca=cluster.ca, token=cluster.token())
+
+
+@pytest.fixture(scope="session")
+def direct_way(cluster: Cluster, direct: Endpoint, folder: Path) -> Way:
+    return Way.open("direct", cluster, direct, folder)
+
+
+@pytest.fixture(scope="session")
+def tunnel_way(cluster: Cluster, tunnel: Tunnel, folder: Path) -> Way:
+    return Way.open("tunnel", cluster, tunnel.endpoint, folder)
+
+
+@pytest.fixture(scope="session", params=["direct", "tunnel"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each way to the API in turn."""
+    return request.getfixturevalue(f"{request.param}_way")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,10 +127,10 @@ def watch(direct: Endpoint, tunnel: Tunnel) -> Iterator[dict[str, Watch]]:
 
 
 @pytest.fixture
-def pod(way: Way) -> str:
-    """The name of a running pod in the way's namespace; its container is a folder here."""
-    need_node(way.cluster)
-    return way.pod
+def pod(cluster: Cluster) -> str:
+    """The name of the running pod in each way's namespace; its container is a folder here."""
+    need_node(cluster)
+    return Way.pod
 
 
 @pytest.hookimpl(wrapper=True)

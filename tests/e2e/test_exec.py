@@ -168,14 +168,11 @@ def test_a_command_notices_that_its_client_went(way: Way, pod: str) -> None:
 
 
 def test_a_stream_of_the_tunnel_ends_with_its_client(
-    tunnel: Tunnel, way: Way, pod: str, protocol: dict[str, str]
+    tunnel: Tunnel, tunnel_way: Way, pod: str, protocol: dict[str, str]
 ) -> None:
-    if way.name == "direct":
-        pytest.skip("there are no streams without a tunnel")
     before = tunnel.streams()
-    with running(
-        way.kubectl.start("exec", pod, "--", "sh", "-c", "echo up; sleep 100", **protocol)
-    ) as kubectl:
+    command = ("exec", pod, "--", "sh", "-c", "echo up; sleep 100")
+    with running(tunnel_way.kubectl.start(*command, **protocol)) as kubectl:
         assert kubectl.stdout
         assert kubectl.stdout.readline() == b"up\n"
         assert tunnel.streams() > before

@@ -5,10 +5,13 @@ import json
 import pytest
 
 from .harness import objects
+from .harness.cluster import Cluster
+from .harness.tunnel import Tunnel
 from .harness.way import Way
 
 MANY = 1200
 PAGE = 500
+MANY_MAPS = "/api/v1/namespaces/many/configmaps"
 
 
 def test_an_object_is_created_read_listed_patched_and_deleted(way: Way) -> None:
@@ -70,16 +73,15 @@ def test_explain_and_api_resources_read_the_discovery_documents(way: Way) -> Non
     assert "deployments.apps" in way.kubectl.text("api-resources", "--api-group=apps", "-o", "name")
 
 
-@pytest.fixture(scope="module")
-def many(way: Way) -> list[str]:
-    """The names of more objects than two pages hold, created on one connection."""
+@pytest.fixture(scope="session")
+def many(cluster: Cluster, tunnel: Tunnel) -> list[str]:
+    """The names of more configmaps than two pages hold, created through the tunnel on one connection."""
+    cluster.create_namespace("many")
     names = [f"many-{n:04}" for n in range(MANY)]
     filling = "x" * 200
-    with way.api.connection() as conn:
+    with tunnel.endpoint.connection() as conn:
         for name in names:
-            body = objects.configmap(name, filling=filling)
-            body["metadata"]["labels"] = {"many": "yes"}
-            response = way.api.send(conn, "POST", way.path("configmaps"), body)
+            response = tunnel.endpoint.send(conn, "POST", MANY_MAPS, objects.configmap(name, filling=filling))
             assert response.status == 201, response.read()
             response.read()
     return names
@@ -89,8 +91,7 @@ def test_a_long_list_comes_whole_in_pages(way: Way, many: list[str]) -> None:
     names: list[str] = []
     pages, token = 0, ""
     while pages == 0 or token:
-        path = f"{way.path('configmaps')}?labelSelector=many&limit={PAGE}&continue={token}"
-        page = way.api.get(path).json()
+        page = way.api.get(f"{MANY_MAPS}?limit={PAGE}&continue={token}").json()
         names += [item["metadata"]["name"] for item in page["items"]]
         pages, token = pages + 1, page["metadata"].get("continue", "")
     assert pages == 3
@@ -98,9 +99,10 @@ def test_a_long_list_comes_whole_in_pages(way: Way, many: list[str]) -> None:
 
 
 def test_kubectl_lists_in_chunks_what_it_lists_at_once(way: Way, many: list[str]) -> None:
-    listed = way.kubectl.text("get", "cm", "-l", "many", "-o", "name", f"--chunk-size={PAGE}").splitlines()
+    listing = ("get", "configmaps", "-n", "many", "-o", "name")
+    listed = way.kubectl.text(*listing, f"--chunk-size={PAGE}").splitlines()
     assert listed == [f"configmap/{name}" for name in many]
-    assert listed == way.kubectl.text("get", "cm", "-l", "many", "-o", "name", "--chunk-size=0").splitlines()
+    assert listed == way.kubectl.text(*listing, "--chunk-size=0").splitlines()
 
 
 def test_a_big_object_goes_both_ways_unchanged(way: Way) -> None:

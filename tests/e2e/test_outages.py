@@ -30,8 +30,7 @@ def breakable(cluster: Cluster, folder: Path) -> Iterator[tuple[Way, Tunnel]]:
     tunnel = Tunnel(cluster, folder / "breakable", "--reconnect-grace", "200ms", "--drain", "3s")
     try:
         tunnel.start()
-        with Way.open("breakable", cluster, tunnel.endpoint, folder) as way:
-            yield way, tunnel
+        yield Way.open("breakable", cluster, tunnel.endpoint, folder), tunnel
     finally:
         tunnel.stop()
 

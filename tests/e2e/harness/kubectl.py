@@ -75,10 +75,8 @@ def kubeconfig(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
     cluster = {"server": endpoint.url, **({"certificate-authority": str(endpoint.ca)} if endpoint.ca else {})}
     user: dict[str, Any] = {"token": endpoint.token} if endpoint.token else {}
     if endpoint.certificate:
-        user = {
-            "client-certificate": str(endpoint.certificate.cert),
-            "client-key": str(endpoint.certificate.key),
-        }
+        user["client-certificate"] = str(endpoint.certificate.cert)
+        user["client-key"] = str(endpoint.certificate.key)
     return {
         "apiVersion": "v1",
         "kind": "Config",

@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from .cluster import Cluster
@@ -24,11 +25,11 @@ _JSON_LINE = re.compile(r"^\{.*\}$", re.MULTILINE)
 class Tunnel:
     """Server and agent in a folder; the cluster's API is then at `endpoint`."""
 
-    def __init__(self, cluster: Cluster, folder: Path, *options: str) -> None:
-        """Options are added to the server's."""
+    def __init__(self, cluster: Cluster, folder: Path, *options: str, plain: bool = True) -> None:
+        """Options are added to the server's; its internal port wants certificates too unless it is plain."""
         self.cluster = cluster
         self.folder = folder
-        self._options = options
+        self._options = (*options, "--internal-plain") if plain else options
         folder.mkdir()
         authority = Authority("tunnel", folder)
         self._ca = authority.cert
@@ -43,12 +44,13 @@ class Tunnel:
         self.give_account_token(cluster.token())
         self.server: Process | None = None
         self.agent: Process | None = None
-        self.internal = Endpoint(self._internal)
+        argo = authority.issue("argo-cd")
+        self.internal = Endpoint(self._internal) if plain else Endpoint(self._internal, "", self._ca, argo)
         self.endpoint = self.endpoint_of(CLUSTER_ID)
 
     def endpoint_of(self, cluster_id: str) -> Endpoint:
         """Where clients find a cluster of that id."""
-        return Endpoint(self._internal, f"/tunnel/{cluster_id}", token=CLIENT_TOKEN)
+        return replace(self.internal, prefix=f"/tunnel/{cluster_id}", token=CLIENT_TOKEN)
 
     def give_account_token(self, token: str) -> None:
         """Put a ServiceAccount token where the agent reads it, in one step, as a kubelet does."""
@@ -74,7 +76,6 @@ class Tunnel:
             "server",
             "--addr", f"127.0.0.1:{self._public}",
             "--internal-addr", f"127.0.0.1:{self._internal}",
-            "--internal-plain",
             "--clusters", self._clusters,
             "--tls-cert", self._serving.cert,
             "--tls-key", self._serving.key,

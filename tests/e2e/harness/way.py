@@ -1,8 +1,6 @@
 """A way to the API: kubectl and plain HTTP for a test to ask it with, and a watch that keeps listening."""
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +23,7 @@ class Way:
     pod: str = "pod"
 
     @classmethod
-    @contextlib.contextmanager
-    def open(cls, name: str, cluster: Cluster, api: Endpoint, folder: Path) -> Iterator["Way"]:
+    def open(cls, name: str, cluster: Cluster, api: Endpoint, folder: Path) -> "Way":
         """Make its namespace, and its pod where there is a node."""
         way = cls(
             name, cluster, api, Kubectl(cluster.binaries["kubectl"], folder / f"kubectl-{name}", api, name)
@@ -34,7 +31,7 @@ class Way:
         cluster.create_namespace(name)
         if cluster.pods.exists():
             cluster.create_pod(name, way.pod)
-        yield way
+        return way
 
     @property
     def namespace(self) -> str:
