@@ -15,7 +15,8 @@ from gevent.event import Event
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
 from argotun.transport.writer import Writer, keep_queue_short
-from argotun.wire.mux import BATCH, Multiplexer
+from argotun.wire.mux import Multiplexer
+from argotun.wire.outbox import BATCH
 from argotun.wire.streams import Stream
 
 log = logging.getLogger("argotun.tunnel")
@@ -64,6 +65,7 @@ class Tunnel:
         self._pings = 0
         self._pinged = 0.0
         self._scheduled = False
+        self._exhausted = 0
         self._run_callback = get_hub().loop.run_callback
         socket.max_message = mux.profile.max_message
         socket.send_control = self._send_control
@@ -127,7 +129,8 @@ class Tunnel:
 
     def take_exhausted(self) -> int:
         """How often a stream ran out of credit since the last call."""
-        count, self.mux.window_exhausted = self.mux.window_exhausted, 0
+        total = self.mux.window_exhausted
+        count, self._exhausted = total - self._exhausted, total
         return count
 
     def _lost(self, reason: str) -> None:

@@ -7,13 +7,11 @@ none beyond the credit that its peer gave. Whoever owns the tunnel is told by `w
 is something to collect. Time is an argument where it matters.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire import frames, hello
 from argotun.wire.frames import (
-    CHUNK,
     CLOSE,
     CONNECT,
     CONNECTED,
@@ -33,6 +31,7 @@ from argotun.wire.frames import (
     Profile,
 )
 from argotun.wire.hello import Hello
+from argotun.wire.outbox import BATCH, SAID, Outbox, Part
 from argotun.wire.streams import (
     ACCEPTOR,
     CLOSED,
@@ -44,25 +43,15 @@ from argotun.wire.streams import (
     GOT_WINDOW,
     ILLEGAL,
     OPENER,
-    OPENING,
-    OPENING_LOCAL,
     OPENING_REMOTE,
     REMOTE_ENDED,
     SEND_CONNECTED,
     SEND_END,
     SEND_OVER,
+    UNCONNECTED,
     Sink,
     Stream,
 )
-
-BATCH = 128 * 1024
-"""What one `collect` aims at, bytes: four chunks, so that a control frame never waits for more."""
-
-MAX_BATCH = 512 * 1024
-"""The most that `collect` hands out however much is asked for, bytes: well under the peer's `max_message`."""
-
-LOW_WATER = 64 * 1024
-"""A sender that waits goes on when no more than this is queued for its stream, bytes."""
 
 MAX_CONTROL = 1 * MIB
 """Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
@@ -70,13 +59,6 @@ MAX_CONTROL = 1 * MIB
 GROWTH_ROUNDS = 2.0
 """A window that was used up within this many round trips limits the link and doubles (quic-go's rule)."""
 
-SAID = -1
-"""`Stream.closing` once the END or CLOSE has gone out."""
-
-Part = bytes | memoryview
-"""A piece of a message, not copied until the message is joined."""
-
-_UNCONNECTED = frozenset({OPENING, OPENING_LOCAL, OPENING_REMOTE})
 _REMOTE_DONE = frozenset({REMOTE_ENDED, OPENING_REMOTE})
 
 
@@ -95,7 +77,7 @@ class Multiplexer:
         self.ours = ours
         self.theirs: Hello | None = None if profile.credit else Hello()
         self.streams: dict[int, Stream] = {}
-        self.wake: Callable[[], None] = _nothing
+        self._out = Outbox(profile, early=opener and profile.early_data, ended=self._said_end)
         self.accept: Callable[[Stream, str], None] = _refuse
         self.on_hello: Callable[[Hello], None] = _ignore
         self.on_goaway: Callable[[str], None] = _ignore
@@ -103,16 +85,11 @@ class Multiplexer:
         self.rtt = 0.0
         self.going_away = False
         self.peer_going_away = False
-        self.window_exhausted = 0
         self._lost: str | None = None
         self._table = OPENER if opener else ACCEPTOR
         self._budget = budget
         self._grown = 0
         self._window = ours.window if profile.credit else budget
-        self._control: list[bytes] = []
-        self._control_size = 0
-        self._ready: deque[Stream] = deque()
-        self._relieved: list[Stream] = []
         self._last = 0
         self._highest = 0
         self._handlers: dict[int, Callable[[int, bytes], None]] = {
@@ -129,7 +106,7 @@ class Multiplexer:
             END: self._got_end,
         }
         if profile.credit:
-            self._say(HELLO, 0, ours.encode())
+            self._out.say(HELLO, 0, ours.encode())
 
     # ── what the peer says ─────────────────────────────────────────────────────────────────────
 
@@ -142,7 +119,7 @@ class Multiplexer:
             if self.theirs is None and kind != HELLO:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
             handlers[kind](stream_id, payload)
-        if self._control_size > MAX_CONTROL:
+        if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
 
     def lost(self, reason: str) -> None:
@@ -154,9 +131,7 @@ class Multiplexer:
         self._handlers.update(dict.fromkeys(self._handlers, _drop))
         streams = list(self.streams.values())
         self.streams.clear()
-        self._ready.clear()
-        self._control.clear()
-        self._control_size = 0
+        self._out.close()
         for stream in streams:
             stream.state = CLOSED
             stream.queue = None
@@ -187,7 +162,7 @@ class Multiplexer:
             raise ProtocolError(f"CONNECT for stream {stream_id}, which is in use")
         self._highest = max(self._highest, stream_id)
         if self.ours.max_streams and len(self.streams) >= self.ours.max_streams:
-            self._say(ERROR, stream_id, STREAM_LIMIT.encode())
+            self._out.say(ERROR, stream_id, STREAM_LIMIT.encode())
             return
         stream = self._new_stream(stream_id, DISCARD)
         self.accept(stream, payload[: hello.MAX_TEXT].decode("utf-8", "replace"))
@@ -196,7 +171,7 @@ class Multiplexer:
         stream = self._find(stream_id, GOT_CONNECTED)
         if stream is None:
             return
-        self._line_up(stream)
+        self._out.line_up(stream)
         stream.sink.on_connected()
 
     def _got_end(self, stream_id: int, payload: bytes) -> None:
@@ -230,10 +205,10 @@ class Multiplexer:
         stream.send_credit += credit
         if not credit or stream.send_credit > MAX_CREDIT:
             raise ProtocolError(f"WINDOW of {credit} bytes leaves stream {stream_id} without a valid credit")
-        self._line_up(stream)
+        self._out.line_up(stream)
 
     def _got_ping(self, stream_id: int, payload: bytes) -> None:
-        self._say(PONG, 0, payload[:MAX_PING])
+        self._out.say(PONG, 0, payload[:MAX_PING])
 
     def _got_pong(self, stream_id: int, payload: bytes) -> None:
         self.on_pong(payload)
@@ -245,7 +220,7 @@ class Multiplexer:
         # Streams that were opened before their peer had said what it grants.
         for stream in list(self.streams.values()):
             stream.send_credit += self.theirs.window
-            self._line_up(stream)
+            self._out.line_up(stream)
         self.on_hello(self.theirs)
 
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
@@ -291,14 +266,14 @@ class Multiplexer:
         self._last = stream_id
         self._highest = max(self._highest, stream_id)
         stream = self._new_stream(stream_id, sink)
-        self._say(CONNECT, stream_id, target.encode())
+        self._out.say(CONNECT, stream_id, target.encode())
         return stream
 
     def connected(self, stream: Stream) -> None:
         """Tell the server that the API was reached (acceptor only)."""
-        if stream.state in _UNCONNECTED and self._move(stream, SEND_CONNECTED):
-            self._say(CONNECTED, stream.id)
-            self._line_up(stream)
+        if stream.state in UNCONNECTED and self._move(stream, SEND_CONNECTED):
+            self._out.say(CONNECTED, stream.id)
+            self._out.line_up(stream)
 
     def send(self, stream: Stream, data: bytes) -> None:
         """Queue bytes; those for a stream that is over or ending are dropped.
@@ -313,7 +288,7 @@ class Multiplexer:
             stream.queue.append(data)
         stream.queued += len(data)
         if not stream.ready:
-            self._line_up(stream)
+            self._out.line_up(stream)
 
     def end(self, stream: Stream) -> None:
         """Half-close behind what is queued; version 1 knows only the full CLOSE."""
@@ -333,9 +308,9 @@ class Multiplexer:
         if self._move(stream, SEND_OVER):
             self._forget(stream)
             if message is None:
-                self._say(CLOSE, stream.id)
+                self._out.say(CLOSE, stream.id)
             else:
-                self._say(ERROR, stream.id, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
+                self._out.say(ERROR, stream.id, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
 
     def consumed(self, stream: Stream, size: int, now: float) -> None:
         """The reader took `size` bytes; their credit goes back once half the window is used.
@@ -362,108 +337,42 @@ class Multiplexer:
                 credit += growth
         stream.updated = now
         stream.receive_credit += credit
-        self._say(WINDOW, stream.id, credit.to_bytes(4, "big"))
+        self._out.say(WINDOW, stream.id, credit.to_bytes(4, "big"))
 
     def ping(self, payload: bytes = b"") -> None:
         """Ask for a sign of life."""
-        self._say(PING, 0, payload)
+        self._out.say(PING, 0, payload)
 
     def goaway(self, message: str) -> None:
         """Announce a drain; version 1 has no such word and its peer learns by the end itself."""
         self.going_away = True
         if self.profile.credit:
-            self._say(GOAWAY, 0, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
+            self._out.say(GOAWAY, 0, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
 
     # ── what goes out next ─────────────────────────────────────────────────────────────────────
 
     @property
+    def wake(self) -> Callable[[], None]:
+        """Called when there is something to collect; must not collect by itself."""
+        return self._out.wake
+
+    @wake.setter
+    def wake(self, wake: Callable[[], None]) -> None:
+        self._out.wake = wake
+
+    @property
     def waiting(self) -> bool:
         """Whether `collect` has something to hand out."""
-        return bool(self._control or self._ready)
+        return self._out.waiting
+
+    @property
+    def window_exhausted(self) -> int:
+        """How often a stream had more to send than its credit allowed."""
+        return self._out.exhausted
 
     def collect(self, limit: int = BATCH) -> list[list[Part]]:
         """The next messages, each as the parts to be joined; about `limit` bytes in all."""
-        control, size = self._control, self._control_size
-        ready = self._ready
-        if not control and not ready:
-            return []
-        self._control = []
-        self._control_size = 0
-        messages: list[list[Part]] = []
-        if control:
-            messages = _bundle(control, BATCH if self.profile.batch else 0)
-        limit = min(limit, MAX_BATCH)
-        while ready and size < limit:
-            size += self._turn(ready.popleft(), messages)
-        if self._relieved:
-            self._relieve()
-        return messages
-
-    def _relieve(self) -> None:
-        """Call `on_writable` when the turns are over, for it may open streams.
-
-        Data of a stream that was opened in the middle would go out in front of its CONNECT.
-        """
-        relieved, self._relieved = self._relieved, []
-        for stream in relieved:
-            if stream.waiting:
-                stream.waiting = False
-                stream.sink.on_writable()
-
-    def _turn(self, stream: Stream, messages: list[list[Part]]) -> int:
-        """Give one stream its turn: at most a chunk of DATA, and its end where that is due; bytes said."""
-        stream.ready = False
-        if stream.state == CLOSED:
-            return 0
-        taken = 0
-        overhead = self.profile.header.size
-        if stream.queued:
-            taken = min(stream.queued, stream.send_credit, CHUNK)
-            parts = self._message(messages)
-            parts.append(self.profile.head(DATA, stream.id, taken))
-            _cut(stream, taken, parts)
-            if self.profile.credit:
-                stream.send_credit -= taken
-            if stream.queued:
-                if stream.send_credit > 0:
-                    stream.ready = True
-                    self._ready.append(stream)
-                else:
-                    self.window_exhausted += 1
-        if stream.closing and not stream.queued:
-            self._emit_end(stream, messages)
-        if stream.waiting and stream.queued <= LOW_WATER:
-            self._relieved.append(stream)
-        return taken + overhead
-
-    def _emit_end(self, stream: Stream, messages: list[list[Part]]) -> None:
-        kind = stream.closing
-        if kind == SAID:
-            return
-        words = stream.failure.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT] if kind == ERROR else b""
-        self._message(messages).append(self.profile.pack(kind, stream.id, words))
-        self._move(stream, SEND_END if kind == END else SEND_OVER)
-        stream.closing = SAID
-        if stream.state == CLOSED:
-            self._forget(stream)
-
-    def _message(self, messages: list[list[Part]]) -> list[Part]:
-        """Where the next frame goes: the batch, or a message of its own."""
-        if not messages or not self.profile.batch:
-            messages.append([])
-        return messages[-1]
-
-    def _line_up(self, stream: Stream) -> None:
-        """Put a stream in line when it has something that may be sent now."""
-        if stream.ready or not (stream.queued or stream.closing > SAID):
-            return
-        if stream.queued and stream.send_credit <= 0:
-            return
-        if stream.state in _UNCONNECTED and not (self.opener and self.profile.early_data):
-            return
-        stream.ready = True
-        self._ready.append(stream)
-        self.wake()
+        return self._out.collect(limit)
 
     def _finish(self, stream: Stream, kind: int) -> None:
         if stream.state == CLOSED or stream.closing in (kind, CLOSE, ERROR):
@@ -471,10 +380,16 @@ class Multiplexer:
         if kind == END and stream.closing == SAID:
             return
         stream.closing = kind
-        if kind == CLOSE and stream.state in _UNCONNECTED and not stream.queued:
+        if kind == CLOSE and stream.state in UNCONNECTED and not stream.queued:
             self.reset(stream)
         else:
-            self._line_up(stream)
+            self._out.line_up(stream)
+
+    def _said_end(self, stream: Stream, kind: int) -> None:
+        """The END, CLOSE or ERROR of a stream has gone out."""
+        self._move(stream, SEND_END if kind == END else SEND_OVER)
+        if stream.state == CLOSED:
+            self._forget(stream)
 
     def _new_stream(self, stream_id: int, sink: Sink) -> Stream:
         if not self.profile.credit:
@@ -499,53 +414,6 @@ class Multiplexer:
         self.streams.pop(stream.id, None)
         if self.profile.credit:
             self._grown -= stream.window - self._window
-
-    def _say(self, kind: int, stream_id: int, payload: bytes = b"") -> None:
-        if self._lost is not None:
-            return
-        frame = self.profile.pack(kind, stream_id, payload)
-        self._control.append(frame)
-        self._control_size += len(frame)
-        self.wake()
-
-
-def _bundle(control: list[bytes], limit: int) -> list[list[Part]]:
-    """Messages of `limit` bytes or a little over, of one frame each where it is 0."""
-    messages: list[list[Part]] = []
-    room = 0
-    for frame in control:
-        if room <= 0:
-            room = limit
-            messages.append([])
-        messages[-1].append(frame)
-        room -= len(frame)
-    return messages
-
-
-def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
-    """Move `size` bytes from a stream's queue to `parts`, slicing only the last piece."""
-    queue = stream.queue
-    assert queue is not None
-    stream.queued -= size
-    used = 0
-    for piece in queue:
-        if len(piece) > size:
-            break
-        parts.append(piece)
-        size -= len(piece)
-        used += 1
-    if size:
-        view = memoryview(queue[used])
-        parts.append(view[:size])
-        queue[used] = view[size:]
-    if used == len(queue):
-        stream.queue = None
-    else:
-        del queue[:used]
-
-
-def _nothing() -> None:
-    """Nobody waits for output yet."""
 
 
 def _drop(stream_id: int, payload: bytes) -> None:

@@ -41,6 +41,9 @@ EVENTS = (
     "SEND_OVER",
 )
 
+UNCONNECTED = frozenset({OPENING, OPENING_LOCAL, OPENING_REMOTE})
+"""The agent has not answered CONNECT yet."""
+
 ILLEGAL = -1
 
 _OPENER = {

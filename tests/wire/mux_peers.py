@@ -5,7 +5,8 @@ from hypothesis import settings
 from argotun.wire import frames
 from argotun.wire.frames import V1, V2, Profile
 from argotun.wire.hello import Hello
-from argotun.wire.mux import BATCH, Multiplexer
+from argotun.wire.mux import Multiplexer
+from argotun.wire.outbox import BATCH
 from argotun.wire.streams import STATES, Stream
 
 PROFILES = {1: V1, 2: V2}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argotun.errors import ProtocolError
-from argotun.wire import frames, hello, mux
+from argotun.wire import frames, hello, mux, outbox
 from argotun.wire.frames import MIB, NAMES, TUNNEL_TYPES, V1, V2, Profile
 from argotun.wire.streams import ACCEPTOR, EVENTS, ILLEGAL, OPENER, STATES
 from tests.wire.mux_peers import QUICK
@@ -196,7 +196,8 @@ def test_the_documents_limits_differ() -> None:
     code = {"V1.max_message": V1.max_message, "V2.max_message": V2.max_message}
     code |= {name: getattr(frames, name) for name in ("CHUNK", "INITIAL_WINDOW", "MAX_WINDOW", "MAX_CREDIT")}
     code |= {name: getattr(frames, name) for name in ("MAX_ERROR_TEXT", "MAX_PING")}
-    code |= {name: getattr(mux, name) for name in ("BATCH", "MAX_BATCH", "MAX_CONTROL", "LOW_WATER")}
+    code |= {name: getattr(outbox, name) for name in ("BATCH", "MAX_BATCH", "LOW_WATER")}
+    code["MAX_CONTROL"] = mux.MAX_CONTROL
     code["MAX_HELLO"] = hello.MAX_HELLO
     assert {name.strip("`"): int(value) for name, value, _ in rows("| limit | bytes |")} == code
 

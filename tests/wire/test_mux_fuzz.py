@@ -283,5 +283,5 @@ def test_streams_that_come_and_go_leave_something_behind(version: int) -> None:
         agent.hear("CLOSE", number)
         agent.mux.collect()
     assert len(agent.mux.streams) <= 5
-    assert not agent.mux._ready
+    assert not agent.mux._out._ready
     assert agent.mux._grown == 0

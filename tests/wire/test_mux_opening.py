@@ -204,7 +204,7 @@ def test_a_flood_grows_memory_while_the_socket_is_full(version: int, name: str) 
 
     with pytest.raises(ProtocolError, match="floods"):
         drown()
-    assert side.mux._control_size < MAX_CONTROL + 200
+    assert side.mux._out.control_size < MAX_CONTROL + 200
     side.mux.lost("flood")
     assert not side.mux.waiting
 

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from argotun.errors import ConnectionLost
 from argotun.wire.frames import CHUNK, MAX_WINDOW, NOT_ALLOWED, STREAM_LIMIT, V1, V2, Profile
 from argotun.wire.hello import Hello
-from argotun.wire.mux import BATCH, LOW_WATER, Multiplexer
+from argotun.wire.mux import Multiplexer
+from argotun.wire.outbox import BATCH, LOW_WATER
 from argotun.wire.streams import STATES, Stream
 from tests.wire.mux_peers import joined, read
 
@@ -355,7 +356,7 @@ class Tunnel(RuleBasedStateMachine):
                 due = stream.closing > 0 and not stream.queued and (connected or early)
                 if due or self._may_send(side, stream):
                     assert stream.ready, f"{stream} may send and is not in line"
-                    assert stream in side.mux._ready
+                    assert stream in side.mux._out._ready
                 if stream.waiting:
                     assert stream.queued > LOW_WATER, "a sender waits for nothing"
 
@@ -421,8 +422,8 @@ class Tunnel(RuleBasedStateMachine):
             self._settle()
         for side in self.sides:
             assert side.mux.streams == {}, "a stream that is over is remembered"
-            assert not side.mux._ready
-            assert not side.mux._control
+            assert not side.mux._out._ready
+            assert not side.mux._out._control
             assert side.mux._grown == 0 or side.lost
             for end in side.ends:
                 told = end.was_reset or end.heard in ("over", "lost")

@@ -4,7 +4,8 @@ import pytest
 
 from argotun.wire.frames import CHUNK, MAX_CREDIT, MAX_ERROR_TEXT, MIB
 from argotun.wire.hello import Hello
-from argotun.wire.mux import BATCH, LOW_WATER, MAX_CONTROL
+from argotun.wire.mux import MAX_CONTROL
+from argotun.wire.outbox import BATCH, LOW_WATER
 from argotun.wire.streams import DISCARD, Stream
 from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started
 

@@ -1,0 +1,202 @@
+"""What one side of a tunnel has yet to say: control frames first, then the streams in turns.
+
+A turn is one chunk of DATA, within the credit that the peer gave; a stream that has more goes to
+the back of the line. So a stream with megabytes to send delays another one by a chunk, and one
+without credit by nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from argotun.wire import frames
+from argotun.wire.frames import CHUNK, DATA, ERROR, Profile
+from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
+
+BATCH = 128 * 1024
+"""What one `collect` aims at, bytes: four chunks, so that a control frame never waits for more."""
+
+MAX_BATCH = 512 * 1024
+"""The most that `collect` hands out however much is asked for, bytes: well under the peer's `max_message`."""
+
+LOW_WATER = 64 * 1024
+"""A sender that waits goes on when no more than this is queued for its stream, bytes."""
+
+SAID = -1
+"""`Stream.closing` once the frame that ends this direction has gone out; above 0 it is still due."""
+
+Part = bytes | memoryview
+"""A piece of a message, not copied until the message is joined."""
+
+
+class Outbox:
+    """Frames and streams that wait to be collected.
+
+    `early` says that DATA may leave before the peer answered CONNECT. `ended(stream, kind)` is
+    called when a stream's END, CLOSE or ERROR is collected. `wake` is called when there is
+    something to collect; it must not collect by itself.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_control",
+        "_early",
+        "_ended",
+        "_profile",
+        "_ready",
+        "_relieved",
+        "control_size",
+        "exhausted",
+        "wake",
+    )
+
+    def __init__(self, profile: Profile, *, early: bool, ended: Callable[[Stream, int], None]) -> None:
+        self.wake: Callable[[], None] = _nothing
+        self.control_size = 0
+        self.exhausted = 0
+        self._profile = profile
+        self._early = early
+        self._ended = ended
+        self._closed = False
+        self._control: list[bytes] = []
+        self._ready: deque[Stream] = deque()
+        self._relieved: list[Stream] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `collect` has something to hand out."""
+        return bool(self._control or self._ready)
+
+    def say(self, kind: int, stream_id: int, payload: bytes = b"") -> None:
+        """Queue a control frame."""
+        if self._closed:
+            return
+        frame = self._profile.pack(kind, stream_id, payload)
+        self._control.append(frame)
+        self.control_size += len(frame)
+        self.wake()
+
+    def line_up(self, stream: Stream) -> None:
+        """Put a stream in line when it has something that may be sent now."""
+        if stream.ready or not (stream.queued or stream.closing > 0):
+            return
+        if stream.queued and stream.send_credit <= 0:
+            return
+        if stream.state in UNCONNECTED and not self._early:
+            return
+        stream.ready = True
+        self._ready.append(stream)
+        self.wake()
+
+    def close(self) -> None:
+        """The tunnel is gone: nothing is said any more."""
+        self._closed = True
+        self._ready.clear()
+        self._control.clear()
+        self.control_size = 0
+
+    def collect(self, limit: int = BATCH) -> list[list[Part]]:
+        """The next messages, each as the parts to be joined; about `limit` bytes in all."""
+        control, size = self._control, self.control_size
+        ready = self._ready
+        if not control and not ready:
+            return []
+        messages: list[list[Part]] = []
+        if control:
+            self._control = []
+            self.control_size = 0
+            messages = _bundle(control, BATCH if self._profile.batch else 0)
+        limit = min(limit, MAX_BATCH)
+        while ready and size < limit:
+            size += self._turn(ready.popleft(), messages)
+        if self._relieved:
+            self._relieve()
+        return messages
+
+    def _turn(self, stream: Stream, messages: list[list[Part]]) -> int:
+        """Give one stream its turn: at most a chunk of DATA, and its end where that is due; bytes said."""
+        stream.ready = False
+        if stream.state == CLOSED:
+            return 0
+        profile = self._profile
+        taken = 0
+        if stream.queued:
+            taken = min(stream.queued, stream.send_credit, CHUNK)
+            parts = self._message(messages)
+            parts.append(profile.head(DATA, stream.id, taken))
+            _cut(stream, taken, parts)
+            if profile.credit:
+                stream.send_credit -= taken
+            if stream.queued:
+                if stream.send_credit > 0:
+                    stream.ready = True
+                    self._ready.append(stream)
+                else:
+                    self.exhausted += 1
+        if stream.closing > 0 and not stream.queued:
+            self._say_end(stream, messages)
+        if stream.waiting and stream.queued <= LOW_WATER:
+            self._relieved.append(stream)
+        return taken + profile.header.size
+
+    def _say_end(self, stream: Stream, messages: list[list[Part]]) -> None:
+        kind = stream.closing
+        words = stream.failure.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT] if kind == ERROR else b""
+        self._message(messages).append(self._profile.pack(kind, stream.id, words))
+        stream.closing = SAID
+        self._ended(stream, kind)
+
+    def _message(self, messages: list[list[Part]]) -> list[Part]:
+        """Where the next frame goes: the batch, or a message of its own."""
+        if not messages or not self._profile.batch:
+            messages.append([])
+        return messages[-1]
+
+    def _relieve(self) -> None:
+        """Call `on_writable` when the turns are over, for it may open streams.
+
+        Data of a stream that was opened in the middle would go out in front of its CONNECT.
+        """
+        relieved, self._relieved = self._relieved, []
+        for stream in relieved:
+            if stream.waiting:
+                stream.waiting = False
+                stream.sink.on_writable()
+
+
+def _bundle(control: list[bytes], limit: int) -> list[list[Part]]:
+    """Messages of `limit` bytes or a little over, of one frame each where it is 0."""
+    messages: list[list[Part]] = []
+    room = 0
+    for frame in control:
+        if room <= 0:
+            room = limit
+            messages.append([])
+        messages[-1].append(frame)
+        room -= len(frame)
+    return messages
+
+
+def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
+    """Move `size` bytes from a stream's queue to `parts`, slicing only the last piece."""
+    queue = stream.queue
+    assert queue is not None
+    stream.queued -= size
+    used = 0
+    for piece in queue:
+        if len(piece) > size:
+            break
+        parts.append(piece)
+        size -= len(piece)
+        used += 1
+    if size:
+        view = memoryview(queue[used])
+        parts.append(view[:size])
+        queue[used] = view[size:]
+    if used == len(queue):
+        stream.queue = None
+    else:
+        del queue[:used]
+
+
+def _nothing() -> None:
+    """Nobody waits for output yet."""
