@@ -17,9 +17,10 @@ from .harness.node import need_node
 from .harness.objects import AGENT_NAMESPACE
 from .harness.processes import running
 from .harness.tunnel import Tunnel
-from .harness.waiting import until
 from .harness.way import Way
 
+# The defaults suit the world; a test would have to wait for them.
+QUICK = ("--reconnect-grace=200ms", "--drain=3s", "--keepalive=1s", "--keepalive-timeout=3s")
 MAPS = "/api/v1/namespaces/default/configmaps"
 REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
@@ -27,7 +28,7 @@ REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 @pytest.fixture(scope="module")
 def breakable(cluster: Cluster, folder: Path) -> Iterator[tuple[Way, Tunnel]]:
     """A second server and agent for the same cluster, and the way through them."""
-    tunnel = Tunnel(cluster, folder / "breakable", "--reconnect-grace", "200ms", "--drain", "3s")
+    tunnel = Tunnel(cluster, folder / "breakable", *QUICK)
     try:
         tunnel.start()
         yield Way.open("breakable", cluster, tunnel.endpoint, folder), tunnel
@@ -121,6 +122,20 @@ def test_an_exec_ends_when_the_agent_crashes_under_it(
             assert kubectl.stderr.read().splitlines()[-1].startswith(b"error: ")
 
 
+def test_an_agent_that_stands_still_is_given_up(spare: Tunnel) -> None:
+    """As when a firewall forgets the connection: nothing says that the other end is gone."""
+    assert spare.agent
+    spare.agent.send(signal.SIGSTOP)
+    try:
+        hanging = spare.endpoint.get(MAPS)  # fails by its own time-out should it hang for good
+        assert (hanging.status, hanging.header("Retry-After")) == (502, None)
+        assert hanging.json()["message"].startswith("argotun: ")
+        assert spare.endpoint.get(MAPS).status == 503
+    finally:
+        spare.agent.send(signal.SIGCONT)
+    spare.wait()
+
+
 def test_an_agent_that_is_asked_to_end_does_so_in_order_and_can_come_back(spare: Tunnel) -> None:
     assert spare.stop_agent() == 0
     answer = spare.endpoint.get(MAPS)
@@ -147,7 +162,7 @@ def test_requests_of_a_short_outage_wait_for_the_agent(cluster: Cluster, folder:
 def test_the_agent_finds_a_restarted_server_again(spare: Tunnel) -> None:
     spare.stop_server(signal.SIGKILL)
     spare.start_server()
-    until("the agent is back", lambda: spare.endpoint.get(MAPS).status == 200, seconds=15)
+    spare.wait()
 
 
 def test_a_server_that_ends_lets_watches_end_in_order(spare: Tunnel) -> None:

@@ -47,6 +47,10 @@ class Process:
         """The last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def send(self, how: int) -> None:
+        """Send a signal, to freeze the process or let it go on."""
+        self._popen.send_signal(how)
+
     def stop(self, how: int = signal.SIGTERM, seconds: float = 10) -> int:
         """End the process and its whole group; its exit code, negative for a signal. Repeatable."""
         if self._popen.poll() is None:
