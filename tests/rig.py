@@ -390,7 +390,10 @@ class Rig:
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         sock.connect(self.server.internal_address)
-        peer = Peer(sock)
+        return self.keep(Peer(sock))
+
+    def keep(self, peer: Peer) -> Peer:
+        """Close this connection too when the `with` ends."""
         self._clients.append(peer)
         return peer
 
