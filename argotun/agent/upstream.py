@@ -498,7 +498,7 @@ class Upstream:
         """Half-close towards the API behind what is queued; close where it has ended as well."""
         writer = self._writer
         assert writer is not None
-        writer.finish()
+        writer.finish(reading=True)
         if self._api_ended:
             gevent.spawn(self._flush, writer)
 

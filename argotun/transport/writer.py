@@ -41,6 +41,7 @@ class Writer:
         "_ending",
         "_queue",
         "_readable",
+        "_reading",
         "_send",
         "_sock",
         "closed",
@@ -59,6 +60,7 @@ class Writer:
         self._drainer: gevent.Greenlet | None = None
         self._ending = False
         self._readable = readable
+        self._reading = False
         self.pending = 0
         self.closed = False
         self.on_sent: Callable[[int], None] | None = None
@@ -87,10 +89,14 @@ class Writer:
         self.pending += len(data)
         return False
 
-    def finish(self) -> None:
-        """Half-close behind what is queued: TLS close_notify, then TCP FIN."""
+    def finish(self, reading: bool = False) -> None:
+        """Half-close behind what is queued: TLS close_notify, then TCP FIN.
+
+        `reading` says that the other direction goes on, and that nothing of it may be lost.
+        """
         if not self.closed and not self._ending:
             self._ending = True
+            self._reading = reading
             if self._queue is None:
                 self._end()
 
@@ -184,7 +190,9 @@ class Writer:
     def _end(self) -> None:
         tls = getattr(self._sock, "_sslobj", None)
         try:
-            if tls is not None:
+            if tls is not None and self._reading:
+                _notify(self._sock, tls)
+            elif tls is not None:
                 tls.shutdown()
         except OSError:
             # The peer's own close_notify is not waited for.
@@ -204,6 +212,30 @@ class Writer:
             else:
                 self.close()
             self.on_error(str(error) or type(error).__name__)
+
+
+def _notify(sock: Any, tls: Any) -> None:
+    """Send a TLS close_notify and read nothing.
+
+    OpenSSL looks for the peer's own close_notify in the same call, and drops the data that it finds
+    in its place. So the descriptor leads to a pair of ours meanwhile, which has nothing to read, and
+    what was written there is passed on.
+    """
+    here, there = _socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        there.setblocking(False)
+        number = sock.fileno()
+        saved = os.dup(number)
+        try:
+            os.dup2(there.fileno(), number, inheritable=False)
+            tls.shutdown()
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            os.dup2(saved, number, inheritable=False)
+            os.close(saved)
+        sock._sock.send(here.recv(DISCARD))
 
 
 def _discard(sock: socket, seconds: float) -> None:
