@@ -8,6 +8,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.agent.app import Agent
+from argotun.agent.backoff import Backoff
 from tests.rig import Api, Gate, Peer, Rig, until
 
 
@@ -170,3 +171,14 @@ def test_a_running_request_is_cut_when_the_server_is_updated() -> None:
         assert client.response().body == b"done"
         client.close()
         draining.get(timeout=10)
+
+
+def test_the_wait_between_attempts_passes_max_retry() -> None:
+    bounds: list[tuple[float, float]] = []
+    backoff = Backoff(60.0, jitter=lambda low, high: bounds.append((low, high)) or high)
+    waits = [backoff.delay() for _ in range(200)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[1], waits[-1]) == (0.5, 0.75, 60.0)
+    assert {low for low, _ in bounds} == {0.0}
+    backoff.lived(60.0)
+    assert backoff.delay() == 0.5

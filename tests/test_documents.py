@@ -1,0 +1,118 @@
+"""What the documents say is there: tests, links, options, metrics, make targets."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from argotun.config.options import MODE, OPTIONS
+from argotun.observe.metrics import AgentMetrics, Metrics, ServerMetrics
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARITY = ROOT / "docs" / "parity.md"
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::((?:\w+::)?\w+)`")
+ELSEWHERE = "comes with"
+"""How a row of parity.md says that another part than the program keeps the promise."""
+
+
+def prose(document: Path) -> str:
+    """A document without its code blocks."""
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.M | re.S)
+    return re.sub(r"^ {4}.*$", "", text, flags=re.M)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    heads = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def found_in(path: Path) -> set[str]:
+    """What pytest may find in a file: functions, methods, and the classes that hypothesis makes."""
+    tree = ast.parse(path.read_text("utf-8")) if path.exists() else ast.Module([], [])
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.add(node.targets[0].id)
+    return found
+
+
+def rows() -> list[str]:
+    """The rows of parity.md's tables, without their heads."""
+    lines = PARITY.read_text("utf-8").splitlines()
+    return [line for line in lines if line.startswith("|") and not re.match(r"\|( promise |[-| ]+\|$)", line)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_link_leads_nowhere(document: Path) -> None:
+    for link in LINK.findall(prose(document)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_parity_names_a_test_that_is_not_there() -> None:
+    named = TEST.findall(PARITY.read_text("utf-8"))
+    assert len(named) > 100
+    missing = [f"{path}::{name}" for path, name in set(named) if name not in found_in(ROOT / path)]
+    assert not missing
+
+
+def test_a_promise_stands_without_a_test() -> None:
+    assert len(rows()) > 100
+    for row in rows():
+        assert row.count(" | ") == 2, row
+        assert TEST.search(row) or ELSEWHERE in row, row
+
+
+def test_an_option_is_not_described() -> None:
+    text = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("options.md", "operations.md"))
+    for option in (MODE, *OPTIONS):
+        assert f"`{option.flag}`" in text, option.flag
+
+
+@pytest.mark.parametrize("role", [ServerMetrics, AgentMetrics])
+def test_a_metric_is_not_described_with_its_type(role: type[Metrics]) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    families = list(role(CollectorRegistry()).collect())
+    assert len(families) > 10
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert re.search(rf"^\| `{name}[`{{].*\| {family.type} \|", text, re.M), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_names_a_make_target_that_is_not_there(document: Path) -> None:
+    targets = re.findall(r"^([a-z0-9]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    text = document.read_text("utf-8")
+    named = set(re.findall(r"^ {4}make ([a-z0-9]+)|`make ([a-z0-9]+)", text, re.M))
+    assert {a or b for a, b in named} <= set(targets)
+
+
+def test_the_readme_lacks_a_command() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for target in ("demo", "test", "e2e", "bench", "lint"):
+        assert f"    make {target}" in text
+
+
+def test_the_image_runs_as_root_or_with_a_shell() -> None:
+    stages = (ROOT / "Dockerfile").read_text("utf-8").split("\nFROM ")
+    last = stages[-1].splitlines()
+    assert re.match(r"gcr\.io/distroless/\S+:nonroot", last[0])
+    users = [line.split()[1] for line in last if line.startswith("USER ")]
+    assert users
+    assert all(user.split(":")[0].isdigit() and int(user.split(":")[0]) > 0 for user in users)
+    assert not any(line.startswith(("RUN ", "SHELL ")) for line in last)
+    assert any(line.startswith('ENTRYPOINT ["') for line in last)
