@@ -132,9 +132,16 @@ def dial(
 ) -> RawWebSocket:
     """Connect and upgrade; Refused when the answer is not 101. `fields` are whole field lines."""
     sock = socket.create_connection(address)
-    if context is not None:
-        sock = context.wrap_socket(sock, server_hostname=address[0])
-    peer = Peer(sock)
+    try:
+        if context is not None:
+            sock = context.wrap_socket(sock, server_hostname=address[0])
+        return _upgrade(Peer(sock), fields, path, method, version)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _upgrade(peer: Peer, fields: bytes, path: bytes, method: bytes, version: bytes) -> RawWebSocket:
     key = base64.b64encode(os.urandom(16))
     peer.send(
         b"%b %b HTTP/1.1\r\nHost: argotun\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -143,9 +150,7 @@ def dial(
     head = peer.head()
     status = int(head.split(b" ", 2)[1])
     if status != 101:
-        body = peer.rest()
-        peer.close()
-        raise Refused(status, head, body)
+        raise Refused(status, head, peer.rest())
     expected = base64.b64encode(hashlib.sha1(key + GUID).digest())
     assert b"sec-websocket-accept: " + expected.lower() in head.lower()
     return RawWebSocket(peer, True, head)
