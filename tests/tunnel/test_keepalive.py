@@ -1,0 +1,85 @@
+"""When a silent peer is given up, on a clock that the test moves."""
+
+from typing import Any
+
+import pytest
+
+from argotun.tunnel import tunnel as module
+from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.frames import V2
+from argotun.wire.hello import Hello
+from argotun.wire.mux import Multiplexer
+
+
+class Clock:
+    """Time that passes only where somebody sleeps; `plan` is what happens at which second."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.plan: dict[float, Any] = {}
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+        for when in [when for when in self.plan if when <= self.now]:
+            self.plan.pop(when)(when)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock.monotonic)
+    monkeypatch.setattr(module.gevent, "sleep", clock.sleep)
+    return clock
+
+
+def silent(
+    clock: Clock, keepalive: float, timeout: float
+) -> tuple[Any, list[float], list[tuple[float, str]]]:
+    """A tunnel without a socket: the times of its PINGs, and when it ended and why."""
+    pings: list[float] = []
+    ends: list[tuple[float, str]] = []
+    tunnel: Any = Tunnel.__new__(Tunnel)
+    tunnel.mux = Multiplexer(V2, opener=True, ours=Hello())
+    tunnel.mux.ping = lambda payload: pings.append(clock.now - 100)
+    tunnel.since = tunnel._heard = clock.now
+    tunnel._pings, tunnel._pinged = 0, 0.0
+    tunnel._keepalive, tunnel._keepalive_timeout = keepalive, timeout
+    tunnel.end = lambda reason: ends.append((clock.now - 100, reason))
+    return tunnel, pings, ends
+
+
+@pytest.mark.parametrize(("keepalive", "timeout"), [(15, 45), (10, 15), (20, 21), (30, 10), (0.2, 0.6)])
+def test_a_silent_peer_is_given_up_exactly_when_the_limit_is_reached(
+    clock: Clock, keepalive: float, timeout: float
+) -> None:
+    tunnel, pings, ends = silent(clock, keepalive, timeout)
+    tunnel._probe()
+    assert ends[0][0] == pytest.approx(timeout)
+    assert pings == pytest.approx([n * keepalive for n in range(len(pings))])
+    assert len(pings) >= timeout // keepalive
+
+
+def test_the_limit_counts_from_the_last_word_of_the_peer(clock: Clock) -> None:
+    tunnel, _, ends = silent(clock, 10, 15)
+
+    def heard(when: float) -> None:
+        tunnel._heard = when
+
+    clock.plan = {107.0: heard, 121.0: heard}
+    tunnel._probe()
+    assert ends[0][0] == pytest.approx(36)
+
+
+def test_a_late_pong_is_not_taken_for_the_answer_to_a_newer_ping(clock: Clock) -> None:
+    tunnel, _, _ = silent(clock, 10, 15)
+    tunnel._pings, tunnel._pinged = 2, clock.now - 0.001
+    tunnel._ponged(b"1")
+    assert tunnel.rtt == 0
+    tunnel._ponged(b"2")
+    assert tunnel.rtt == pytest.approx(0.001)
+    tunnel._ponged(b"2")
+    assert tunnel.rtt == pytest.approx(0.001)
