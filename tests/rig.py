@@ -171,7 +171,10 @@ class Peer:
         self.sock.close()
 
     def _more(self) -> None:
-        data = self.sock.recv(65536)
+        try:
+            data = self.sock.recv(65536)
+        except ssl.SSLZeroReturnError:
+            data = b""
         if not data:
             raise EOFError("the connection ended")
         self.buffer += data

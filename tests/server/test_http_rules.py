@@ -1,6 +1,7 @@
 """What HTTP demands of somebody in the middle: bodies, answers without one, old clients, paths."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -115,6 +116,23 @@ def test_an_answer_before_the_upload_is_complete_is_heard_over_the_upload(rig: R
     assert rig.api.connections == 1
 
 
+def test_an_answer_that_came_before_a_write_failed_is_heard(rig: Rig) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        (stream,) = rig.agent.tunnels[0].mux.streams.values()
+        # In one turn of the event loop: the agent learns of the end by its write, not by its read.
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        peer.abort()
+        for _ in range(2):
+            stream.sink.on_data(b"more of the upload")
+
+    rig.api.script = script
+    client = rig.client()
+    client.send(BIG_POST)
+    response = client.response()
+    assert (response.status, response.body) == (413, b"big")
+
+
 def test_an_answer_to_an_upload_that_nobody_reads_frees_the_stalled_client(rig: Rig) -> None:
     go = Gate()
 
@@ -134,6 +152,40 @@ def test_an_answer_to_an_upload_that_nobody_reads_frees_the_stalled_client(rig: 
     sending.kill()
     client.close()
     until(lambda: not rig.server.internal.connections, "the end of the client's connection")
+
+
+def test_an_answer_over_an_unread_upload_gives_its_credit_back_to_the_stream(rig: Rig) -> None:
+    go = Gate()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        go.wait()
+        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+        peer.finish()
+        gevent.sleep(0.05)
+
+    rig.api.script = script
+    client = rig.client()
+    client.send(b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    until(lambda: rig.agent.tunnels[0].mux.streams, "the stream")
+    (stream,) = rig.agent.tunnels[0].mux.streams.values()
+    upstream: Any = stream.sink
+    until(lambda: upstream._received, "the head")
+    due = upstream._received
+    while not upstream._writer.pending:
+        client.send(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+        due += 0x4000 + 8
+        until(lambda due=due: upstream._received == due or upstream._writer.pending, "the chunk")
+    client.send(b"0\r\n\r\n")
+    (connection,) = rig.server.internal.connections
+    until(lambda: connection.request_done, "the end of the request")
+    go.open()
+    assert client.response().header("connection") is None
+    until(
+        lambda: stream.receive_credit + stream.consumed == stream.window,
+        "all of the credit",
+        explain=lambda: stream.window - stream.receive_credit - stream.consumed,
+    )
 
 
 # ── answers ────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,140 @@
+"""The internal port behind mutual TLS: the same rules, and ends that TLS can tell apart."""
+
+import ssl
+from collections.abc import Iterator
+
+import pytest
+from gevent import socket
+from gevent import ssl as gevent_ssl
+
+from tests.rig import Gate, Peer, Rig, answer, until
+
+GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n"
+SPDY = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+BULK = bytes(range(256)) * 12_000
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Rig]:
+    """One rig; each test brings its own script and its own client."""
+    with Rig(server={"internal_plain": False}) as rig:
+        yield rig
+
+
+@pytest.fixture
+def rig(shared: Rig) -> Iterator[Rig]:
+    shared.api.connections = 0
+    yield shared
+    shared.settle()
+
+
+def connected(rig: Rig, certificate: bool = True) -> Peer:
+    """A client that sees a truncated answer for what it is."""
+    context = gevent_ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(rig.authority.path("ca.pem"))
+    if certificate:
+        context.load_cert_chain(rig.authority.path("agent.pem"), rig.authority.path("agent.key"))
+    plain = socket.create_connection(rig.server.internal_address)
+    sock = context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+    return rig.keep(Peer(sock))
+
+
+def test_a_client_without_a_certificate_is_not_served(rig: Rig) -> None:
+    with pytest.raises((OSError, EOFError)):
+        rig.get(client=connected(rig, certificate=False))
+    assert rig.api.connections == 0
+
+
+def test_requests_are_answered_in_a_row(rig: Rig) -> None:
+    rig.api.script = answer(body=BULK)
+    client = connected(rig)
+    for _ in range(3):
+        assert rig.get(client=client).body == BULK
+    assert rig.api.connections == 1
+
+
+def test_a_bad_head_is_answered_and_the_end_is_in_order(rig: Rig) -> None:
+    client = connected(rig)
+    client.send(b"nonsense\r\n\r\n")
+    assert client.response().status == 400
+    assert client.ended() == "closed"
+
+
+def test_a_body_until_the_end_ends_in_order(rig: Rig) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + BULK)
+        peer.finish()
+
+    rig.api.script = script
+    assert rig.get(client=connected(rig)).body == BULK
+
+
+def test_a_cut_body_does_not_end_in_order(rig: Rig) -> None:
+    go = Gate()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        go.wait()
+        peer.abort()
+
+    rig.api.script = script
+    client = connected(rig)
+    client.send(GET)
+    client.until(b"half")
+    go.open()
+    assert client.ended() == "reset"
+
+
+def test_a_client_that_cuts_its_connection_leaves_nothing(rig: Rig) -> None:
+    rig.api.script = lambda peer: peer.rest() and None
+    client = connected(rig)
+    client.send(GET)
+    until(lambda: rig.api.live, "the request")
+    client.close()
+    until(lambda: not rig.api.live, "the end of the connection to the API")
+
+
+def test_the_apis_end_loses_nothing_of_what_the_client_is_just_saying(rig: Rig) -> None:
+    received: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(SWITCH + b"go on")
+        peer.finish()
+        received.append(peer.rest())
+
+    rig.api.script = script
+    client = connected(rig)
+    client.send(SPDY)
+    assert client.response().status == 101
+    client.send(BULK)
+    assert client.rest() == b"go on"
+    client.send(BULK)
+    client.finish()
+    until(lambda: received, "the upload")
+    assert received == [BULK * 2]
+
+
+def test_the_clients_end_loses_nothing_of_what_the_api_is_just_saying(rig: Rig) -> None:
+    received: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(SWITCH + BULK)
+        received.append(peer.rest())
+        peer.send(BULK + b"exit status 3")
+        peer.finish()
+
+    rig.api.script = script
+    client = connected(rig)
+    client.send(SPDY)
+    assert client.response().status == 101
+    client.send(b"that is all")
+    # The answer is read whole first: OpenSSL's own half-close would drop it on this side, too.
+    body = client.read(len(BULK))
+    client.finish()
+    assert body + client.rest() == BULK * 2 + b"exit status 3"
+    assert received == [b"that is all"]
