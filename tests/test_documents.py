@@ -101,6 +101,15 @@ def test_a_document_names_a_make_target_that_is_not_there(document: Path) -> Non
     assert {a or b for a, b in named} <= set(targets)
 
 
+def test_a_module_is_not_in_the_picture_of_the_layers() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for package in sorted(path.parent for path in (ROOT / "argotun").glob("*/__init__.py")):
+        room = re.search(rf"^\*\*`{package.name}/`\*\* – (.+?)\n\n", text, re.M | re.S)
+        assert room, package.name
+        names = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+        assert names == set(re.findall(r"`(\w+\.py)`", room[1])), package.name
+
+
 def test_the_readme_lacks_a_command() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     for target in ("demo", "test", "e2e", "bench", "lint"):

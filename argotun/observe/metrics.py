@@ -39,7 +39,7 @@ class TunnelStats:
     """What is counted about tunnels, on either side; plain numbers that their owner adds to.
 
     `bytes_in` goes towards the Kubernetes API and `bytes_out` comes from it: payload bytes of
-    streams. `active` is the number of open streams, `rtt` the last round trip in seconds (0: none
+    streams. `active` is the number of open streams, `rtt` the smoothed round trip in seconds (0: none
     yet), `stalls` how often a stream had to wait because the peer's socket was full, and
     `window_exhausted` how often a sender used up its credit.
     """
@@ -344,7 +344,7 @@ def _links(owners: _Labelled, labels: tuple[str, ...]) -> Iterator[Metric]:
     payload = CounterMetricFamily(
         "argotun_payload_bytes", "Payload bytes of streams", labels=(*labels, "direction")
     )
-    rtt = GaugeMetricFamily("argotun_tunnel_rtt_seconds", "Last round trip of a tunnel", labels=labels)
+    rtt = GaugeMetricFamily("argotun_tunnel_rtt_seconds", "Smoothed round trip of a tunnel", labels=labels)
     for values, owner in owners:
         payload.add_metric((*values, "to_cluster"), owner.bytes_in)
         payload.add_metric((*values, "from_cluster"), owner.bytes_out)
