@@ -7,7 +7,6 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from argotun.agent.app import Agent
 from argotun.agent.backoff import Backoff
 from tests.rig import Api, Gate, Peer, Rig, until
 
@@ -93,17 +92,6 @@ def test_a_cluster_stays_lost_after_its_agent_restarted() -> None:
         assert rig.get().status == 200
 
 
-def test_a_request_is_refused_while_its_agent_restarts() -> None:
-    with Rig(server={"reconnect_grace": 10.0}) as rig:
-        rig.agent.stop()
-        until(lambda: len(rig.server.registry) == 0, "the end of the session")
-        client = rig.client()
-        client.send(b"GET /tunnel/c1/api HTTP/1.1\r\nHost: a\r\n\r\n")
-        gevent.sleep(0.05)
-        rig.start_agent()
-        assert client.response().status == 200
-
-
 def test_one_lost_cluster_takes_another_with_it() -> None:
     with Rig() as rig:
         rig.write_clusters([{"id": "c1", "token": rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
@@ -113,19 +101,6 @@ def test_one_lost_cluster_takes_another_with_it() -> None:
         until(lambda: not rig.server.registry.of("c1"), "the end of the session")
         assert rig.get("/tunnel/c1/api/v1").status == 503
         assert rig.get("/tunnel/c2/api/v1").status == 200
-
-
-def test_the_older_agent_keeps_the_cluster_or_takes_it_away() -> None:
-    with Rig(agent={"max_retry": 60.0}) as rig:
-        first = rig.session
-        second = Agent(rig.agent_config())
-        rig.agents.append(second)
-        second.start()
-        until(lambda: rig.server.registry.pick("c1") not in (None, first), "the second session")
-        newest = rig.server.registry.pick("c1")
-        until(first.tunnel.ended.is_set, "the end of the older tunnel")
-        until(lambda: rig.server.registry.of("c1") == [newest], "one session, the newer one")
-        assert rig.get().status == 200
 
 
 def test_a_running_request_is_cut_when_the_agents_node_is_drained() -> None:

@@ -1,6 +1,5 @@
 """What each port serves, and that it serves nothing else."""
 
-import pytest
 from gevent import socket
 
 from tests.rig import Peer, Response, Rig, until
@@ -11,19 +10,6 @@ def ask(address: tuple[str, int], path: str) -> Response:
         peer = Peer(sock)
         peer.send(f"GET {path} HTTP/1.1\r\nHost: argotun\r\nConnection: close\r\n\r\n".encode())
         return peer.response()
-
-
-@pytest.mark.parametrize("path", ["/tunnel/c1/api", "/readyz", "/metrics", "/status", "/", "/connect/"])
-def test_the_public_port_serves_more_than_agents(path: str) -> None:
-    with Rig(mutual=False) as rig:
-        assert ask(rig.server.public_address, path).status == 404
-        assert rig.api.connections == 0
-
-
-def test_the_public_port_has_no_probe() -> None:
-    with Rig(mutual=False, agent=None) as rig:
-        answer = ask(rig.server.public_address, "/healthz")
-        assert (answer.status, answer.body.strip()) == (200, b"ok")
 
 
 def test_agents_are_let_in_by_the_internal_port() -> None:
