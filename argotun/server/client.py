@@ -148,6 +148,11 @@ class ClientConnection:
         return self.exchange.state == IDLE and self._state in (AT_HEAD, HELD) and not self._buffer
 
     @property
+    def answered(self) -> bool:
+        """Whether the last answer has been given and has left: only the client's own end is awaited."""
+        return self._state == LEAVING and self.exchange.state == IDLE and not self._writer.pending
+
+    @property
     def watching(self) -> bool:
         """Whether the request in progress is a watch."""
         return self.exchange.state != IDLE and WATCH.search(self.exchange.target) is not None

@@ -143,7 +143,7 @@ class InternalPort:
         self.draining = True
         deadline = monotonic() + seconds
         while monotonic() < deadline:
-            busy = [c for c in self.connections if not c.idle and not c.watching]
+            busy = [c for c in self.connections if not (c.idle or c.answered or c.watching)]
             for connection in list(self.connections):
                 if connection.idle:
                     connection.finish()
