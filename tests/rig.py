@@ -377,10 +377,15 @@ class Rig:
             }
         return AgentConfig(**(values | (self._agent_options or {}) | options))
 
-    def start_agent(self, **options: Any) -> Agent:
-        """One more agent, connected and known to the server when this returns."""
+    def make_agent(self, **options: Any) -> Agent:
+        """One more agent, not started; it is stopped when the `with` ends."""
         agent = Agent(self.agent_config(**options))
         self.agents.append(agent)
+        return agent
+
+    def start_agent(self, **options: Any) -> Agent:
+        """One more agent, connected and known to the server when this returns."""
+        agent = self.make_agent(**options)
         before = len(self.server.registry)
         agent.start()
         until(agent.connected.is_set, "the agent's connection")
