@@ -1,11 +1,15 @@
 """APIs that answer garbage, too much, too little, too late or not at all."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gevent
 import pytest
+from gevent import socket
 
-from tests.rig import Api, Gate, Peer, Rig, Script, answer, until
+from tests.rig import Api, Authority, Gate, Peer, Rig, Script, answer, until
 from tests.wire.http_corpus import Case, load
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -37,6 +41,15 @@ def says(data: bytes, then: str = "rest") -> Script:
         getattr(peer, then)()
 
     return script
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port where connections are accepted by the kernel and by nobody else."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
 
 
 def bad_gateway(rig: Rig, words: str = "argotun: ") -> None:
@@ -180,6 +193,42 @@ def test_interim_answers_without_an_end_do_not_grow_memory(rig: Rig) -> None:
     for _ in range(10):
         gevent.sleep(0.01)
         assert connection._writer.pending <= rig.streams()[0].window
+
+
+def test_an_api_that_does_not_shake_hands_is_a_503_with_retry_after() -> None:
+    with silent_port() as port, Rig(agent={"target": ("127.0.0.1", port), "dial_timeout": 0.2}) as rig:
+        client = rig.client()
+        for _ in range(2):
+            response = rig.get(client=client)
+            assert (response.status, response.header("retry-after")) == (503, "1")
+            assert "argotun: the agent cannot reach its API" in response.json()["message"]
+        until(lambda: not rig.streams(), "the end of the streams")
+
+
+def test_a_client_that_leaves_while_the_agent_dials_ends_the_dial() -> None:
+    with silent_port() as port, Rig(agent={"target": ("127.0.0.1", port), "dial_timeout": 60.0}) as rig:
+        client = rig.client()
+        client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: len(rig.streams()) == 2, "the stream")
+        client.close()
+        rig.settle()
+
+
+def test_an_api_with_a_certificate_from_elsewhere_is_a_503_and_gets_no_request(rig: Rig) -> None:
+    heads: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        heads.append(peer.head())
+
+    other = Api(script)
+    with TemporaryDirectory() as folder:
+        other.start(Authority(Path(folder)))
+        with Rig(agent={"target": ("127.0.0.1", other.port)}) as strange:
+            response = strange.get()
+            assert (response.status, response.header("retry-after")) == (503, "1")
+            assert "certificate" in response.json()["message"]
+        other.stop()
+    assert heads == []
 
 
 # ── within an answer ───────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,8 @@ from typing import Any
 import gevent
 import pytest
 
-from tests.rig import Api, Gate, Peer, Rig, answer, send_what_is_taken, until
+from argotun.server import client as client_module
+from tests.rig import PATIENCE, Api, Gate, Peer, Rig, answer, send_what_is_taken, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BIG_POST = b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n"
@@ -385,6 +386,30 @@ def test_two_clusters_on_one_connection_get_their_own_answers() -> None:
             assert rig.get("/tunnel/c2/x", client=client).body == b"second"
         rig.settle()
         other.stop()
+
+
+def test_a_client_that_keeps_its_idle_connection_does_not_hold_up_a_drain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "LINGER", 60.0)
+    with Rig(server={"drain": 60.0}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).status == 200
+        with gevent.Timeout(PATIENCE, AssertionError("the drain waits for the client")):
+            rig.server.drain()
+        assert client.ended() == "closed"
+
+
+def test_a_drain_waits_until_the_last_answer_is_taken() -> None:
+    size = 6_000_000
+    with Rig(Api(answer(body=b"x" * size)), server={"drain": 60.0}) as rig:
+        client = rig.client(buffer=4096)
+        client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: any(c._writer.pending for c in rig.server.internal.connections), "a full socket")
+        draining = gevent.spawn(rig.server.drain)
+        assert len(client.response().body) == size
+        draining.join(PATIENCE)
+        assert draining.successful()
 
 
 # ── the tunnel ─────────────────────────────────────────────────────────────────────────────────
