@@ -1,7 +1,9 @@
-"""Every module here leaves as many greenlets and descriptors behind as it found."""
+"""Every module here leaves as many greenlets and descriptors behind as it found, and no fault unseen."""
 
 import gc
+import logging
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -9,6 +11,39 @@ import pytest
 from argotun.server import internal
 from tests import leaks
 from tests.rig import until
+
+
+class Faults(logging.Handler):
+    """Keeps what argotun logs with a traceback: faults of its own that it survived."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.seen.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+
+@pytest.fixture(autouse=True)
+def no_fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    faults = Faults()
+    hub = gevent.get_hub()
+    report = hub.handle_error
+
+    def handle_error(context: Any, kind: Any, error: Any, trace: Any) -> None:
+        # The scripted API's own handshake may well fail.
+        of_the_api = "StreamServer" in str(context) and issubclass(kind, OSError)
+        if not issubclass(kind, hub.NOT_ERROR) and not of_the_api:
+            faults.seen.append(f"{context}: {error!r}")
+        report(context, kind, error, trace)
+
+    monkeypatch.setattr(hub, "handle_error", handle_error)
+    logger = logging.getLogger("argotun")
+    logger.addHandler(faults)
+    yield
+    logger.removeHandler(faults)
+    assert faults.seen == []
 
 
 @pytest.fixture(scope="module", autouse=True)
