@@ -107,3 +107,17 @@ def test_a_renewed_agent_certificate_is_not_shown_at_the_next_dial(rig: Rig) -> 
     certificate = rig.session.certificate
     assert certificate is not None
     assert int(certificate["serialNumber"], 16) == fresh
+
+
+def test_probes_on_the_health_port_need_a_certificate() -> None:
+    with Rig(server={"internal_plain": False, "health_addr": ("127.0.0.1", 0)}) as rig:
+        assert rig.server._health is not None
+        for path in ("/healthz", "/readyz", "/metrics"):
+            with socket.create_connection(rig.server._health.address) as sock:
+                peer = Peer(sock)
+                peer.send(f"GET {path} HTTP/1.1\r\nHost: argotun\r\nConnection: close\r\n\r\n".encode())
+                assert peer.response().status == 200
+        with socket.create_connection(rig.server._health.address) as sock:
+            peer = Peer(sock)
+            peer.send(b"GET /tunnel/c1/api HTTP/1.1\r\nHost: argotun\r\nConnection: close\r\n\r\n")
+            assert peer.response().status == 404
