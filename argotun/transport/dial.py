@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from itertools import chain, zip_longest
 from typing import Any
 
 import gevent
 from gevent import socket as _socket
+from gevent.monkey import get_original
 from gevent.queue import Empty, SimpleQueue
 from gevent.socket import socket
 
@@ -20,6 +22,9 @@ STAGGER = 0.25
 # A peer that is gone without a word is noticed after 30 + 3 x 10 s, and no NAT or load balancer with a
 # timeout over 30 s forgets the connection (the strictest in use are at 240 and 350 s).
 _KEEPALIVE = {_socket.TCP_KEEPIDLE: 30, _socket.TCP_KEEPINTVL: 10, _socket.TCP_KEEPCNT: 3}
+
+# The standard library's own, which works in the calling thread.
+_getaddrinfo = get_original("socket", "getaddrinfo")
 
 # family, type, protocol, canonical name, address: as getaddrinfo gives it.
 _Address = tuple[Any, ...]
@@ -73,7 +78,7 @@ def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address
         raise DialError(f"cannot connect to {where}: not a name and port that can be dialled")
     timer = gevent.Timeout.start_new(max(deadline - time.monotonic(), 0.001))
     try:
-        found = _socket.getaddrinfo(name, port, type=_socket.SOCK_STREAM)
+        found = (_read if _is_address(name) else _ask)(name, port)
     except gevent.Timeout as fired:
         if fired is not timer:
             raise
@@ -85,6 +90,28 @@ def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address
     if not found:
         raise DialError(f"cannot connect to {where}: the name has no address")
     return _in_turn(found)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(address: str, port: int) -> list[_Address]:
+    """An address asks nobody: it must not queue for the resolver's threads, which may all be waiting."""
+    found: list[_Address] = _getaddrinfo(
+        address, port, type=_socket.SOCK_STREAM, flags=_socket.AI_NUMERICHOST
+    )
+    return found
+
+
+def _ask(name: str, port: int) -> list[_Address]:
+    """A name is resolved in a thread of gevent's pool."""
+    found: list[_Address] = _socket.getaddrinfo(name, port, type=_socket.SOCK_STREAM)
+    return found
 
 
 def _can_be_asked(name: str) -> bool:
