@@ -156,7 +156,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("max-retry", AGENT, duration(0.1), "longest wait before the server is dialled again"),
     Option("max-conns", AGENT, count("streams", 1, 1_000_000), "streams open at once, then 429"),
     # Server and agent
-    Option("health-addr", TUNNEL, LISTEN_OR_OFF, "address for /healthz, /readyz and /metrics, plain HTTP"),
+    Option(
+        "health-addr", TUNNEL, LISTEN_OR_OFF, "address for /healthz, /readyz, /metrics, /status; plain HTTP"
+    ),
     Option("keepalive", TUNNEL, duration(0.01), "time between PINGs on a tunnel"),
     Option("keepalive-timeout", TUNNEL, duration(0.01), "time without a PONG after which a tunnel is dead"),
     Option("tunnel-buffer", TUNNEL, size(1 << 20), "most bytes that the streams of one tunnel hold together"),
