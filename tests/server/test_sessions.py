@@ -249,7 +249,7 @@ def test_a_tunnel_that_only_looks_alive_is_given_up_by_both_sides() -> None:
             ours, theirs = rig.session.tunnel, rig.agent.tunnels[0]
             relay.freeze()
             assert client.response().status == 502
-            until(lambda: theirs.ended.is_set(), "the end on the agent's side")
+            until(theirs.ended.is_set, "the end on the agent's side")
             until(lambda: not rig.api.live, "the end of the connection to the API")
             assert "no sign of life for" in ours.reason
             assert "no sign of life for" in theirs.reason
