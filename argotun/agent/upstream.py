@@ -73,6 +73,7 @@ class Upstream:
         "_gate",
         "_greenlet",
         "_held",
+        "_over",
         "_owed",
         "_partial",
         "_received",
@@ -116,6 +117,7 @@ class Upstream:
         self._sent = 0
         self._server_ended = False
         self._api_ended = False
+        self._over = False
         self._greenlet: gevent.Greenlet | None = gevent.spawn(self._run)
 
     @property
@@ -290,6 +292,10 @@ class Upstream:
 
     def _connect(self) -> None:
         sock = self._api.dial()
+        if self._over:
+            # Given up just as the dial was done: the kill comes when nobody would close this any more.
+            sock.close()
+            raise gevent.GreenletExit
         self._sock = sock
         self._writer = Writer(sock, self._unwritable, readable=True)
         self._writer.on_sent = self._left_queue
@@ -528,6 +534,7 @@ class Upstream:
             self._record()
         greenlet = self._greenlet
         self._drop()
+        self._over = True
         self._held = None
         self._upload.begin(UNTIL_CLOSE)
         self._at_head = False
