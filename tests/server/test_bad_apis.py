@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import gevent
 import pytest
@@ -212,6 +213,25 @@ def test_a_client_that_leaves_while_the_agent_dials_ends_the_dial() -> None:
         until(lambda: len(rig.streams()) == 2, "the stream")
         client.close()
         rig.settle()
+
+
+def test_a_client_that_leaves_just_as_the_dial_is_done_leaves_no_connection_to_the_api(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = rig.agent.api
+    dial = api.dial
+
+    def dial_and_lose() -> Any:
+        sock = dial()
+        (stream,) = rig.agent.tunnels[0].mux.streams.values()
+        stream.sink.on_over(None)
+        return sock
+
+    monkeypatch.setattr(api, "dial", dial_and_lose)
+    client = rig.client()
+    client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n")
+    until(lambda: rig.api.connections, "the dial")
+    until(lambda: not rig.api.live, "the end of the connection to the API")
 
 
 def test_an_api_with_a_certificate_from_elsewhere_is_a_503_and_gets_no_request(rig: Rig) -> None:
