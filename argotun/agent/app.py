@@ -162,6 +162,11 @@ class Agent:
             except (ArgotunError, OSError) as error:
                 self._pause(f"cannot connect: {error}", self._backoff.delay(covered=bool(self.tunnels)))
                 continue
+            except Exception as error:
+                # An agent that no longer dials would be alive and of no use for ever.
+                log.exception("a fault in argotun")
+                self._pause(f"cannot connect: {error}", self._backoff.delay())
+                continue
             finally:
                 self.metrics.reconnects += 1
             leave.wait()
