@@ -172,7 +172,11 @@ class Peer:
 
     def _more(self) -> None:
         try:
+            try:
             data = self.sock.recv(65536)
+        except ValueError as error:
+            # What gevent's TLS says of a socket that another greenlet has closed.
+            raise EOFError("the connection was closed here") from error
         except ssl.SSLZeroReturnError:
             data = b""
         if not data:
