@@ -172,7 +172,6 @@ class Peer:
 
     def _more(self) -> None:
         try:
-            try:
             data = self.sock.recv(65536)
         except ValueError as error:
             # What gevent's TLS says of a socket that another greenlet has closed.
