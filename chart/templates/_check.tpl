@@ -1,0 +1,175 @@
+{{/* What values.schema.json cannot say: sentences about values that do not go together. */}}
+
+{{- define "argotun.check" -}}
+{{- $wrong := list -}}
+{{- if not .Values.mode -}}
+{{- $wrong = append $wrong "mode: say what this release is, server (beside Argo CD) or agent (in a customer's cluster)" -}}
+{{- else -}}
+{{- $wrong = include "argotun.check.both" . | fromJsonArray -}}
+{{- $wrong = concat $wrong (include (printf "argotun.check.%s" .Values.mode) . | fromJsonArray) -}}
+{{- end -}}
+{{- with $wrong -}}
+{{- fail (printf "\n\nThese values cannot be used:\n  - %s\n" (join "\n  - " .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "argotun.check.both" -}}
+{{- $wrong := list -}}
+{{- $grace := .Values.terminationGracePeriodSeconds | toString -}}
+{{- if and $grace (lt (int $grace) (int .Values.drainSeconds)) -}}
+{{- $wrong = append $wrong "terminationGracePeriodSeconds: expected at least drainSeconds, or Kubernetes kills requests that may still finish" -}}
+{{- end -}}
+{{- toJson $wrong -}}
+{{- end -}}
+
+{{- define "argotun.check.server" -}}
+{{- $wrong := list -}}
+{{- $v := .Values -}}
+{{- range $name := list "serverURL" "token" "existingSecret" "proxy" "targetHostName" -}}
+{{- if get $v $name -}}
+{{- $wrong = append $wrong (printf "%s: belongs to mode agent, this release is mode server" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "serverCASecret" "clientCertSecret" -}}
+{{- if get $v.tls $name -}}
+{{- $wrong = append $wrong (printf "tls.%s: belongs to mode agent, this release is mode server" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $ports := list (int $v.port) (int $v.internalPort) (int $v.healthPort) -}}
+{{- if ne (len ($ports | uniq)) 3 -}}
+{{- $wrong = append $wrong "port, internalPort, healthPort: expected three different ports" -}}
+{{- end -}}
+{{- $ids := list -}}
+{{- $tokens := list -}}
+{{- range $index, $cluster := $v.clusters -}}
+{{- $where := printf "clusters[%d] (id %s)" $index $cluster.id -}}
+{{- if has $cluster.id $ids -}}
+{{- $wrong = append $wrong (printf "%s: expected an id that no other entry has" $where) -}}
+{{- end -}}
+{{- $ids = append $ids $cluster.id -}}
+{{- $own := concat (list $cluster.token) ($cluster.tokens | default list) | compact | uniq -}}
+{{- if not (or $own $cluster.tokenSha256 $v.existingClustersSecret) -}}
+{{- $wrong = append $wrong (printf "%s: expected token, tokens or tokenSha256, or existingClustersSecret for all entries" $where) -}}
+{{- end -}}
+{{- if and $v.existingClustersSecret (or $own $cluster.tokenSha256) -}}
+{{- $wrong = append $wrong (printf "%s: its token would not be used, since existingClustersSecret is; say only one" $where) -}}
+{{- end -}}
+{{- range $own -}}
+{{- if has . $tokens -}}
+{{- $wrong = append $wrong (printf "%s: expected a token that no other cluster has" $where) -}}
+{{- end -}}
+{{- $tokens = append $tokens . -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.tls.enabled (not (include "argotun.certSecret" .)) -}}
+{{- $wrong = append $wrong "tls.certSecret: expected the Secret with the server's tls.crt and tls.key, since tls.enabled is true" -}}
+{{- end -}}
+{{- if not (include "argotun.tls" .) -}}
+{{- range $name := list "certSecret" "clientCASecret" "internalPlain" -}}
+{{- if get $v.tls $name -}}
+{{- $wrong = append $wrong (printf "tls.%s: has no meaning without tls.enabled: true" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $wrong = concat $wrong (include "argotun.check.argocd" . | fromJsonArray) (include "argotun.check.exposure" . | fromJsonArray) -}}
+{{- toJson $wrong -}}
+{{- end -}}
+
+{{- define "argotun.check.argocd" -}}
+{{- $wrong := list -}}
+{{- $a := .Values.argocd -}}
+{{- if eq (include "argotun.internalScheme" .) "https" -}}
+{{- if and $a.enabled (not $a.caData) -}}
+{{- $wrong = append $wrong "argocd.caData: expected the CA of the server's certificate in base64, since Argo CD comes by https (or argocd.enabled=false until cert-manager has issued it, or tls.internalPlain=true)" -}}
+{{- end -}}
+{{- if and $a.enabled (include "argotun.clientCASecret" .) (not $a.clientCertData) -}}
+{{- $wrong = append $wrong "argocd.clientCertData: expected Argo CD's client certificate in base64, since the server asks for one (or tls.internalPlain=true)" -}}
+{{- end -}}
+{{- else if or $a.caData $a.clientCertData $a.clientKeyData -}}
+{{- $wrong = append $wrong "argocd.caData, clientCertData, clientKeyData: have no meaning while Argo CD comes by plain http" -}}
+{{- end -}}
+{{- if ne (empty $a.clientCertData) (empty $a.clientKeyData) -}}
+{{- $wrong = append $wrong "argocd.clientCertData, argocd.clientKeyData: expected both or neither" -}}
+{{- end -}}
+{{- toJson $wrong -}}
+{{- end -}}
+
+{{- define "argotun.check.exposure" -}}
+{{- $wrong := list -}}
+{{- $g := .Values.gateway -}}
+{{- $i := .Values.ingress -}}
+{{- if or $g.create $g.parentRefs -}}
+{{- if and $g.create (not $g.className) -}}
+{{- $wrong = append $wrong "gateway.className: expected the class of the Gateway, since gateway.create is true" -}}
+{{- end -}}
+{{- if not (or $g.hostname $g.hostnames) -}}
+{{- $wrong = append $wrong "gateway.hostname: expected the host that agents dial" -}}
+{{- end -}}
+{{- if eq $g.tlsMode "Passthrough" -}}
+{{- if not (include "argotun.tls" .) -}}
+{{- $wrong = append $wrong "gateway.tlsMode: Passthrough leaves TLS to argotun, which has no certificate: set tls.enabled and tls.certSecret, or certManager.enabled, or Terminate" -}}
+{{- end -}}
+{{- else -}}
+{{- if include "argotun.tls" . -}}
+{{- $wrong = append $wrong "gateway.tlsMode: Terminate speaks plain HTTP to argotun and carries no client certificate, so tls.enabled and certManager.enabled must be false; or use Passthrough" -}}
+{{- end -}}
+{{- if and $g.create (not $g.tls.secretName) -}}
+{{- $wrong = append $wrong "gateway.tls.secretName: expected the Secret of the gateway's certificate, since gateway.tlsMode is Terminate" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $i.enabled (not $i.host) -}}
+{{- $wrong = append $wrong "ingress.host: expected the host that agents dial" -}}
+{{- end -}}
+{{- if and $i.enabled $i.tlsSecret (include "argotun.clientCASecret" .) -}}
+{{- $wrong = append $wrong "ingress.tlsSecret: an ingress that ends TLS carries no client certificate, which the server asks for; leave it empty and let the ingress pass TLS through" -}}
+{{- end -}}
+{{- toJson $wrong -}}
+{{- end -}}
+
+{{- define "argotun.check.agent" -}}
+{{- $wrong := list -}}
+{{- $v := .Values -}}
+{{- range $name := list "clusters" "existingClustersSecret" -}}
+{{- if get $v $name -}}
+{{- $wrong = append $wrong (printf "%s: belongs to mode server, this release is mode agent" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "enabled" "certSecret" "clientCASecret" "internalPlain" -}}
+{{- if get $v.tls $name -}}
+{{- $wrong = append $wrong (printf "tls.%s: belongs to mode server, this release is mode agent" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "argocd" "ingress" "serviceMonitor" "dashboard" -}}
+{{- if (get $v $name).enabled -}}
+{{- $wrong = append $wrong (printf "%s.enabled: belongs to mode server, this release is mode agent" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if or $v.gateway.create $v.gateway.parentRefs -}}
+{{- $wrong = append $wrong "gateway: belongs to mode server, this release is mode agent" -}}
+{{- end -}}
+{{- if not $v.serverURL -}}
+{{- $wrong = append $wrong "serverURL: expected the URL of the server's public port, such as wss://argotun.example.com/connect" -}}
+{{- end -}}
+{{- if not (or $v.token $v.existingSecret) -}}
+{{- $wrong = append $wrong "token: expected this cluster's token, or existingSecret with the name of a Secret that holds it" -}}
+{{- end -}}
+{{- if and $v.token $v.existingSecret -}}
+{{- $wrong = append $wrong "token, existingSecret: expected only one of them" -}}
+{{- end -}}
+{{- if hasPrefix "ws://" $v.serverURL -}}
+{{- if not $v.allowInsecureServer -}}
+{{- $wrong = append $wrong "serverURL: expected a wss:// URL, or allowInsecureServer: true for a test without TLS" -}}
+{{- end -}}
+{{- if or $v.tls.serverCASecret (include "argotun.clientCertSecret" .) -}}
+{{- $wrong = append $wrong "tls: a ws:// server verifies nothing and shows nothing, so tls.serverCASecret, tls.clientCertSecret and certManager have no meaning" -}}
+{{- end -}}
+{{- end -}}
+{{- if contains "@" $v.proxy -}}
+{{- $wrong = append $wrong "proxy: a user and password would be readable in the Deployment; put the line `proxy: …` into the config.yaml of configSecret" -}}
+{{- end -}}
+{{- if and $v.certManager.enabled (not $v.certManager.issuerRef.name) -}}
+{{- $wrong = append $wrong "certManager.issuerRef.name: expected an issuer that the server trusts, since an agent has no CA of its own" -}}
+{{- end -}}
+{{- toJson $wrong -}}
+{{- end -}}

@@ -1,0 +1,175 @@
+{{/* What differs between the pods of both modes: arguments, mounts, volumes, resources. */}}
+
+{{- define "argotun.server.args" -}}
+- --mode=server
+- --addr=:{{ int .Values.port }}
+- --internal-addr=:{{ int .Values.internalPort }}
+- --clusters=/clusters/clusters.json
+{{- if include "argotun.tls" . }}
+- --tls-cert=/tls/tls.crt
+- --tls-key=/tls/tls.key
+{{- end }}
+{{- if include "argotun.clientCASecret" . }}
+- --tls-client-ca=/tls-client-ca/ca.crt
+{{- end }}
+{{- if .Values.tls.internalPlain }}
+- --internal-plain
+{{- end }}
+{{- if gt (float64 .Values.rateLimit) 0.0 }}
+- --rate-limit={{ toJson .Values.rateLimit }}
+{{- end }}
+{{- end -}}
+
+{{- define "argotun.agent.args" -}}
+- --mode=agent
+- {{ printf "--server=%s" .Values.serverURL | quote }}
+- --token-file=/token/token
+- {{ printf "--target=%s" .Values.targetAddr | quote }}
+{{- with .Values.targetHostName }}
+- {{ printf "--target-host-name=%s" . | quote }}
+{{- end }}
+- {{ printf "--sa-token-path=%s" .Values.saTokenPath | quote }}
+{{- if .Values.insecure }}
+- --insecure
+{{- else }}
+- {{ printf "--ca-cert=%s/ca.crt" (dir .Values.saTokenPath) | quote }}
+{{- end }}
+{{- if .Values.tls.serverCASecret }}
+- --server-ca-cert=/tls-server-ca/ca.crt
+{{- end }}
+{{- if include "argotun.clientCertSecret" . }}
+- --client-cert=/tls-client/tls.crt
+- --client-key=/tls-client/tls.key
+{{- end }}
+{{- if .Values.allowInsecureServer }}
+- --allow-insecure-server
+{{- end }}
+{{- with .Values.proxy }}
+- {{ printf "--proxy=%s" . | quote }}
+{{- end }}
+- --max-retry={{ .Values.maxRetryInterval }}
+{{- end -}}
+
+{{/* The files of a mode as a JSON list of name, path, and secret with its items or the agent's projected token. */}}
+{{- define "argotun.server.files" -}}
+{{- $clusters := .Values.existingClustersSecret | default (printf "%s-clusters" (include "argotun.fullname" .)) -}}
+{{- $files := list (dict "name" "clusters" "path" "/clusters" "secret" $clusters "items" (list "clusters.json")) -}}
+{{- with include "argotun.certSecret" . -}}
+{{- $files = append $files (dict "name" "tls" "path" "/tls" "secret" . "items" (list "tls.crt" "tls.key")) -}}
+{{- end -}}
+{{- with include "argotun.clientCASecret" . -}}
+{{- $files = append $files (dict "name" "tls-client-ca" "path" "/tls-client-ca" "secret" . "items" (list "ca.crt")) -}}
+{{- end -}}
+{{- toJson $files -}}
+{{- end -}}
+
+{{- define "argotun.agent.files" -}}
+{{- $token := .Values.existingSecret | default (printf "%s-token" (include "argotun.fullname" .)) -}}
+{{- $files := list (dict "name" "token" "path" "/token" "secret" $token "items" (list "token")) -}}
+{{- with .Values.tls.serverCASecret -}}
+{{- $files = append $files (dict "name" "tls-server-ca" "path" "/tls-server-ca" "secret" . "items" (list "ca.crt")) -}}
+{{- end -}}
+{{- with include "argotun.clientCertSecret" . -}}
+{{- $files = append $files (dict "name" "tls-client" "path" "/tls-client" "secret" . "items" (list "tls.crt" "tls.key")) -}}
+{{- end -}}
+{{- $files = append $files (dict "name" "serviceaccount" "path" (dir .Values.saTokenPath)) -}}
+{{- toJson $files -}}
+{{- end -}}
+
+{{- define "argotun.files" -}}
+{{- $files := include (printf "argotun.%s.files" .Values.mode) . | fromJsonArray -}}
+{{- with .Values.configSecret -}}
+{{- $files = append $files (dict "name" "config" "path" "/config" "secret" . "items" (list "config.yaml")) -}}
+{{- end -}}
+{{- toJson $files -}}
+{{- end -}}
+
+{{- define "argotun.volumeMounts" -}}
+{{- range include "argotun.files" . | fromJsonArray }}
+- name: {{ .name }}
+  mountPath: {{ .path }}
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Whole folders, never a subPath: the kubelet then exchanges the files when the Secret changes. */}}
+{{- define "argotun.volumes" -}}
+{{- range include "argotun.files" . | fromJsonArray }}
+- name: {{ .name }}
+  {{- if .secret }}
+  secret:
+    secretName: {{ .secret }}
+    defaultMode: 0440
+    items:
+      {{- range .items }}
+      - key: {{ . }}
+        path: {{ . }}
+      {{- end }}
+  {{- else }}
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: {{ base $.Values.saTokenPath }}
+          expirationSeconds: {{ int $.Values.saTokenExpirationSeconds }}
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+  {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "argotun.server.resources" -}}
+requests:
+  cpu: 100m
+  memory: 128Mi
+limits:
+  memory: 1Gi
+{{- end -}}
+
+{{- define "argotun.agent.resources" -}}
+requests:
+  cpu: 50m
+  memory: 64Mi
+limits:
+  memory: 256Mi
+{{- end -}}
+
+{{/*
+A server is ready when it listens, not when an agent is there: agents come through its Service, and Argo CD
+is to get argotun's own answer about a missing agent. An agent is ready when its tunnel is up.
+*/}}
+{{- define "argotun.server.ready" -}}/healthz{{- end -}}
+{{- define "argotun.agent.ready" -}}/readyz{{- end -}}
+
+{{- define "argotun.podAnnotations" -}}
+{{- if and .Values.monitoring.annotations (not .Values.podMonitor.enabled) (not .Values.serviceMonitor.enabled) }}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ int .Values.healthPort | quote }}
+prometheus.io/path: /metrics
+{{- end }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* A constraint without a selector gets the release's own. */}}
+{{- define "argotun.spread" -}}
+{{- $own := include "argotun.selectorLabels" . | fromYaml -}}
+{{- range .Values.topologySpreadConstraints }}
+{{- $selector := .labelSelector | default dict }}
+{{- if or $selector.matchLabels $selector.matchExpressions }}
+{{ list . | toYaml }}
+{{- else }}
+{{ list (merge (dict "labelSelector" (dict "matchLabels" $own)) (omit . "labelSelector")) | toYaml }}
+{{- end }}
+{{- end }}
+{{- end -}}

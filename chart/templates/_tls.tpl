@@ -1,0 +1,62 @@
+{{/* Where certificates come from. "true" or the name of a Secret, empty for none. */}}
+
+{{/* Whether the server's ports have TLS. */}}
+{{- define "argotun.tls" -}}
+{{- if or .Values.tls.enabled .Values.certManager.enabled }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether the chart makes a CA of its own. */}}
+{{- define "argotun.ownCA" -}}
+{{- if and .Values.certManager.enabled (not .Values.certManager.issuerRef.name) }}true{{ end -}}
+{{- end -}}
+
+{{- define "argotun.certSecret" -}}
+{{- if .Values.tls.certSecret -}}
+{{ .Values.tls.certSecret }}
+{{- else if .Values.certManager.enabled -}}
+{{ include "argotun.fullname" . }}-tls
+{{- end -}}
+{{- end -}}
+
+{{/* With a CA of the chart's own its certificate is in each leaf's Secret: the CA's, with its key, is not mounted. */}}
+{{- define "argotun.clientCASecret" -}}
+{{- if .Values.tls.clientCASecret -}}
+{{ .Values.tls.clientCASecret }}
+{{- else if include "argotun.ownCA" . -}}
+{{ include "argotun.certSecret" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* What the agent shows to the server. */}}
+{{- define "argotun.clientCertSecret" -}}
+{{- if .Values.tls.clientCertSecret -}}
+{{ .Values.tls.clientCertSecret }}
+{{- else if .Values.certManager.enabled -}}
+{{ include "argotun.fullname" . }}-client-tls
+{{- end -}}
+{{- end -}}
+
+{{- define "argotun.internalScheme" -}}
+{{- if and (include "argotun.tls" .) (not .Values.tls.internalPlain) }}https{{ else }}http{{ end -}}
+{{- end -}}
+
+{{/* spec.issuerRef of each certificate but the CA's own. */}}
+{{- define "argotun.issuerRef" -}}
+{{- with .Values.certManager.issuerRef -}}
+name: {{ .name | default (printf "%s-ca" (include "argotun.fullname" $)) }}
+kind: {{ if .name }}{{ .kind }}{{ else }}Issuer{{ end }}
+group: {{ .group }}
+{{- end -}}
+{{- end -}}
+
+{{/* spec of a leaf certificate without its names: a new key at each renewal. */}}
+{{- define "argotun.leaf" -}}
+duration: {{ .Values.certManager.duration }}
+renewBefore: {{ .Values.certManager.renewBefore }}
+privateKey:
+  algorithm: ECDSA
+  size: 256
+  rotationPolicy: Always
+issuerRef:
+  {{- include "argotun.issuerRef" . | nindent 2 }}
+{{- end -}}
