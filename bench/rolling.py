@@ -1,0 +1,431 @@
+"""Replace a server under load: a new one comes up, the old one drains, and requests are counted.
+
+Two servers stand behind one haproxy in TCP mode, as behind a Service: agents come in by one port, clients
+by the other. Clients behave as client-go does: connections are kept; `Retry-After` is respected; a GET
+whose connection ended without a byte of the answer is repeated; a POST is not.
+
+    python -m bench.rolling --requests 10000 --rate 200
+"""
+
+if __name__ == "__main__":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent import socket
+from gevent.server import StreamServer
+
+from bench.errors import BenchError
+from bench.site import Child, Site, free_port, wait_until
+
+CLONE = Path(__file__).resolve().parent.parent
+PROGRAM = [sys.executable, str(CLONE / "argotun.py")]
+CLUSTER, TOKEN = "c1", "rolling-token"
+POSTS = 5  # every fifth request has a body, and is never repeated by the client on its own
+WATCHES = 4
+CONNECT_LIMIT = ANSWER_LIMIT = 10.0  # seconds
+ATTEMPTS = 10  # client-go's own limit of repetitions
+HEARTBEAT = 0.1  # seconds between two events of a watch
+
+# A server takes part as soon as one check passed and until five have failed: while the agents change over
+# there is always one that clients are sent to. Agents come before a server is ready, since their coming is
+# what makes it ready: for them it counts that it listens.
+HAPROXY = """
+global
+    maxconn 4000
+defaults
+    mode tcp
+    timeout connect 1s
+    timeout client 1h
+    timeout server 1h
+    timeout check 1s
+    retries {retries}
+    option redispatch 1
+    default-server inter 100ms fastinter 100ms downinter 100ms fall 5 rise 1
+frontend agents
+    bind 127.0.0.1:{agents}
+    default_backend agents
+frontend clients
+    bind 127.0.0.1:{clients}
+    default_backend clients
+backend agents
+    balance leastconn
+{agent_servers}
+backend clients
+    option httpchk GET /readyz
+    http-check expect status 200
+{client_servers}
+"""
+
+
+@dataclass
+class Outcome:
+    """What became of the requests; `lost` says for each lost one how."""
+
+    sent: int = 0
+    answered: int = 0
+    lost: list[str] = field(default_factory=list)
+    repeated: Counter[str] = field(default_factory=Counter)
+    by_server: Counter[str] = field(default_factory=Counter)
+    watches_ended: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    exit_code: int | None = None
+    drained: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.answered} of {self.sent} requests answered, {len(self.lost)} lost",
+            f"repeated by the client: {dict(self.repeated) or 'none'}",
+            f"watches ended: {dict(self.watches_ended) or 'none'}",
+            f"slowest answer {self.slowest * 1000:.0f} ms; the old server ended with {self.exit_code} "
+            f"after {self.drained:.1f} s",
+        ]
+        return "\n".join(lines + [f"LOST {how}" for how in self.lost[:20]])
+
+
+class Api:
+    """A stand-in for the Kubernetes API: small answers, and watches with an event now and then."""
+
+    def __init__(self) -> None:
+        self._server = StreamServer(("127.0.0.1", 0), self._serve)
+        self._server.start()
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self._server.stop(timeout=0)
+
+    def _serve(self, sock: Any, _peer: object) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = sock.makefile("rb")
+        try:
+            while line := stream.readline():
+                length = 0
+                while (header := stream.readline()).strip():
+                    if header.lower().startswith(b"content-length:"):
+                        length = int(header.split(b":")[1])
+                stream.read(length)
+                if b"watch=1" in line:
+                    self._watch(sock)
+                    return
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        except OSError:
+            pass
+
+    def _watch(self, sock: Any) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            sock.sendall(b"3\r\n{}\n\r\n")
+            gevent.sleep(HEARTBEAT)
+
+
+class Connection:
+    """One kept connection of a client."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.sock = socket.create_connection(address, timeout=CONNECT_LIMIT)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.settimeout(ANSWER_LIMIT)
+        self.reused = False
+        self.data = b""
+
+    @property
+    def fresh_or_open(self) -> bool:
+        """Whether the server has not ended it while it was idle, as far as can be told now."""
+        try:
+            return self.sock._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send and read one answer; EOFError when the connection ends before it is whole."""
+        self.data = b""
+        self.sock.sendall(request)
+        head = self._until(b"\r\n\r\n").decode("latin-1")
+        fields = {
+            name.lower(): value.strip()
+            for name, _, value in (x.partition(":") for x in head.split("\r\n")[1:])
+        }
+        length = int(fields.get("content-length", "0"))
+        while len(self.data) < length:
+            self._more()
+        return int(head.split(" ", 2)[1]), fields, self.data[:length]
+
+    def watch(self, request: bytes, ended: Callable[[], bool]) -> str:
+        """Read events until the watch ends: how it did."""
+        self.data = b""
+        self.sock.sendall(request)
+        head = self._until(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            return head.split(b"\r\n")[0].decode("latin-1")
+        while not ended():
+            size = int(self._until(b"\r\n"), 16)
+            if size == 0:
+                return "in order"
+            while len(self.data) < size + 2:
+                self._more()
+            self.data = self.data[size + 2 :]
+        return "by us"
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self.data:
+            self._more()
+        found, _, self.data = self.data.partition(mark)
+        return found
+
+    def _more(self) -> None:
+        more = self.sock.recv(65536)
+        if not more:
+            raise EOFError("closed")
+        self.data += more
+
+
+class Clients:
+    """Requests at a steady rate over kept connections."""
+
+    def __init__(self, address: tuple[str, int], outcome: Outcome) -> None:
+        self._address = address
+        self._outcome = outcome
+        self._idle: list[Connection] = []
+        self._stopped = False
+        self._watching: list[Any] = []
+
+    def run(self, requests: int, rate: float) -> None:
+        """So many requests, each begun on time however long the others take."""
+        self._watching = [gevent.spawn(self._watch) for _ in range(WATCHES)]
+        began = time.monotonic()
+        running = []
+        for number in range(requests):
+            gevent.sleep(max(0.0, began + number / rate - time.monotonic()))
+            running.append(gevent.spawn(self._request, number))
+            self._outcome.sent += 1
+        gevent.joinall(running)
+        self._stopped = True
+        gevent.joinall(self._watching, timeout=ANSWER_LIMIT)
+        for connection in self._idle:
+            connection.close()
+
+    def _request(self, number: int) -> None:
+        method = b"POST" if number % POSTS == 0 else b"GET"
+        body = b"{}" if method == b"POST" else b""
+        request = b"%b /tunnel/%b/api/v1/pods?n=%d HTTP/1.1\r\nHost: argotun\r\n%b\r\n%b" % (
+            method,
+            CLUSTER.encode(),
+            number,
+            b"Content-Length: %d\r\n" % len(body) if body else b"",
+            body,
+        )
+        outcome = self._outcome
+        began = time.monotonic()
+        for _ in range(ATTEMPTS):
+            why = self._attempt(method, request)
+            if why is None:
+                outcome.answered += 1
+                outcome.slowest = max(outcome.slowest, time.monotonic() - began)
+                return
+            if why.startswith("!"):
+                outcome.lost.append(f"{method.decode()} {number}: {why[1:]}")
+                return
+            outcome.repeated[why] += 1
+        outcome.lost.append(f"{method.decode()} {number}: repeated {ATTEMPTS} times")
+
+    def _attempt(self, method: bytes, request: bytes) -> str | None:
+        """None when answered, what to count when it may be repeated, "!…" when it is lost."""
+        try:
+            connection = self._take()
+        except OSError as error:
+            return f"!no connection: {error}"
+        try:
+            status, fields, body = connection.ask(request)
+        except (OSError, EOFError) as error:
+            kind = "kept" if connection.reused else "new"
+            part = "in an answer" if connection.data else "without an answer"
+            connection.close()
+            how = f"{kind} connection ended {part} ({error})"
+            return how if method == b"GET" and not connection.data else f"!{how}"
+        if fields.get("connection", "").lower() == "close":
+            connection.close()
+        else:
+            connection.reused = True
+            self._idle.append(connection)
+        if status == 200:
+            return None
+        said = f"{status} {body[:200]!r}"
+        if "retry-after" in fields and (status == 429 or status >= 500):
+            gevent.sleep(int(fields["retry-after"]))
+            return re.sub(r"\d{5,}", "…", said)
+        return f"!{said}"
+
+    def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.fresh_or_open:
+                return connection
+            connection.close()
+        return Connection(self._address)
+
+    def _watch(self) -> None:
+        request = b"GET /tunnel/%b/api/v1/pods?watch=1 HTTP/1.1\r\nHost: argotun\r\n\r\n" % CLUSTER.encode()
+        while not self._stopped:
+            connection = None
+            try:
+                connection = Connection(self._address)
+                how = connection.watch(request, lambda: self._stopped)
+            except (OSError, EOFError, ValueError) as error:
+                how = f"cut: {error}"
+            finally:
+                if connection is not None:
+                    connection.close()
+            if how != "by us":
+                self._outcome.watches_ended[how] += 1
+                gevent.sleep(0.02)
+
+
+class Deployment:
+    """haproxy, an agent, and servers that come and go."""
+
+    def __init__(self, site: Site, api: str, retries: int, servers: int = 2, drain: str = "20s") -> None:
+        self._site = site
+        self._retries = retries
+        self._drain = drain
+        self.ports = [[free_port() for _ in range(3)] for _ in range(servers)]
+        self.agents, self.clients = free_port(), free_port()
+        self._clusters = site.write("clusters.json", [{"id": CLUSTER, "token": TOKEN}])
+        self._token = site.write("sa-token", "sa-token")
+        self.haproxy = site.start(
+            "haproxy", ["haproxy", "-db", "-f", str(site.write("haproxy.cfg", self._config()))]
+        )
+        self.servers = [self.start_server(0)]
+        self.agent = site.start("agent", [*PROGRAM, "--mode", "agent", *self._agent(api)])
+
+    def _config(self) -> str:
+        names = [f"s{at}" for at in range(len(self.ports))]
+        return HAPROXY.format(
+            retries=self._retries,
+            agents=self.agents,
+            clients=self.clients,
+            agent_servers="\n".join(
+                f"    server {name} 127.0.0.1:{public} check"
+                for name, (public, _, _) in zip(names, self.ports, strict=True)
+            ),
+            client_servers="\n".join(
+                f"    server {name} 127.0.0.1:{internal} check port {health}"
+                for name, (_, internal, health) in zip(names, self.ports, strict=True)
+            ),
+        )
+
+    def start_server(self, at: int) -> Child:
+        """Start the server of one place, and wait until it listens."""
+        public, internal, health = self.ports[at]
+        command = ["--mode", "server", "--clusters", str(self._clusters), "--internal-plain"]
+        command += ["--addr", f"127.0.0.1:{public}", "--internal-addr", f"127.0.0.1:{internal}"]
+        command += ["--health-addr", f"127.0.0.1:{health}", "--drain", self._drain, "--no-access-log"]
+        child = self._site.start(f"server-{at}", [*PROGRAM, *command])
+        wait_until("the server", lambda: _status(health, "/healthz") == 200, [child])
+        return child
+
+    def ready(self, at: int) -> bool:
+        """Whether the server of this place says that it is."""
+        return _status(self.ports[at][2], "/readyz") == 200
+
+    def _agent(self, api: str) -> list[str]:
+        return [
+            *("--server", f"ws://127.0.0.1:{self.agents}/connect", "--allow-insecure-server"),
+            *("--token", TOKEN, "--target", api, "--plain-target", "--sa-token-path", str(self._token)),
+            *("--health-addr", "off", "--no-access-log"),
+        ]
+
+
+def roll(site: Site, requests: int, rate: float, retries: int = 3) -> Outcome:
+    """Run the load and replace the server when a third of it is done.
+
+    With `retries` haproxy tries the other server where one refuses a connection; 0 is how a Kubernetes
+    Service behaves, whose clients are sent to the old server until every node has heard of the change.
+    """
+    api = Api()
+    outcome = Outcome()
+    try:
+        deployment = Deployment(site, api.address, retries)
+        children = [*deployment.servers, deployment.agent, deployment.haproxy]
+        wait_until("the agent", lambda: deployment.ready(0), children)
+        clients = Clients(("127.0.0.1", deployment.clients), outcome)
+        # haproxy sees it with its next check.
+        wait_until("haproxy", lambda: _asked(deployment.clients), children)
+        load = gevent.spawn(clients.run, requests, rate)
+        gevent.sleep(requests / rate / 3)
+        fresh = deployment.start_server(1)
+        wait_until("haproxy", lambda: b"agents/s1 is UP" in deployment.haproxy.log.read_bytes(), [fresh])
+        old = deployment.servers[0]
+        began = time.monotonic()
+        old.process.terminate()
+        while old.process.poll() is None and time.monotonic() - began < 30:
+            gevent.sleep(0.02)
+        outcome.drained = time.monotonic() - began
+        outcome.exit_code = old.process.poll()
+        load.get(timeout=requests / rate + 60)
+        if not deployment.ready(1):
+            raise BenchError("the new server never had an agent")
+    finally:
+        api.stop()
+    return outcome
+
+
+def missing() -> str | None:
+    """What this machine lacks."""
+    return None if shutil.which("haproxy") else "haproxy is not installed (Debian: haproxy)"
+
+
+def _status(port: int, path: str) -> int:
+    try:
+        connection = Connection(("127.0.0.1", port))
+        try:
+            return connection.ask(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())[0]
+        finally:
+            connection.close()
+    except (OSError, EOFError):
+        return 0
+
+
+def _asked(port: int) -> bool:
+    return _status(port, f"/tunnel/{CLUSTER}/api") == 200
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.rolling", description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--rate", type=float, default=200.0, help="requests per second")
+    parser.add_argument("--retries", type=int, default=3, help="haproxy's; 0 behaves as a Service does")
+    parser.add_argument("--json", type=Path, help="write the outcome there too")
+    options = parser.parse_args()
+    if lacking := missing():
+        print(lacking, file=sys.stderr)
+        return 1
+    with Site() as site:
+        outcome = roll(site, options.requests, options.rate, options.retries)
+    print(outcome)
+    if options.json:
+        record = {"sent": outcome.sent, "answered": outcome.answered, "lost": outcome.lost}
+        record |= {"repeated": outcome.repeated, "watches": outcome.watches_ended}
+        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    return 1 if outcome.lost else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
