@@ -6,6 +6,7 @@ more than the server trusts its clients: heads are checked and cut again, and th
 credential is added last.
 """
 
+import logging
 from time import monotonic
 from typing import Any, Protocol
 
@@ -31,7 +32,9 @@ from argotun.wire.head import (
     rewrite_response,
 )
 from argotun.wire.status import error_response
-from argotun.wire.streams import Stream
+from argotun.wire.streams import UNCONNECTED, Stream
+
+log = logging.getLogger("argotun.agent")
 
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach the API."""
@@ -118,7 +121,7 @@ class Upstream:
         self._server_ended = False
         self._api_ended = False
         self._over = False
-        self._greenlet: gevent.Greenlet | None = gevent.spawn(self._run)
+        self._greenlet: Any = gevent.spawn_raw(self._serve)
 
     @property
     def busy(self) -> bool:
@@ -167,7 +170,7 @@ class Upstream:
         assert self._held is not None
         self._held.append(data)
         if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._run)
+            self._greenlet = gevent.spawn_raw(self._serve)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -252,6 +255,7 @@ class Upstream:
         if writer is None or writer.write(data):
             self._tunnel.consumed(self._stream, credit)
         else:
+            self._api.metrics.stalls += not self._owed
             self._owed += credit
 
     def _left_queue(self, size: int) -> None:
@@ -262,6 +266,15 @@ class Upstream:
         self._tunnel.consumed(self._stream, credit)
 
     # ── what the API says ──────────────────────────────────────────────────────────────────────
+
+    def _serve(self) -> None:
+        """The greenlet of one connection: a bare one, for it is two thirds of an idle stream's own memory."""
+        try:
+            self._run()
+        except Exception:
+            log.exception("a fault in argotun ends this stream")
+            self._tunnel.mux.reset(self._stream, "internal error")
+            self._close()
 
     def _run(self) -> None:
         """Connect, hand over what was held, and read until the connection ends."""
@@ -372,8 +385,8 @@ class Upstream:
             raise HeadError("a redirect, which is not followed")
         self._status = head.status
         if head.status == 101:
-            if request.upgrade is None:
-                raise HeadError("it switches protocols without being asked")
+            if request.upgrade is None or request.upgrade != head.upgrade:
+                raise HeadError("it switches to a protocol that was not asked for")
             self._state = RAW
             # Sent apart from what follows: SPDY clients drop bytes that arrive with the head.
             self._send(rewrite_response(head, False))
@@ -444,7 +457,7 @@ class Upstream:
         """No connection to the API: on a new stream that is an ERROR, later an answer."""
         self._api.metrics.upstream_errors += 1
         self._greenlet = None
-        if self._request is None:
+        if self._stream.state in UNCONNECTED:
             self._tunnel.mux.reset(self._stream, reason)
             return
         # A request waits on a stream that has served others: read it, and answer in the API's place.
@@ -481,7 +494,7 @@ class Upstream:
     def _record(self) -> None:
         """No request is in progress any more: write the access line of the one that was."""
         self._state = IDLE
-        request = self._request
+        request, self._request = self._request, None
         if request is None:
             return
         theirs = self._tunnel.mux.theirs
@@ -532,7 +545,7 @@ class Upstream:
         """The stream is over: nothing of it stays, and what still comes is for nobody."""
         if self._state != IDLE:
             self._record()
-        greenlet = self._greenlet
+        running = self._greenlet
         self._drop()
         self._over = True
         self._held = None
@@ -540,5 +553,5 @@ class Upstream:
         self._at_head = False
         self._discard = True
         self._gate.open()
-        if greenlet is not None and greenlet is not gevent.getcurrent():
-            greenlet.kill(block=False)
+        if running is not None and running is not gevent.getcurrent():
+            gevent.kill(running)

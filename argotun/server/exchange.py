@@ -54,7 +54,9 @@ class Client(Protocol):
 class Exchange:
     """One client's requests on one stream: at most one is in progress.
 
-    `received` and `sent` count the bytes of this request from and to the client.
+    `received` and `sent` count the bytes of this request from and to the client, `stalls` how often
+    the client's socket could take no more; `counted_in` and `counted_out` are the part of the bytes
+    that the metrics have already.
     """
 
     __slots__ = (
@@ -68,6 +70,8 @@ class Exchange:
         "client_ended",
         "cluster",
         "connected",
+        "counted_in",
+        "counted_out",
         "gate",
         "keep_alive",
         "method",
@@ -75,6 +79,7 @@ class Exchange:
         "received",
         "sent",
         "session",
+        "stalls",
         "started",
         "state",
         "status",
@@ -106,6 +111,9 @@ class Exchange:
         self.started = 0.0
         self.received = 0
         self.sent = 0
+        self.counted_in = 0
+        self.counted_out = 0
+        self.stalls = 0
         self.status = 0
         writer.on_sent = self._left_queue
 
@@ -121,6 +129,8 @@ class Exchange:
         """A request is on its way; the caller has set what describes it."""
         self.state = HEAD
         self.status = 0
+        self.counted_in = 0
+        self.counted_out = 0
         self._close = False
         self._partial = b""
 
@@ -325,6 +335,7 @@ class Exchange:
         if self._writer.write(data):
             self._consumed(credit)
         else:
+            self.stalls += not self._owed
             self._owed += credit
 
     def _left_queue(self, size: int) -> None:

@@ -13,10 +13,13 @@ from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.server.client import ClientConnection
 from argotun.server.clusters import ClustersFile
-from argotun.server.exchange import RETRY_AFTER, Exchange
+from argotun.server.exchange import IDLE, RETRY_AFTER, Exchange
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
 from argotun.wire.head import RequestHead
+
+LAST_WORDS = 1.0
+"""Seconds that all clients together have to take the last bytes when a drain is over."""
 
 SWEEP = 1.0
 """Seconds between two looks for connections that have waited too long."""
@@ -117,12 +120,15 @@ class InternalPort:
     def record(self, exchange: Exchange, seconds: float) -> None:
         """Count a request that has ended, and write its access line."""
         name = exchange.cluster
-        if not name or name not in self._clusters.clusters:
+        if not name:
             return
-        stats = self._metrics.cluster(name)
-        stats.observe(exchange.method, exchange.status, seconds)
-        stats.bytes_in += exchange.received
-        stats.bytes_out += exchange.sent
+        if name in self._clusters.clusters:
+            stats = self._metrics.cluster(name)
+            stats.observe(exchange.method, exchange.status, seconds)
+            stats.bytes_in += exchange.received - exchange.counted_in
+            stats.bytes_out += exchange.sent - exchange.counted_out
+            stats.stalls += exchange.stalls
+            exchange.stalls = 0
         stream = exchange.stream
         self._access(
             name,
@@ -157,8 +163,9 @@ class InternalPort:
             if not left:
                 break
             gevent.sleep(0.02)
+        last_words = monotonic() + LAST_WORDS
         for connection in list(self.connections):
-            connection.end(1.0)
+            connection.end(max(0.0, last_words - monotonic()))
 
     def stop(self) -> None:
         """End every connection at once, and look after none any more."""
@@ -200,3 +207,13 @@ class InternalPort:
             now = monotonic()
             for connection in list(self.connections):
                 connection.sweep(now)
+                if connection.exchange.state != IDLE:
+                    self._count(connection.exchange)
+
+    def _count(self, exchange: Exchange) -> None:
+        """Add what a request that still runs has carried; a watch may run for hours."""
+        if exchange.cluster in self._clusters.clusters:
+            stats = self._metrics.cluster(exchange.cluster)
+            stats.bytes_in += exchange.received - exchange.counted_in
+            stats.bytes_out += exchange.sent - exchange.counted_out
+            exchange.counted_in, exchange.counted_out = exchange.received, exchange.sent
