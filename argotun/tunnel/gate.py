@@ -17,8 +17,11 @@ class Gate:
         self._event: Event | None = None
 
     def wait(self, stream: Stream) -> None:
-        """Return when little is queued for the stream, or when `open` is called since it is over."""
-        if stream.queued > HIGH_WATER:
+        """Return when little is queued for the stream, or when `open` is called since it is over.
+
+        Where all streams together have much queued, little is nothing: each has one piece at most.
+        """
+        if stream.queued > (0 if stream.backlog.full else HIGH_WATER):
             stream.waiting = True
             self._event = Event()
             self._event.wait()

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from argotun.errors import ProtocolError
-from argotun.wire.frames import INITIAL_WINDOW, MAX_CREDIT
+from argotun.wire.frames import INITIAL_WINDOW, KIB, MAX_CREDIT
 
 MAX_HELLO = 16 * 1024
 """The longest HELLO, bytes: a few names and numbers, with room for later releases."""
@@ -13,13 +13,19 @@ MAX_TEXT = 512
 """The longest text in a HELLO, characters: a host name has at most 253."""
 
 
+MIN_SHARE = 4 * KIB
+"""The least share of a stream, bytes: a request's head and a little more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """One side's words: its release, the credit of a new stream, its limits, target and cluster.
 
     `window` is in bytes, `max_streams` counts streams at once (0 = no limit stated). `target` is
     `host:port`: on the agent's side the one that it serves, on the server's the one that the
-    clusters file names, if it does. `cluster` is the id that the server knows the agent by.
+    clusters file names, if it does. `cluster` is the id that the server knows the agent by. `share`
+    and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
+    pool of 0 says that the sender knows of none.
     """
 
     release: str = ""
@@ -27,6 +33,8 @@ class Hello:
     max_streams: int = 0
     target: str = ""
     cluster: str = ""
+    pool: int = 0
+    share: int = MIN_SHARE
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -38,6 +46,8 @@ class Hello:
                 "maxStreams": self.max_streams,
                 "target": self.target,
                 "cluster": self.cluster,
+                "pool": self.pool,
+                "share": self.share,
             },
             separators=(",", ":"),
         ).encode()
@@ -59,6 +69,8 @@ def decode(payload: bytes) -> Hello:
         max_streams=_number(said, "maxStreams", 0, least=0),
         target=_text(said, "target"),
         cluster=_text(said, "cluster"),
+        pool=_number(said, "pool", 0, least=0),
+        share=_number(said, "share", MIN_SHARE, least=1),
     )
 
 

@@ -8,9 +8,11 @@ is something to collect. Time is an argument where it matters.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire import frames, hello
+from argotun.wire.credit import Intake, Unlimited, shares
 from argotun.wire.frames import (
     CLOSE,
     CONNECT,
@@ -22,7 +24,6 @@ from argotun.wire.frames import (
     HELLO,
     MAX_CREDIT,
     MAX_PING,
-    MAX_WINDOW,
     MIB,
     PING,
     PONG,
@@ -43,12 +44,11 @@ from argotun.wire.streams import (
     GOT_WINDOW,
     ILLEGAL,
     OPENER,
-    OPENING_REMOTE,
-    REMOTE_ENDED,
     SEND_CONNECTED,
     SEND_END,
     SEND_OVER,
     UNCONNECTED,
+    Backlog,
     Sink,
     Stream,
 )
@@ -56,27 +56,26 @@ from argotun.wire.streams import (
 MAX_CONTROL = 1 * MIB
 """Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
 
-GROWTH_ROUNDS = 2.0
-"""A window that was used up within this many round trips limits the link and doubles (quic-go's rule)."""
-
-_REMOTE_DONE = frozenset({REMOTE_ENDED, OPENING_REMOTE})
-
 
 class Multiplexer:
     """One side of one tunnel.
 
     `opener` is true on the server, whose CONNECT opens streams. `ours` is what this side says in
-    HELLO. `budget` bounds in bytes what windows may grow beyond their initial size, all streams
-    together, and for version 1, which has no credit, what one stream's reader may leave unread.
+    HELLO; `budget` is what all streams together may hold here, in bytes: what readers leave and
+    what waits to be sent. Version 1 has no credit: who leaves too much there is cut off.
     `accept` is called on the agent with each new stream and its target and sets `stream.sink`.
     """
 
     def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int = 64 * MIB) -> None:
         self.profile = profile
         self.opener = opener
-        self.ours = ours
+        pool, share = shares(budget, ours.max_streams)
+        self.ours = replace(ours, pool=pool, share=share) if profile.credit else ours
         self.theirs: Hello | None = None if profile.credit else Hello()
         self.streams: dict[int, Stream] = {}
+        self.intake = Intake(ours.window, pool, share)
+        self.unlimited = Unlimited(budget)
+        self.backlog = Backlog(pool)
         self._out = Outbox(profile, early=opener and profile.early_data, ended=self._said_end)
         self.accept: Callable[[Stream, str], None] = _refuse
         self.on_hello: Callable[[Hello], None] = _ignore
@@ -87,9 +86,6 @@ class Multiplexer:
         self.peer_going_away = False
         self._lost: str | None = None
         self._table = OPENER if opener else ACCEPTOR
-        self._budget = budget
-        self._grown = 0
-        self._window = ours.window if profile.credit else budget
         self._last = 0
         self._highest = 0
         self._handlers: dict[int, Callable[[int, bytes], None]] = {
@@ -106,7 +102,7 @@ class Multiplexer:
             END: self._got_end,
         }
         if profile.credit:
-            self._out.say(HELLO, 0, ours.encode())
+            self._out.say(HELLO, 0, self.ours.encode())
 
     # ── what the peer says ─────────────────────────────────────────────────────────────────────
 
@@ -134,8 +130,7 @@ class Multiplexer:
         self._out.close()
         for stream in streams:
             stream.state = CLOSED
-            stream.queue = None
-            stream.queued = 0
+            stream.drop_queue()
             stream.waiting = False
         for stream in streams:
             stream.sink.on_lost(reason)
@@ -146,13 +141,14 @@ class Multiplexer:
         if stream is None or self._table[stream.state][GOT_DATA] == ILLEGAL:
             self._find(stream_id, GOT_DATA)
             return
-        stream.receive_credit -= len(payload)
-        if stream.receive_credit < 0:
-            if self.profile.credit:
-                raise ProtocolError(f"stream {stream_id} went over its credit")
+        size = len(payload)
+        if self.profile.credit:
+            if self.intake.arrived(stream, size):
+                self._give_back_early()
+        elif not self.unlimited.arrived(stream, size, len(self.streams)):
             self._violation(stream, "reader too slow for a peer without flow control")
             return
-        if payload:
+        if size:
             stream.sink.on_data(payload)
 
     def _got_connect(self, stream_id: int, payload: bytes) -> None:
@@ -196,16 +192,16 @@ class Multiplexer:
         stream.sink.on_over(message)
 
     def _got_window(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4:
+        if len(payload) not in (4, 8):
             raise ProtocolError("WINDOW without a credit of four bytes")
-        credit = int.from_bytes(payload, "big")
+        credit = int.from_bytes(payload[:4], "big")
+        growth = int.from_bytes(payload[4:], "big")
         stream = self._find(stream_id, GOT_WINDOW)
         if stream is None:
             return
-        stream.send_credit += credit
-        if not credit or stream.send_credit > MAX_CREDIT:
+        if not credit or stream.send_credit + credit + growth > MAX_CREDIT:
             raise ProtocolError(f"WINDOW of {credit} bytes leaves stream {stream_id} without a valid credit")
-        self._out.line_up(stream)
+        self._out.credited(stream, credit, growth)
 
     def _got_ping(self, stream_id: int, payload: bytes) -> None:
         self._out.say(PONG, 0, payload[:MAX_PING])
@@ -216,12 +212,16 @@ class Multiplexer:
     def _got_hello(self, stream_id: int, payload: bytes) -> None:
         if self.theirs is not None:
             raise ProtocolError("a second HELLO")
-        self.theirs = hello.decode(payload)
+        theirs = self.theirs = hello.decode(payload)
+        if theirs.pool and self.ours.pool:
+            self.intake.strict = True
+            self._out.share_out(theirs.pool, theirs.share)
         # Streams that were opened before their peer had said what it grants.
         for stream in list(self.streams.values()):
-            stream.send_credit += self.theirs.window
+            stream.granted += theirs.window
+            stream.send_credit += theirs.window
             self._out.line_up(stream)
-        self.on_hello(self.theirs)
+        self.on_hello(theirs)
 
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
         if not self.peer_going_away:
@@ -287,6 +287,7 @@ class Multiplexer:
         else:
             stream.queue.append(data)
         stream.queued += len(data)
+        stream.backlog.size += len(data)
         if not stream.ready:
             self._out.line_up(stream)
 
@@ -313,31 +314,13 @@ class Multiplexer:
                 self._out.say(ERROR, stream.id, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
 
     def consumed(self, stream: Stream, size: int, now: float) -> None:
-        """The reader took `size` bytes; their credit goes back once half the window is used.
-
-        `now` is a monotonic time in seconds. A window that was used up within two round trips is
-        what limits the link: it doubles, while the tunnel's budget lasts.
-        """
+        """The reader took `size` bytes, whose credit goes back in time; `now` is monotonic, in seconds."""
         if stream.state == CLOSED:
             return
         if not self.profile.credit:
-            stream.receive_credit += size
-            return
-        stream.consumed += size
-        window = stream.window
-        if stream.consumed < (window + 1) >> 1 or stream.state in _REMOTE_DONE:
-            return
-        credit = stream.consumed
-        stream.consumed = 0
-        if self.rtt and now - stream.updated < GROWTH_ROUNDS * self.rtt:
-            growth = min(window, MAX_WINDOW - window, self._budget - self._grown)
-            if growth > 0:
-                self._grown += growth
-                stream.window += growth
-                credit += growth
-        stream.updated = now
-        stream.receive_credit += credit
-        self._out.say(WINDOW, stream.id, credit.to_bytes(4, "big"))
+            self.unlimited.consumed(stream, size)
+        elif self.intake.consumed(stream, size):
+            self._give_back(stream, now)
 
     def ping(self, payload: bytes = b"") -> None:
         """Ask for a sign of life."""
@@ -396,7 +379,8 @@ class Multiplexer:
             credit = MAX_CREDIT
         else:
             credit = self.theirs.window if self.theirs is not None else 0
-        stream = Stream(stream_id, credit, self._window, sink)
+        window = self.intake.window if self.profile.credit else self.unlimited.window
+        stream = Stream(stream_id, credit, window, sink, self.backlog)
         self.streams[stream_id] = stream
         return stream
 
@@ -407,13 +391,32 @@ class Multiplexer:
         stream.state = state
         return True
 
+    def _give_back(self, stream: Stream, now: float) -> None:
+        credit, growth = self.intake.give_back(stream, now, self.rtt)
+        if self.intake.strict:
+            # A peer that keeps account of the pool must tell what it got back from what is new.
+            payload = credit.to_bytes(4, "big") + (growth.to_bytes(4, "big") if growth else b"")
+        else:
+            payload = (credit + growth).to_bytes(4, "big")
+        self._out.say(WINDOW, stream.id, payload)
+
+    def _give_back_early(self) -> None:
+        """Memory has become short: no credit that may go back stays here."""
+        intake = self.intake
+        for stream in self.streams.values():
+            if stream.consumed and intake.consumed(stream, 0):
+                self._give_back(stream, stream.updated)
+
     def _forget(self, stream: Stream) -> None:
         stream.state = CLOSED
-        stream.queue = None
-        stream.queued = 0
-        self.streams.pop(stream.id, None)
+        stream.drop_queue()
+        if self.streams.pop(stream.id, None) is None:
+            return
         if self.profile.credit:
-            self._grown -= stream.window - self._window
+            self.intake.forget(stream)
+            self._out.forget(stream)
+        else:
+            self.unlimited.forget(stream)
 
 
 def _drop(stream_id: int, payload: bytes) -> None:

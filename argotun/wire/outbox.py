@@ -2,14 +2,15 @@
 
 A turn is one chunk of DATA, within the credit that the peer gave; a stream that has more goes to
 the back of the line. So a stream with megabytes to send delays another one by a chunk, and one
-without credit by nothing.
+without credit by nothing. Where the peer has little memory left, those that have much under way
+already wait for the others.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from argotun.wire import frames
-from argotun.wire.frames import CHUNK, DATA, ERROR, Profile
+from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MAX_CREDIT, Profile
 from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
 
 BATCH = 128 * 1024
@@ -20,6 +21,12 @@ MAX_BATCH = 512 * 1024
 
 LOW_WATER = 64 * 1024
 """A sender that waits goes on when no more than this is queued for its stream, bytes."""
+
+MIN_TURN = 4 * KIB
+"""Nothing smaller is taken out of the peer's pool, bytes, unless it is all there is: crumbs cost too much."""
+
+RETRIES = 8
+"""Streams that wait for the pool and are tried again when some of it is free; the others come later."""
 
 SAID = -1
 """`Stream.closing` once the frame that ends this direction has gone out; above 0 it is still due."""
@@ -41,9 +48,13 @@ class Outbox:
         "_control",
         "_early",
         "_ended",
+        "_half",
+        "_pool",
         "_profile",
         "_ready",
         "_relieved",
+        "_share",
+        "_starved",
         "control_size",
         "exhausted",
         "wake",
@@ -60,6 +71,9 @@ class Outbox:
         self._control: list[bytes] = []
         self._ready: deque[Stream] = deque()
         self._relieved: list[Stream] = []
+        self._pool = self._half = 0
+        self._share = MAX_CREDIT
+        self._starved: OrderedDict[int, Stream] = OrderedDict()
 
     @property
     def waiting(self) -> bool:
@@ -87,9 +101,37 @@ class Outbox:
         self._ready.append(stream)
         self.wake()
 
+    def share_out(self, pool: int, share: int) -> None:
+        """The peer bounds what all streams together may have under way."""
+        self._pool = pool
+        self._half = pool // 2
+        self._share = share
+
+    def credited(self, stream: Stream, credit: int, growth: int) -> None:
+        """The peer gave back credit and widened the stream's window."""
+        beyond = stream.granted - stream.send_credit - self._share
+        stream.send_credit += credit + growth
+        # A peer that knows of no pool does not tell the two apart.
+        stream.granted = max(stream.granted + growth, stream.send_credit)
+        if self._starved:
+            self._starved.pop(stream.id, None)
+        if beyond > 0:
+            self._pool += min(beyond, credit)
+            self._retry()
+        self.line_up(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is over: what it had under way is the others' now."""
+        self._starved.pop(stream.id, None)
+        beyond = stream.granted - stream.send_credit - self._share
+        if beyond > 0:
+            self._pool += beyond
+            self._retry()
+
     def close(self) -> None:
         """The tunnel is gone: nothing is said any more."""
         self._closed = True
+        self._starved.clear()
         self._ready.clear()
         self._control.clear()
         self.control_size = 0
@@ -121,6 +163,13 @@ class Outbox:
         taken = 0
         if stream.queued:
             taken = min(stream.queued, stream.send_credit, CHUNK)
+            under_way = stream.granted - stream.send_credit
+            if under_way + taken > self._share:
+                taken = self._from_pool(under_way, taken)
+                if not taken:
+                    self.exhausted += stream.id not in self._starved
+                    self._starved[stream.id] = stream
+                    return 0
             parts = self._message(messages)
             parts.append(profile.head(DATA, stream.id, taken))
             _cut(stream, taken, parts)
@@ -134,9 +183,30 @@ class Outbox:
                     self.exhausted += 1
         if stream.closing > 0 and not stream.queued:
             self._say_end(stream, messages)
-        if stream.waiting and stream.queued <= LOW_WATER:
+        if stream.waiting and stream.queued <= (0 if stream.backlog.full else LOW_WATER):
             self._relieved.append(stream)
         return taken + profile.header.size
+
+    def _from_pool(self, under_way: int, wanted: int) -> int:
+        """How much of `wanted` a stream may send that goes beyond its share; taken out of the pool.
+
+        A stream may have as much of the pool as is left in it (Choudhury and Hahne, "Dynamic queue
+        length thresholds", 1998): a few get all they can use, and many leave something to the next.
+        """
+        beyond = max(0, under_way - self._share)
+        sure = max(0, self._share - under_way)
+        spare = (self._pool - beyond) // 2
+        if spare < min(wanted - sure, MIN_TURN):
+            return sure
+        taken = min(wanted, sure + spare)
+        self._pool -= taken - sure
+        return taken
+
+    def _retry(self) -> None:
+        """Some of the pool is free again: those that wait for it longest come into line."""
+        starved = self._starved
+        for _ in range(len(starved) if self._pool > self._half else min(RETRIES, len(starved))):
+            self.line_up(starved.popitem(last=False)[1])
 
     def _say_end(self, stream: Stream, messages: list[list[Part]]) -> None:
         kind = stream.closing
@@ -181,6 +251,7 @@ def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
     queue = stream.queue
     assert queue is not None
     stream.queued -= size
+    stream.backlog.size -= size
     used = 0
     for piece in queue:
         if len(piece) > size:

@@ -147,20 +147,37 @@ class Sink(Protocol):
         """What waited to be sent fell to the low-water mark."""
 
 
+class Backlog:
+    """What all streams of one tunnel have queued, `size`, and how much is enough, `limit`; bytes."""
+
+    __slots__ = ("limit", "size")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no stream should queue more than one piece."""
+        return self.size > self.limit
+
+
 class Stream:
     """The state of one stream; changed by the multiplexer only.
 
-    `send_credit` and `receive_credit` are bytes that may still travel each way, `window` is what
-    the peer was granted in all, `consumed` what was read since the last WINDOW; `queued` bytes
-    in `queue` wait for credit or for a turn. `closing` is the type of the frame that ends this
-    direction behind the queue (0 = none); `failure` is the text of its ERROR;
-    `waiting` asks for `on_writable`.
+    `send_credit` and `receive_credit` are bytes that may still travel each way; `granted` is what
+    the peer's window is in all and `window` what this side's is; `consumed` was read since the last
+    WINDOW. `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's
+    `backlog` too. `closing` is the type of the frame that ends this direction behind the queue (0 =
+    none); `failure` is the text of its ERROR; `waiting` asks for `on_writable`.
     """
 
     __slots__ = (
+        "backlog",
         "closing",
         "consumed",
         "failure",
+        "granted",
         "id",
         "queue",
         "queued",
@@ -174,10 +191,12 @@ class Stream:
         "window",
     )
 
-    def __init__(self, stream_id: int, send_credit: int, window: int, sink: Sink) -> None:
+    def __init__(self, stream_id: int, send_credit: int, window: int, sink: Sink, backlog: Backlog) -> None:
         self.id = stream_id
         self.state = OPENING
         self.sink = sink
+        self.backlog = backlog
+        self.granted = send_credit
         self.send_credit = send_credit
         self.receive_credit = window
         self.window = window
@@ -189,6 +208,12 @@ class Stream:
         self.waiting = False
         self.closing = 0
         self.failure = ""
+
+    def drop_queue(self) -> None:
+        """What is queued is not sent any more."""
+        self.backlog.size -= self.queued
+        self.queue = None
+        self.queued = 0
 
     def __repr__(self) -> str:
         return f"<stream {self.id} {STATES[self.state]} queued={self.queued}>"

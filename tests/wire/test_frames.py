@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argotun.errors import ProtocolError
-from argotun.wire import frames, hello, mux, outbox
+from argotun.wire import credit, frames, hello, mux, outbox
 from argotun.wire.frames import MIB, NAMES, TUNNEL_TYPES, V1, V2, Profile
 from argotun.wire.streams import ACCEPTOR, EVENTS, ILLEGAL, OPENER, STATES
 from tests.wire.mux_peers import QUICK
@@ -196,8 +196,9 @@ def test_the_documents_limits_differ() -> None:
     code = {"V1.max_message": V1.max_message, "V2.max_message": V2.max_message}
     code |= {name: getattr(frames, name) for name in ("CHUNK", "INITIAL_WINDOW", "MAX_WINDOW", "MAX_CREDIT")}
     code |= {name: getattr(frames, name) for name in ("MAX_ERROR_TEXT", "MAX_PING")}
-    code |= {name: getattr(outbox, name) for name in ("BATCH", "MAX_BATCH", "LOW_WATER")}
+    code |= {name: getattr(outbox, name) for name in ("BATCH", "MAX_BATCH", "LOW_WATER", "MIN_TURN")}
     code["MAX_CONTROL"] = mux.MAX_CONTROL
+    code["MIN_SHARE"] = hello.MIN_SHARE
     code["MAX_HELLO"] = hello.MAX_HELLO
     assert {name.strip("`"): int(value) for name, value, _ in rows("| limit | bytes |")} == code
 
@@ -212,7 +213,7 @@ def test_the_documents_words_differ() -> None:
         cells[0].strip("`") for cells in rows("| text | sent when |")
     }
     assert f"`{frames.SUBPROTOCOL}`" in PROTOCOL
-    assert f"less than {mux.GROWTH_ROUNDS:.0f} round trips" in PROTOCOL
+    assert f"less than {credit.GROWTH_ROUNDS:.0f} round trips" in PROTOCOL
 
 
 @pytest.mark.parametrize(("role", "table"), [("server", OPENER), ("agent", ACCEPTOR)])

@@ -21,13 +21,15 @@ def test_what_was_said_is_not_what_is_understood(said: Hello) -> None:
 
 
 def test_the_keys_on_the_wire_moved() -> None:
-    assert json.loads(Hello("1.2", 4096, 7, "api:443", "c1").encode()) == {
+    assert json.loads(Hello("1.2", 4096, 7, "api:443", "c1", 65536, 8192).encode()) == {
         "version": 2,
         "release": "1.2",
         "window": 4096,
         "maxStreams": 7,
         "target": "api:443",
         "cluster": "c1",
+        "pool": 65536,
+        "share": 8192,
     }
 
 

@@ -288,7 +288,7 @@ def test_a_sink_that_ends_another_stream_while_it_is_told_is_not_expected() -> N
     server.mux.collect()
     server.mux.lost("gone")
     assert second.calls == [("lost", "gone")]
-    assert server.mux._grown == 0
+    assert server.mux.intake.used == 0
     assert not server.mux.waiting
 
 

@@ -11,6 +11,7 @@ from argotun.wire.streams import (
     ILLEGAL,
     OPENER,
     STATES,
+    Backlog,
     Stream,
 )
 from tests.wire.mux_peers import grid
@@ -65,11 +66,11 @@ def test_a_state_cannot_be_reached_or_left(role: str) -> None:
 
 
 def test_a_stream_does_not_say_its_state_in_a_log() -> None:
-    assert repr(Stream(7, 1, 1, DISCARD)) == "<stream 7 OPENING queued=0>"
+    assert repr(Stream(7, 1, 1, DISCARD, Backlog(0))) == "<stream 7 OPENING queued=0>"
 
 
 def test_a_new_stream_costs_a_dictionary() -> None:
-    assert not hasattr(Stream(1, 1, 1, DISCARD), "__dict__")
+    assert not hasattr(Stream(1, 1, 1, DISCARD, Backlog(0)), "__dict__")
 
 
 def test_discarded_sink_objects_to_a_call() -> None:

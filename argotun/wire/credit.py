@@ -1,0 +1,128 @@
+"""How much one side of a tunnel lets its peer have under way: windows, and the memory behind them.
+
+A window bounds one stream. A thousand windows would be more than a tunnel may hold, so of what is
+not given back yet each stream has a small share for certain, and what goes beyond the shares comes
+out of one pool. Idle streams take nothing of it, and stalled ones leave every other its share.
+"""
+
+from argotun.errors import ProtocolError
+from argotun.wire.frames import MAX_WINDOW
+from argotun.wire.hello import MIN_SHARE
+from argotun.wire.outbox import MIN_TURN
+from argotun.wire.streams import OPENING_REMOTE, REMOTE_ENDED, Stream
+
+GROWTH_ROUNDS = 2.0
+"""A window of which half was used within this many round trips limits the link (quic-go's rule)."""
+
+STREAMS = 1024
+"""For how many streams shares are set aside where this side states no limit: the agent's default limit."""
+
+PARTS = 4
+"""A tunnel's buffer in equal parts: the shares, the pool, and as much twice for what waits to be sent."""
+
+_REMOTE_DONE = frozenset({REMOTE_ENDED, OPENING_REMOTE})
+
+
+def shares(budget: int, streams: int) -> tuple[int, int]:
+    """The pool and each stream's share of a tunnel's buffer of `budget` bytes."""
+    part = budget // PARTS
+    return part, max(MIN_SHARE, part // (streams or STREAMS))
+
+
+class Intake:
+    """The receiving side's account of one tunnel.
+
+    `used` is what all streams have beyond their shares, of `pool` bytes; `short` says that so much
+    is used that credit goes back early and no window grows. `strict` says that the peer keeps to
+    the pool as well, so that going over it is its mistake.
+    """
+
+    __slots__ = ("_limit", "pool", "share", "short", "strict", "used", "window")
+
+    def __init__(self, window: int, pool: int, share: int) -> None:
+        self.window = window
+        self.pool = pool
+        self.share = share
+        self.used = 0
+        self.strict = False
+        # A sender leaves a part of the pool to others and stops long before the end; see Outbox.
+        self._limit = pool // 4 if pool >= 4 * MIN_TURN else 0
+        self.short = not self._limit
+
+    def arrived(self, stream: Stream, size: int) -> bool:
+        """Count DATA; True when the pool has just become short. ProtocolError beyond what was granted."""
+        left = stream.receive_credit = stream.receive_credit - size
+        if left < 0:
+            raise ProtocolError(f"stream {stream.id} went over its credit")
+        beyond = stream.window - left - self.share
+        if beyond <= 0:
+            return False
+        used = self.used = self.used + min(beyond, size)
+        if used > self.pool and self.strict:
+            raise ProtocolError("the streams together went over their credit")
+        if used < self._limit or self.short:
+            return False
+        self.short = True
+        return True
+
+    def consumed(self, stream: Stream, size: int) -> bool:
+        """Count what a reader took; True when it is time to give it back.
+
+        That is after half a window, and after half a share while the pool is short.
+        """
+        taken = stream.consumed = stream.consumed + size
+        due = stream.window + 1 >> 1
+        if self.short:
+            due = max(1, min(due, self.share >> 1))
+        return taken >= due and stream.state not in _REMOTE_DONE
+
+    def give_back(self, stream: Stream, now: float, rtt: float) -> tuple[int, int]:
+        """The credit that goes back now, and by how much the window grows."""
+        credit = stream.consumed
+        stream.consumed = 0
+        beyond = stream.window - stream.receive_credit - self.share
+        if beyond > 0:
+            self.used -= min(beyond, credit)
+        growth = 0
+        if self.short:
+            self.short = self.used > self._limit >> 1 or not self._limit
+        elif rtt and now - stream.updated < GROWTH_ROUNDS * rtt:
+            growth = max(0, min(stream.window, MAX_WINDOW - stream.window))
+            stream.window += growth
+        stream.updated = now
+        stream.receive_credit += credit + growth
+        return credit, growth
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is over: what it held is free."""
+        beyond = stream.window - stream.receive_credit - self.share
+        if beyond > 0:
+            self.used -= beyond
+            if self.short and self._limit:
+                self.short = self.used > self._limit >> 1
+
+
+class Unlimited:
+    """The same account for version 1, where nothing can be held back: it only tells who has too much."""
+
+    __slots__ = ("_budget", "used", "window")
+
+    def __init__(self, budget: int) -> None:
+        self.window = budget
+        self.used = 0
+        self._budget = budget
+
+    def arrived(self, stream: Stream, size: int, streams: int) -> bool:
+        """Count DATA; False when the tunnel's buffer is full and this stream has more than its part."""
+        stream.receive_credit -= size
+        self.used += size
+        return self.used <= self._budget or stream.window - stream.receive_credit <= self._budget // streams
+
+    def consumed(self, stream: Stream, size: int) -> None:
+        """Count what a reader took."""
+        stream.receive_credit += size
+        self.used -= size
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is over: what it held is free."""
+        self.used -= stream.window - stream.receive_credit
