@@ -12,7 +12,7 @@ from gevent.event import Event
 
 import argotun
 from argotun.agent.backoff import Backoff
-from argotun.agent.credentials import TokenFile
+from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.errors import ArgotunError, CredentialError
@@ -57,6 +57,7 @@ class KubernetesApi:
                 key=config.target_client_key,
                 insecure=config.insecure,
                 options=("--ca-cert", "--target-client-cert", "--target-client-key"),
+                prefix="api_",
             )
             metrics.watch_certificates(self._tls)
         self._token = TokenFile(config.sa_token_path) if config.sa_token_path else None
@@ -104,6 +105,9 @@ class Agent:
         self.tunnels: list[Tunnel] = []
         self.draining = False
         self._backoff = Backoff(config.max_retry)
+        self._token = ServerToken(
+            config.token, config.token_file, lambda: self.metrics.reload_errors("token")
+        )
         self._server_tls: ClientTls | None = None
         if config.server.startswith("wss:"):
             self._server_tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
@@ -186,7 +190,7 @@ class Agent:
         proxy = proxy_for(host, port, {}, config.proxy)
         sock = self._dial_server(host, port, proxy)
         try:
-            token = self._server_token()
+            token = self._token.current()
             headers = [("Authorization", f"Bearer {token}")]
             socket = connect(sock, config.server, headers, (SUBPROTOCOL,), config.dial_timeout)
         except BaseException:
@@ -216,19 +220,6 @@ class Agent:
         if self._server_tls is None:
             return sock
         return handshake_client(sock, self._server_tls.context(), host, timeout)
-
-    def _server_token(self) -> str:
-        config = self.config
-        if config.token_file is None:
-            return config.token or ""
-        try:
-            with open(config.token_file, encoding="utf-8") as file:
-                token = file.read().strip()
-        except (OSError, UnicodeError) as error:
-            raise CredentialError(f"--token-file {config.token_file}: {error}") from error
-        if not token or not token.isprintable():
-            raise CredentialError(f"--token-file {config.token_file} holds no token")
-        return token
 
     def _serve(self, tunnel: Tunnel, leave: Event) -> None:
         try:

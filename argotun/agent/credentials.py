@@ -1,10 +1,14 @@
-"""The credential that the agent adds to a request: a token file, looked at each time."""
+"""The agent's credentials: the API's token, looked at for each request, the server's at each dial."""
 
+import logging
 import os
 import re
+from collections.abc import Callable
 
 from argotun.config.fileversion import Version, read_version, version_of
 from argotun.errors import CredentialError
+
+log = logging.getLogger("argotun.agent")
 
 LARGEST_TOKEN = 16 * 1024
 """Bytes; a Kubernetes token has 1 to 2 KiB, and a whole request head must stay under 64 KiB."""
@@ -42,16 +46,60 @@ class TokenFile:
 
     def _read(self) -> bytes:
         contents = read_version(self._path, LARGEST_TOKEN)
-        if len(contents.data) > LARGEST_TOKEN:
-            raise self._unusable(f"it is larger than {LARGEST_TOKEN} bytes")
-        token = contents.data.strip()
-        if not token:
-            raise self._unusable("it is empty")
-        if not SOUND.fullmatch(token):
-            raise self._unusable("it holds characters that no token has (spaces, line breaks, NUL, …)")
+        try:
+            token = _token(contents.data)
+        except ValueError as error:
+            raise self._unusable(str(error)) from None
         self._header = b"Authorization: Bearer " + token + b"\r\n"
         self._version = contents.version
         return self._header
 
     def _unusable(self, why: str) -> CredentialError:
         return CredentialError(f"the token file {self._path} cannot be used: {why}")
+
+
+class ServerToken:
+    """The token that the server lets this agent in by: `given`, or what `path` holds at each dial.
+
+    A file that cannot be used leaves the last good token in use, which is logged once and told to
+    `on_error`: the tunnel must survive a slip that is repaired before the server takes that token away.
+    """
+
+    def __init__(self, given: str | None, path: str | None, on_error: Callable[[], None]) -> None:
+        self._on_error = on_error
+        self._path = path
+        self._good = given or ""
+        self._problem = ""
+
+    def current(self) -> str:
+        """The token for this dial; CredentialError when the file has never held one."""
+        if self._path is None:
+            return self._good
+        try:
+            token = _token(read_version(self._path, LARGEST_TOKEN).data).decode("ascii")
+        except (OSError, ValueError) as error:
+            why = (error.strerror or "it cannot be read") if isinstance(error, OSError) else str(error)
+            self._complain(f"--token-file {self._path} cannot be used: {why}")
+        else:
+            self._good, self._problem = token, ""
+        return self._good
+
+    def _complain(self, problem: str) -> None:
+        if not self._good:
+            raise CredentialError(problem)
+        if problem != self._problem:
+            self._problem = problem
+            self._on_error()
+            log.error("%s; the token read before stays in use", problem)
+
+
+def _token(data: bytes) -> bytes:
+    """The token in a file's content; ValueError says why there is none."""
+    if len(data) > LARGEST_TOKEN:
+        raise ValueError(f"it is larger than {LARGEST_TOKEN} bytes")
+    token = data.strip()
+    if not token:
+        raise ValueError("it is empty")
+    if not SOUND.fullmatch(token):
+        raise ValueError("it holds characters that no token has (spaces, line breaks, NUL, …)")
+    return token

@@ -22,7 +22,7 @@ from argotun.observe.exposition import render
 AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
 """Why the public port turned somebody away; `handshake` is a TLS handshake that failed."""
 
-Reloaded = Literal["clusters", "certificates"]
+Reloaded = Literal["clusters", "certificates", "token"]
 """Files that are read again while the process runs; the agent has no clusters file."""
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
@@ -292,6 +292,7 @@ class AgentMetrics(Metrics, TunnelStats):
     """The agent's metrics: plain attributes, without labels."""
 
     mode = "agent"
+    reloads = ("certificates", "token")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         TunnelStats.__init__(self)

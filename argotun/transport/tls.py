@@ -31,12 +31,19 @@ _Seen = tuple[tuple[int, int, int, int] | None, ...]
 class _FollowedFiles:
     """A context made of files, made anew when they change; subclasses say how.
 
-    `options` names the command-line options of CA, certificate and key, for messages.
+    `options` names the command-line options of CA, certificate and key, for messages; `prefix` stands
+    before the names in `expiry`.
     """
 
     def __init__(
-        self, ca: str | None, cert: str | None, key: str | None, options: tuple[str, str, str]
+        self,
+        ca: str | None,
+        cert: str | None,
+        key: str | None,
+        options: tuple[str, str, str],
+        prefix: str = "",
     ) -> None:
+        self._prefix = prefix
         self._ca, self._cert, self._key = ca, cert, key
         self._ca_option, self._cert_option, self._key_option = options
         self._files = [path for path in (ca, cert, key) if path is not None]
@@ -62,12 +69,14 @@ class _FollowedFiles:
         return self._context
 
     def expiry(self) -> dict[str, float]:
-        """Unix times at which the certificates in use end, by name.
+        """Unix times at which the certificates that the next handshake uses end, by name.
 
         "certificate" is the first of our own chain to end, "ca" the last of the CA bundle: while CAs
-        are being exchanged the old one may end without harm.
+        are being exchanged the old one may end without harm. Looks at the files too: a tunnel may live
+        for months, and a renewed certificate must not look like a forgotten one until it ends.
         """
-        return dict(self._expiry)
+        self.context()
+        return {self._prefix + name: end for name, end in self._expiry.items()}
 
     def _look(self) -> _Seen:
         return tuple(map(_identity, self._files))
@@ -140,7 +149,8 @@ class ClientTls(_FollowedFiles):
     """A dialler's TLS: trusts `ca`, or the system's CAs, and presents `cert` where one is given.
 
     All three are paths of PEM files. `insecure` takes any certificate for any name. `options` names
-    the options of CA, certificate and key, for messages. Raises ConfigError when a file cannot be used.
+    the options of CA, certificate and key, for messages; `prefix` stands before the names in `expiry`,
+    where a process has two of these. Raises ConfigError when a file cannot be used.
     """
 
     def __init__(
@@ -150,9 +160,10 @@ class ClientTls(_FollowedFiles):
         key: str | None = None,
         insecure: bool = False,
         options: tuple[str, str, str] = ("--server-ca-cert", "--client-cert", "--client-key"),
+        prefix: str = "",
     ) -> None:
         self._insecure = insecure
-        super().__init__(ca, cert, key, options)
+        super().__init__(ca, cert, key, options, prefix)
 
     def _empty_context(self) -> SSLContext:
         context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
