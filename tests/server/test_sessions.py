@@ -138,6 +138,7 @@ def test_a_replaced_agent_does_not_fight_back() -> None:
     with Rig(agent={"max_retry": 60.0}) as rig:
         first = rig.agent
         first.tunnels[0].since -= 3600
+        first._backoff._jitter = lambda low, high: low
         second = Agent(rig.agent_config())
         rig.agents.append(second)
         second.start()

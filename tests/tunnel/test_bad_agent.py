@@ -71,6 +71,13 @@ def test_a_bad_message_ends_the_tunnel_and_its_requests(
     lives_on(rig)
 
 
+def test_a_tunnel_ends_in_order_although_the_agent_sends_on(rig: Rig, agent: V2Agent) -> None:
+    """A reset, which unread bytes would cause, can overtake the close frame that says why."""
+    agent.ws.peer.send(agent.ws.frame(b"") + bytes(300_000))
+    assert agent.ws.close_code() == 1002
+    assert agent.ws.peer.ended() == "closed"
+
+
 def test_connect_from_the_agent_ends_the_tunnel(rig: Rig, agent: V2Agent, client: Peer) -> None:
     agent.send(CONNECT, 2, b"")
     assert client.response().status == 502
