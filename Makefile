@@ -14,7 +14,9 @@ BENCH_ARGS  ?=
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 FAST = tests/wire tests/config tests/observe
-ALL  = $(wildcard tests/test_*.py) $(filter-out tests/e2e tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+# These need more than Python packages and have targets of their own.
+LONG = tests/e2e tests/chart tests/argocd tests/gateways
+ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
