@@ -353,8 +353,11 @@ class Deployment:
         ]
 
 
-def roll(site: Site, requests: int, rate: float, retries: int = 3) -> Outcome:
+def roll(site: Site, requests: int, rate: float, retries: int = 3, drain: str = "20s") -> Outcome:
     """Run the load and replace the server when a third of it is done.
+
+    What the draining server serves first, for a quarter of `drain`, must be longer than haproxy takes to
+    see that it is not ready.
 
     With `retries` haproxy tries the other server where one refuses a connection; 0 is how a Kubernetes
     Service behaves, whose clients are sent to the old server until every node has heard of the change.
@@ -362,7 +365,7 @@ def roll(site: Site, requests: int, rate: float, retries: int = 3) -> Outcome:
     api = Api()
     outcome = Outcome()
     try:
-        deployment = Deployment(site, api.address, retries)
+        deployment = Deployment(site, api.address, retries, drain=drain)
         children = [*deployment.servers, deployment.agent, deployment.haproxy]
         wait_until("the agent", lambda: deployment.ready(0), children)
         clients = Clients(("127.0.0.1", deployment.clients), outcome)

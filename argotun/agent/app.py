@@ -1,7 +1,6 @@
 """The agent role put together: dial the server, serve its streams, dial again."""
 
 import logging
-import signal
 import sys
 from time import monotonic
 from typing import Any
@@ -11,11 +10,13 @@ import gevent
 from gevent.event import Event
 
 import argotun
+from argotun import process
 from argotun.agent.backoff import Backoff
 from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
-from argotun.errors import ArgotunError, CredentialError
+from argotun.config.network import show_address
+from argotun.errors import ArgotunError
 from argotun.observe.access import AccessLog, LogRequest
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
@@ -44,7 +45,7 @@ class KubernetesApi:
         self.metrics = metrics
         self._access = access.request
         self.log_request: LogRequest = self._record
-        self.address = address_text(config.target)
+        self.address = show_address(config.target)
         self._target = config.target
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]
@@ -303,25 +304,12 @@ class Agent:
 
 def run(config: AgentConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
-    agent = Agent(config)
-    agent.start()
-    ended = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, ended.set)
-    ended.wait()
-    agent.drain()
-    return 0
-
-
-def address_text(address: tuple[str, int]) -> str:
-    """`host:port`, with an IPv6 host in brackets."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return process.run(Agent(config))
 
 
 def _host_field(config: AgentConfig) -> bytes:
     """The Host of the API: without the port where that is the scheme's own."""
     port = config.target[1]
     usual = 80 if config.plain_target else 443
-    text = address_text(config.target)
+    text = show_address(config.target)
     return (text.rsplit(":", 1)[0] if port == usual else text).encode("ascii", "replace")

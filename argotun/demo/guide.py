@@ -10,6 +10,7 @@ import gevent
 from gevent.event import Event
 
 from argotun.config import DemoConfig
+from argotun.config.network import show_address
 from argotun.demo.stage import CLUSTER, Stage
 from argotun.demo.steps import OWN_CLUSTER_STEPS, STAND_IN_STEPS, Scene
 from argotun.errors import ArgotunError
@@ -64,7 +65,7 @@ def _introduce(stage: Stage) -> None:
     host, port = stage.server.public_address
     _say(_bold("argotun demo: server, agent and client in one process, on loopback"))
     _say()
-    _say(f"  client ── http ──▶ server {tunnel} agent {last} {api} {_join(upstream.address)}")
+    _say(f"  client ── http ──▶ server {tunnel} agent {last} {api} {show_address(upstream.address)}")
     _say(f"  The client asks {stage.url}; the agent dialled {host}:{port}; nothing dials the agent.")
     if made:
         _say("  The tunnel's certificates were made a moment ago and go when the demo ends.")
@@ -117,11 +118,6 @@ def _interruptible() -> Iterator[None]:
     finally:
         for watcher in watchers:
             watcher.cancel()
-
-
-def _join(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _bold(text: str) -> str:

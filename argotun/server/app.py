@@ -1,16 +1,16 @@
 """The server role put together: two ports, a registry, the clusters file, and an orderly end."""
 
 import logging
-import signal
 import sys
 from time import monotonic
 from typing import Any
 
 import gevent
-from gevent.event import Event
 
 import argotun
+from argotun import process
 from argotun.config import ServerConfig
+from argotun.config.network import show_address
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
@@ -110,8 +110,8 @@ class Server:
         log.info(
             "server listens",
             extra=fields(
-                public=_text(self.public_address),
-                internal=_text(self.internal_address),
+                public=show_address(self.public_address),
+                internal=show_address(self.internal_address),
                 clusters=len(self.clusters.clusters),
             ),
         )
@@ -259,16 +259,4 @@ _NOTHING = _Nothing()
 
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
-    server = Server(config)
-    server.start()
-    ended = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, ended.set)
-    ended.wait()
-    server.drain()
-    return 0
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return process.run(Server(config))

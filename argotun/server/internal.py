@@ -18,6 +18,10 @@ from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
 from argotun.wire.head import RequestHead
 
+NOTICE = 5.0
+"""Seconds at most, and a quarter of the drain, that new clients are served as before: load balancers and
+kube-proxy go on sending them for so long until they have all heard that this server is not ready."""
+
 LAST_WORDS = 1.0
 """Seconds that all clients together have to take the last bytes when a drain is over."""
 
@@ -145,9 +149,15 @@ class InternalPort:
     # ── asked by the server ────────────────────────────────────────────────────────────────────
 
     def drain(self, seconds: float, stop_accepting: Callable[[], None]) -> None:
-        """Let the requests in progress finish, then end the watches in order and the rest at once."""
+        """Let the requests in progress finish, then end the watches in order and the rest at once.
+
+        While agents are connected clients are served as before at first; see NOTICE.
+        """
         self.draining = True
         deadline = monotonic() + seconds
+        noticed = monotonic() + min(NOTICE, seconds / 4)
+        while len(self._registry) and monotonic() < noticed:
+            gevent.sleep(0.05)
         while monotonic() < deadline:
             busy = [c for c in self.connections if not (c.idle or c.answered or c.watching)]
             for connection in list(self.connections):

@@ -147,7 +147,7 @@ def refuses(address: tuple[str, int]) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signalled_server_finishes_what_runs_and_exits_with_0(start: Any, number: int) -> None:
-    server = start("--drain", "20s")
+    server = start("--drain", "4s")
     agent: Any = V2Agent(server)
     until(lambda: server.ready() == 200, "readiness")
     watch = server.client(WATCH)
@@ -308,7 +308,7 @@ def test_an_agent_that_drains_leaves_no_request_unanswered() -> None:
 
 
 def test_a_restarted_server_has_its_agent_back_and_serves_who_waited() -> None:
-    with Rig(server={"reconnect_grace": 5.0}, agent={"max_retry": 60.0}) as rig:
+    with Rig(server={"reconnect_grace": 5.0, "drain": 1.0}, agent={"max_retry": 60.0}) as rig:
         assert rig.get().status == 200
         rig.server.drain()
         rig.start_server()
@@ -325,6 +325,36 @@ def test_a_drain_is_no_reason_for_the_agent_to_stay_away_for_long() -> None:
             agent._backoff.delay(covered=True)
         agent._backoff._jitter = lambda low, high: high
         assert agent._backoff.delay(covered=True) < 2
+
+
+def test_clients_that_still_come_are_served_while_load_balancers_notice() -> None:
+    """Also on a connection that was kept; each answer ends its connection: the next goes elsewhere."""
+    with Rig(server={"drain": 12.0}) as rig:
+        kept = rig.client()
+        kept.send(GET)
+        assert kept.response().status == 200
+        draining = gevent.spawn(rig.server.drain)
+        until(lambda: rig.server.draining, "the drain")
+        for client in (kept, rig.client()):
+            client.send(GET)
+            answer = client.response()
+            assert (answer.status, answer.header("connection")) == (200, "close")
+            assert client.ended() == "closed"
+        draining.join(PATIENCE)
+        assert draining.ready()
+        assert refuses(rig.server.internal_address)
+
+
+def test_a_second_signal_ends_the_drain(start: Any) -> None:
+    server = start("--drain", "1h")
+    agent = V2Agent(server)
+    client = server.client(GET)
+    take(agent)
+    server.process.signal(signal.SIGINT)
+    agent.expect(GOAWAY)
+    server.process.signal(signal.SIGINT)
+    assert server.process.code() == 1
+    assert client.response().status == 502
 
 
 def test_new_agents_are_refused_while_the_server_drains() -> None:
@@ -344,7 +374,7 @@ def test_new_agents_are_refused_while_the_server_drains() -> None:
 
 
 def test_a_server_that_is_stopped_twice_ends_once() -> None:
-    with Rig() as rig:
+    with Rig(server={"drain": 1.0}) as rig:
         rig.server.drain()
         rig.server.drain()
         rig.server.stop()

@@ -60,7 +60,7 @@ def test_a_watch_ends_in_order_when_the_server_drains() -> None:
         started.open()
         peer.rest()
 
-    with Rig(Api(script)) as rig:
+    with Rig(Api(script), server={"drain": 1.0}) as rig:
         client = rig.client()
         client.send(b"GET /tunnel/c1/api/v1/pods?watch=1 HTTP/1.1\r\nHost: a\r\n\r\n")
         started.wait()

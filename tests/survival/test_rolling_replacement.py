@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from argotun.server import internal
 from bench import rolling
 from bench.site import Site
 
 RATE = 200.0
+DRAIN = "8s"
 
 pytestmark = pytest.mark.skipif(rolling.missing() is not None, reason=f"needs haproxy: {rolling.missing()}")
 
@@ -20,18 +20,15 @@ def site() -> Iterator[Site]:
 
 
 def test_a_rolling_replacement_loses_no_request(site: Site) -> None:
-    outcome = rolling.roll(site, 1500, RATE)
+    outcome = rolling.roll(site, 1500, RATE, drain=DRAIN)
     assert (outcome.answered, outcome.lost) == (1500, []), str(outcome)
     assert set(outcome.watches_ended) <= {"in order"}, str(outcome)
     assert outcome.exit_code == 0
 
 
-@pytest.mark.skipif(
-    not hasattr(internal, "NOTICE"), reason="needs a drain that serves until the load balancer has noticed it"
-)
 def test_clients_that_are_still_sent_to_the_draining_server_are_served(site: Site) -> None:
     """A Kubernetes Service neither asks again nor knows at once."""
-    outcome = rolling.roll(site, 800, RATE, retries=0)
-    assert (outcome.answered, outcome.lost) == (800, []), str(outcome)
+    outcome = rolling.roll(site, 1500, RATE, retries=0, drain=DRAIN)
+    assert (outcome.answered, outcome.lost) == (1500, []), str(outcome)
     assert not outcome.repeated, str(outcome)
     assert set(outcome.watches_ended) <= {"in order"}, str(outcome)

@@ -47,10 +47,11 @@ LAYERS: dict[str, set[str]] = {
     # Types and the grammar of values, which stand under the roles; what reads flags and environment is in the
     # same package, but belongs to the top.
     "config": {"errors"},
+    "process": set(),
     "transport": {"wire", "errors"},
     "tunnel": {"transport", "wire", "observe", "errors"},
-    "server": {"tunnel", "transport", "wire", "observe", "errors", "config"},
-    "agent": {"tunnel", "transport", "wire", "observe", "errors", "config"},
+    "server": {"tunnel", "transport", "wire", "observe", "errors", "config", "process"},
+    "agent": {"tunnel", "transport", "wire", "observe", "errors", "config", "process"},
 }
 # These may import anything: the command line and the demo.
 TOP = {"cli", "demo", "__main__"}
