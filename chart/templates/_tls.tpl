@@ -60,3 +60,8 @@ privateKey:
 issuerRef:
   {{- include "argotun.issuerRef" . | nindent 2 }}
 {{- end -}}
+
+{{/* The certificate name of a cluster's agent where the chart has one issued; a common name has 64 characters at most. */}}
+{{- define "argotun.certName" -}}
+{{- .certNames | default (list (trunc 64 .id)) | first -}}
+{{- end -}}
