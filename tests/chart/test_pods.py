@@ -1,0 +1,215 @@
+"""The pods: what they may do, what they mount, how they start, live and end."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart.helm import Helm, Rendered
+from tests.chart.values import AGENT, CLUSTERS, MATRIX, PLACEMENT, SECRETS, SERVER, TLS
+
+each_set = pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+each_mode = pytest.mark.parametrize("values", [SERVER, AGENT], ids=["server", "agent"])
+
+
+def mounted(rendered: Rendered) -> dict[str, dict[str, Any]]:
+    """Volumes by the path where the container has them."""
+    volumes = {each["name"]: each for each in rendered.pod["volumes"]}
+    return {each["mountPath"]: volumes[each["name"]] for each in rendered.container["volumeMounts"]}
+
+
+def files(volume: dict[str, Any]) -> list[str]:
+    """Names of the files that a volume puts into its folder."""
+    names = []
+    for source in volume["projected"]["sources"] if "projected" in volume else [{"secret": volume["secret"]}]:
+        for kind, content in source.items():
+            items = [content] if kind == "serviceAccountToken" else content["items"]
+            names += [each["path"] for each in items]
+    return names
+
+
+@each_set
+def test_a_pod_may_do_more_than_it_needs(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    pod, container = rendered.pod, rendered.container
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 65532
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert pod["automountServiceAccountToken"] is False
+    assert rendered.one("ServiceAccount")["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+@each_set
+def test_services_of_the_namespace_become_options(helm: Helm, values: dict[str, Any]) -> None:
+    assert helm.render(values).pod["enableServiceLinks"] is False
+
+
+@each_set
+def test_a_secret_is_in_the_arguments_or_the_environment(helm: Helm, values: dict[str, Any]) -> None:
+    container = helm.render(values).container
+    plain = [*container["args"], *(each["value"] for each in container.get("env", []))]
+    assert not any(
+        secret in text for secret in SECRETS for text in plain if not text.startswith("--token-file=")
+    )
+
+
+@each_set
+def test_a_file_of_a_mount_does_not_follow_its_secret(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    assert not any("subPath" in each for each in rendered.container["volumeMounts"])
+    for each in rendered.pod["volumes"]:
+        kind = each.get("secret") or each.get("projected")
+        assert kind is None or kind["defaultMode"] == 0o440
+
+
+@each_set
+def test_an_argument_names_a_file_that_is_not_mounted(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    volumes = mounted(rendered)
+    paths = [arg.partition("=")[2] for arg in rendered.args if arg.partition("=")[2].startswith("/")]
+    assert paths
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        assert name in files(volumes[folder])
+
+
+@each_set
+def test_a_server_holds_a_token_of_the_api(helm: Helm, values: dict[str, Any]) -> None:
+    projected = [each for each in helm.render(values).pod["volumes"] if "projected" in each]
+    assert len(projected) == (values["mode"] == "agent")
+
+
+def test_the_key_of_the_ca_is_mounted(helm: Helm) -> None:
+    volumes = mounted(helm.render(MATRIX["server-cert-manager"]))
+    assert volumes["/tls-client-ca"]["secret"]["secretName"] == "argotun-tls"
+    for path in ("/tls-client-ca", "/tls"):
+        assert "ca.key" not in str(volumes[path])
+    assert [each["key"] for each in volumes["/tls-client-ca"]["secret"]["items"]] == ["ca.crt"]
+
+
+@each_set
+def test_a_probe_asks_a_port_that_wants_a_certificate(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert rendered.container[probe]["httpGet"]["port"] == "health"
+    health = next(each for each in rendered.container["ports"] if each["name"] == "health")
+    assert f"--health-addr=:{health['containerPort']}" in rendered.args
+
+
+def test_a_server_waits_for_an_agent_that_waits_for_its_service(helm: Helm) -> None:
+    assert helm.render(SERVER).container["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    assert helm.render(AGENT).container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+@each_mode
+def test_a_pod_is_killed_before_it_has_drained(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values | {"drainSeconds": 100})
+    assert "--drain=100s" in rendered.args
+    assert rendered.pod["terminationGracePeriodSeconds"] == 110
+    assert (
+        helm.render(values | {"terminationGracePeriodSeconds": 45}).pod["terminationGracePeriodSeconds"] == 45
+    )
+
+
+@each_mode
+def test_the_old_pod_goes_before_the_new_one_is_ready(helm: Helm, values: dict[str, Any]) -> None:
+    strategy = helm.render(values).one("Deployment")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@each_mode
+def test_a_value_of_the_pod_is_lost(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values | PLACEMENT)
+    pod, container = rendered.pod, rendered.container
+    for name in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets"):
+        assert pod[name] == PLACEMENT[name]
+    assert container["resources"] == PLACEMENT["resources"]
+    assert container["lifecycle"] == PLACEMENT["lifecycle"]
+    assert container["env"] == PLACEMENT["extraEnv"]
+    assert "--keepalive=10s" in container["args"]
+    assert "--config=/config/config.yaml" in container["args"]
+    assert "/more" in mounted(rendered)
+    template = rendered.one("Deployment")["spec"]["template"]["metadata"]
+    assert template["annotations"]["a"] == "b"
+    assert template["labels"] | {"c": "d", "e": "f"} == template["labels"]
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= template["labels"].items()
+    budget = rendered.one("PodDisruptionBudget")["spec"]
+    assert budget["minAvailable"] == 0
+    assert "maxUnavailable" not in budget
+
+
+@each_set
+def test_a_selector_finds_no_pod(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    labels = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    for kind in ("Deployment", "PodDisruptionBudget", "PodMonitor"):
+        for each in rendered.all(kind):
+            assert each["spec"]["selector"]["matchLabels"].items() <= labels
+    for each in rendered.all("Service"):
+        assert each["spec"]["selector"].items() <= labels
+    for each in rendered.all("NetworkPolicy"):
+        assert each["spec"]["podSelector"]["matchLabels"].items() <= labels
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({}, "argotun:0.1.0"),
+        ({"repository": "example.com/argotun", "tag": "main"}, "example.com/argotun:main"),
+        ({"tag": "main", "digest": "sha256:" + "a" * 64}, "argotun@sha256:" + "a" * 64),
+    ],
+)
+def test_another_image_is_run(helm: Helm, image: dict[str, str], expected: str) -> None:
+    assert helm.render(SERVER | {"image": image}).container["image"] == expected
+
+
+def test_an_option_of_the_server_is_lost(helm: Helm) -> None:
+    rendered = helm.render(
+        SERVER | {"clusters": CLUSTERS, "port": 9443, "internalPort": 9080, "rateLimit": 0.5, "tls": TLS}
+    )
+    assert {
+        "--mode=server",
+        "--addr=:9443",
+        "--internal-addr=:9080",
+        "--clusters=/clusters/clusters.json",
+        "--rate-limit=0.5",
+        "--tls-cert=/tls/tls.crt",
+        "--tls-key=/tls/tls.key",
+        "--tls-client-ca=/tls-client-ca/ca.crt",
+    } <= set(rendered.args)
+    assert "--internal-plain" not in rendered.args
+    assert "--internal-plain" in helm.render(MATRIX["server-internal-plain"]).args
+
+
+def test_an_option_of_the_agent_is_lost(helm: Helm) -> None:
+    mutual = helm.render(MATRIX["agent-mtls"])
+    assert {
+        "--mode=agent",
+        "--server=wss://argotun.example.com/connect",
+        "--token-file=/token/token",
+        "--target=kubernetes.default.svc:443",
+        "--server-ca-cert=/tls-server-ca/ca.crt",
+        "--client-cert=/tls-client/tls.crt",
+        "--client-key=/tls-client/tls.key",
+        "--max-retry=60s",
+    } <= set(mutual.args)
+    assert mounted(mutual)["/token"]["secret"]["secretName"] == "tunnel-token"
+    test = helm.render(MATRIX["agent-test"]).args
+    assert {"--insecure", "--allow-insecure-server"} <= set(test)
+    assert not any(arg.startswith("--ca-cert") for arg in test)
+    other = helm.render(MATRIX["agent-other-api"])
+    assert {"--target=api.example.com:6443", "--target-host-name=kubernetes"} <= set(other.args)
+    assert "--ca-cert=/api/credentials/ca.crt" in other.args
+
+
+def test_the_services_expose_the_internal_port(helm: Helm) -> None:
+    rendered = helm.render(MATRIX["server-load-balancer"])
+    public, internal = rendered.one("Service")["spec"], rendered.one("Service", "argotun-internal")["spec"]
+    assert public["type"] == "LoadBalancer"
+    assert [(each["port"], each["targetPort"]) for each in public["ports"]] == [(443, "public")]
+    assert internal["type"] == "ClusterIP"
+    assert [each["targetPort"] for each in internal["ports"]] == ["internal", "health"]
