@@ -50,7 +50,7 @@ def not_after(der: bytes) -> float:
         _, _, end = _element(der, start)  # not before
         tag, start, end = _element(der, end)  # not after
         return _time(tag, der[start:end])
-    except IndexError:
+    except (IndexError, ValueError):
         raise ValueError("not a certificate") from None
 
 

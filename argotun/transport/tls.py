@@ -12,6 +12,8 @@ whole process where nothing was monkey-patched.
 import logging
 import os
 import ssl
+import time
+from hashlib import sha256
 
 import gevent
 from gevent.socket import socket
@@ -23,9 +25,19 @@ from argotun.transport.explain import explain
 
 _log = logging.getLogger(__name__)
 
-# What identifies a file's content without reading it; None while there is no such file. Symbolic
-# links are followed, so a Kubernetes volume's swap of `..data` shows as another inode.
-_Seen = tuple[tuple[int, int, int, int] | None, ...]
+# What tells without reading that a file is the one that was read; None while there is no such file.
+# Symbolic links are followed, so a Kubernetes volume's swap of `..data` shows as another inode; the
+# time of the last change to the inode tells of a file that has become readable.
+_Version = tuple[int, ...] | None
+
+# Nanoseconds after which another write must change a file's times: above a kernel's clock tick.
+_SETTLED = 50_000_000
+
+# A volume may be swapped between two of its files, hardly more often than once in a while.
+_LOADS = 3
+
+# A context, and the Unix times at which what is in it ends.
+_Loaded = tuple[SSLContext, dict[str, float]]
 
 
 class _FollowedFiles:
@@ -48,24 +60,22 @@ class _FollowedFiles:
         self._ca_option, self._cert_option, self._key_option = options
         self._files = [path for path in (ca, cert, key) if path is not None]
         self.errors = 0
-        self._seen = self._look()
-        self._context, self._expiry = self._load()
+        self._looked = self._look()
+        self._content, loaded = self._load_together()
+        if isinstance(loaded, ConfigError):
+            raise loaded
+        self._context, self._expiry = loaded
 
     def context(self) -> SSLContext:
         """Give the context of the files as they are now, or of the last ones that were whole.
 
-        A file that cannot be used is logged once and counted in `errors`; the next change is tried.
+        Files that cannot be used are logged once and counted in `errors`; the next change is tried.
         """
-        seen = self._look()
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._context, self._expiry = self._load()
-            except ConfigError as error:
-                self.errors += 1
-                _log.error("%s; the certificates loaded before stay in use", error)
-            else:
-                _log.info("certificates loaded again: %s", ", ".join(self._files))
+        looked = self._look()
+        if looked is None or looked != self._looked:
+            self._looked = looked
+            if self._digest() != self._content:
+                self._renew()
         return self._context
 
     def expiry(self) -> dict[str, float]:
@@ -78,10 +88,43 @@ class _FollowedFiles:
         self.context()
         return {self._prefix + name: end for name, end in self._expiry.items()}
 
-    def _look(self) -> _Seen:
-        return tuple(map(_identity, self._files))
+    def _renew(self) -> None:
+        self._content, loaded = self._load_together()
+        if isinstance(loaded, ConfigError):
+            self.errors += 1
+            _log.error("%s; the certificates loaded before stay in use", loaded)
+        else:
+            self._context, self._expiry = loaded
+            _log.info("certificates loaded again: %s", ", ".join(self._files))
 
-    def _load(self) -> tuple[SSLContext, dict[str, float]]:
+    def _look(self) -> tuple[_Version, ...] | None:
+        """The files' versions, None while a write in the same clock tick could still go unseen."""
+        versions = tuple(map(_version, self._files))
+        now = time.time_ns()
+        times = (at for version in versions if version is not None for at in version[-2:])
+        return None if any(abs(now - at) < _SETTLED for at in times) else versions
+
+    def _digest(self) -> bytes:
+        """A digest of all files' bytes, or of why there are none."""
+        digest = sha256()
+        for path in self._files:
+            digest.update(sha256(_bytes(path)).digest())
+        return digest.digest()
+
+    def _load_together(self) -> tuple[bytes, _Loaded | ConfigError]:
+        """Load what is in the files, all of one time; the digest of it, and the result or what is wrong."""
+        loaded: _Loaded | ConfigError
+        for _ in range(_LOADS):
+            content = self._digest()
+            try:
+                loaded = self._load()
+            except ConfigError as error:
+                loaded = error
+            if self._digest() == content:
+                break
+        return content, loaded
+
+    def _load(self) -> _Loaded:
         """Read everything anew; ConfigError, naming option and file, when something cannot be used."""
         context = self._empty_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -94,6 +137,8 @@ class _FollowedFiles:
             expiry["ca"] = max(map(not_after, bundle))
         if self._cert is not None:
             chain = _read(self._cert_option, self._cert)
+            # In a context for nothing else: what OpenSSL cannot read below is the key then.
+            _parse(self._cert_option, self._cert, SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain)
             self._present(context, self._cert)
             expiry["certificate"] = min(map(not_after, chain))
         return context, expiry
@@ -102,12 +147,7 @@ class _FollowedFiles:
         raise NotImplementedError
 
     def _trust(self, context: SSLContext, bundle: list[bytes]) -> None:
-        try:
-            context.load_verify_locations(cadata=b"".join(bundle))
-        except (ssl.SSLError, ValueError) as error:
-            raise ConfigError(
-                self._ca_option, self._ca, f"CA certificates in PEM ({explain(error)})"
-            ) from None
+        _parse(self._ca_option, self._ca, context, bundle)
         # An intermediate CA may be the anchor, as for every client and server written in Go.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
@@ -243,12 +283,21 @@ def _can_be_named(name: str) -> bool:
         return False
 
 
-def _identity(path: str) -> tuple[int, int, int, int] | None:
+def _version(path: str) -> _Version:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _bytes(path: str) -> bytes:
+    """A file's content, or in its place why there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        return str(error).encode()
 
 
 def _read(option: str, path: str) -> list[bytes]:
@@ -263,6 +312,14 @@ def _read(option: str, path: str) -> list[bytes]:
         raise ConfigError(option, path, f"a file that can be read ({_words(error)})") from None
     except ValueError as error:
         raise ConfigError(option, path, f"certificates in PEM ({error})") from None
+
+
+def _parse(option: str, path: str | None, context: SSLContext, found: list[bytes]) -> None:
+    """Put certificates into a context's trust; ConfigError when OpenSSL cannot read one."""
+    try:
+        context.load_verify_locations(cadata=b"".join(found))
+    except (ssl.SSLError, ValueError):
+        raise ConfigError(option, path, "certificates in PEM (one of them is malformed)") from None
 
 
 def _words(error: OSError) -> str:

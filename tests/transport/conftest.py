@@ -8,6 +8,9 @@ import gevent
 import pytest
 import trustme
 
+from argotun.errors import HandshakeError
+from argotun.transport.tls import handshake_client, handshake_server
+
 DEADLINE = 10.0
 """Seconds after which a test that waits has failed; no test depends on its value."""
 
@@ -122,6 +125,33 @@ def write_pair(leaf, cert, key):
     with open(cert, "wb") as file:
         file.write(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     leaf.private_key_pem.write_to_path(key)
+
+
+@pytest.fixture
+def shake(pair, close_later):
+    """Both ends shake hands and say a word; what each got: a socket or an error."""
+
+    def run(server, client, name="localhost", timeout=5.0):
+        near, far = pair()
+        made = SimpleNamespace(server=None, client=None)
+
+        def serve():
+            try:
+                made.server = close_later(handshake_server(far, server, timeout))
+                made.server.sendall(b"hello")
+            except (HandshakeError, OSError) as error:
+                made.server = error
+
+        serving = gevent.spawn(serve)
+        try:
+            made.client = close_later(handshake_client(near, client, name, timeout))
+            made.client.recv(5)
+        except (HandshakeError, OSError) as error:
+            made.client = error
+        serving.join()
+        return made
+
+    return run
 
 
 @pytest.fixture
