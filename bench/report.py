@@ -98,7 +98,7 @@ def table(subjects: dict[str, Figures]) -> str:
         if with_aims:
             cells.append(row.aim.verdict(judged.get(row.key)) if row.aim else "")
         lines.append([row.label, *cells])
-    return _lined_up(lines, words=(0, len(lines[0]) - 1) if with_aims else (0,))
+    return lined_up(lines, words=(0, len(lines[0]) - 1) if with_aims else (0,))
 
 
 def aims(subjects: dict[str, Figures]) -> list[dict[str, object]]:
@@ -122,7 +122,7 @@ def _cell(row: Row, value: float | None) -> str:
     return "" if value is None else f"{value:,.{row.decimals}f}"
 
 
-def _lined_up(lines: list[list[str]], words: tuple[int, ...]) -> str:
+def lined_up(lines: list[list[str]], words: tuple[int, ...]) -> str:
     """Markdown with equal widths; the columns in `words` are left-aligned, figures right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rule = [

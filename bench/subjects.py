@@ -5,7 +5,7 @@ Each subject knows how to start itself before an upstream; everything else treat
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +110,23 @@ def choose(subjects: list[Subject], names: list[str]) -> list[Subject]:
     return [subject for subject in subjects if subject.name in names]
 
 
+def start(ground: Ground, via: Callable[[str], str] = str, options: Sequence[str] = ()) -> Running:
+    """The subject `argotun`, for a benchmark of its own.
+
+    The agent dials what `via` makes of the server's `host:port`; `options` are given to both.
+    """
+    return _start_pair(
+        ground,
+        MUTUAL,
+        server_command=[sys.executable, str(OWN_PROGRAM), "--mode", "server"],
+        agent_command=[sys.executable, str(OWN_PROGRAM), "--mode", "agent"],
+        options="--",
+        server_extra=["--internal-plain", *_access_log(False), *options],
+        agent_extra=[*_access_log(False), *options],
+        via=via,
+    )
+
+
 def _start_direct(ground: Ground) -> Running:
     return Running(url=f"https://{ground.upstream.tls}")
 
@@ -160,6 +177,7 @@ def _start_pair(
     options: str,
     server_extra: list[str] | None = None,
     agent_extra: list[str] | None = None,
+    via: Callable[[str], str] = str,
 ) -> Running:
     """Start a server and its agent and wait until a request goes through.
 
@@ -174,7 +192,7 @@ def _start_pair(
 
     server = {"addr": public, "internal-addr": internal, "clusters": clusters, "log-level": "info"}
     agent = {
-        "server": f"{'wss' if hops.tunnel else 'ws'}://{public}/connect",
+        "server": f"{'wss' if hops.tunnel else 'ws'}://{via(public)}/connect",
         "token": TOKEN,
         "target": target,
         "sa-token-path": account_token,
