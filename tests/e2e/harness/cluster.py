@@ -55,9 +55,9 @@ class Cluster:
         self.create(f"{rbac}/clusterroles", objects.agent_role())
         self.create(f"{rbac}/clusterrolebindings", objects.agent_binding(*AGENT_ACCOUNTS))
 
-    def start_node(self) -> None:
+    def start_node(self, controllers: str = CONTROLLERS) -> None:
         """Run controllers and a node: kwok keeps its status, our fakekubelet serves its pods."""
-        self._start_controllers()
+        self._start_controllers(controllers)
         port = free_port()
         self.pods.mkdir()
         serving = ("-listen", f"127.0.0.1:{port}", "-cert", self._serving.cert, "-key", self._serving.key)
@@ -203,7 +203,7 @@ class Cluster:
 
         until("kube-apiserver is ready", ready, seconds=60)
 
-    def _start_controllers(self) -> None:
+    def _start_controllers(self, controllers: str) -> None:
         self._run(
             "kube-controller-manager",
             f"--kubeconfig={self.kubectl.kubeconfig}",
@@ -212,7 +212,7 @@ class Cluster:
             f"--tls-cert-file={self._serving.cert}",
             f"--tls-private-key-file={self._serving.key}",
             "--leader-elect=false",
-            f"--controllers={CONTROLLERS}",
+            f"--controllers={controllers}",
         )
 
 
