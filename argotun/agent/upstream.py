@@ -1,37 +1,23 @@
-"""A stream's other end: one kept connection to the API, and the requests that use it in turn.
+"""The requests' way to the API: a stream's other end, and the one kept connection that it uses.
 
-Requests come from the tunnel's reader and are written to the API from there. Answers are read by
-the upstream's own greenlet, which lives as long as its connection. The agent trusts the server no
-more than the server trusts its clients: heads are checked and cut again, and the agent's own
-credential is added last.
+Requests come from the tunnel's reader and are written to the API from there. What comes back is
+read by the upstream's own greenlet, which lives as long as its connection, and is for `Answers`.
+The agent trusts the server no more than the server trusts its clients: heads are checked and cut
+again, and the agent's own credential is added last.
 """
 
 import logging
-from time import monotonic
 from typing import Any, Protocol
 
 import gevent
 
+from argotun.agent.answers import BODY, HEAD, IDLE, RAW, Answers, Ledger
 from argotun.errors import CredentialError, HeadError, TransportError
-from argotun.observe.access import LogRequest
-from argotun.observe.metrics import AgentMetrics
 from argotun.transport.reader import Reader
 from argotun.transport.writer import Writer
-from argotun.tunnel.gate import Gate
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.frames import STALE
 from argotun.wire.framing import Body
-from argotun.wire.head import (
-    UNTIL_CLOSE,
-    RequestHead,
-    ResponseHead,
-    find_head_end,
-    parse_request,
-    parse_response,
-    rewrite_request,
-    rewrite_response,
-)
-from argotun.wire.status import error_response
+from argotun.wire.head import UNTIL_CLOSE, find_head_end, parse_request, rewrite_request
 from argotun.wire.streams import UNCONNECTED, Stream
 
 log = logging.getLogger("argotun.agent")
@@ -39,22 +25,11 @@ log = logging.getLogger("argotun.agent")
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach the API."""
 
-REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""Methods that may be sent again when a kept connection turns out to be dead (RFC 9110 §9.2.1)."""
 
-ABANDONED = 499
-"""What the access line says where nobody waited for the answer any more, as on the server."""
-
-# What the upstream waits for: nothing, an answer's head, the rest of its body, or raw bytes.
-IDLE, HEAD, BODY, RAW = range(4)
-
-
-class Api(Protocol):
+class Api(Ledger, Protocol):
     """What an upstream asks of the agent."""
 
     host: bytes
-    metrics: AgentMetrics
-    log_request: LogRequest
 
     def dial(self) -> Any:
         """A new connected socket to the API; TransportError."""
@@ -67,28 +42,19 @@ class Upstream:
     """The sink of one stream on the agent's side."""
 
     __slots__ = (
+        "_answers",
         "_api",
         "_api_ended",
         "_at_head",
-        "_body",
         "_buffer",
         "_discard",
-        "_gate",
         "_greenlet",
         "_held",
         "_over",
         "_owed",
-        "_partial",
-        "_received",
         "_replay",
-        "_request",
-        "_reused",
-        "_sent",
         "_server_ended",
         "_sock",
-        "_started",
-        "_state",
-        "_status",
         "_stream",
         "_tunnel",
         "_upload",
@@ -99,25 +65,16 @@ class Upstream:
         self._api = api
         self._tunnel = tunnel
         self._stream = stream
+        self._answers = Answers(self, api, tunnel, stream)
         self._sock: Any = None
         self._writer: Writer | None = None
-        self._gate = Gate()
         self._held: list[bytes] | None = []
         self._buffer = b""
         self._at_head = True
         self._upload = Body()
         self._discard = False
-        self._request: RequestHead | None = None
         self._replay = b""
-        self._reused = False
-        self._partial = b""
-        self._body = Body()
-        self._state = IDLE
-        self._status = 0
         self._owed = 0
-        self._started = 0.0
-        self._received = 0
-        self._sent = 0
         self._server_ended = False
         self._api_ended = False
         self._over = False
@@ -126,7 +83,7 @@ class Upstream:
     @property
     def busy(self) -> bool:
         """Whether a request is in progress."""
-        return self._state != IDLE or bool(self._held)
+        return self._answers.state != IDLE or bool(self._held)
 
     # ── what the server says ───────────────────────────────────────────────────────────────────
 
@@ -135,7 +92,7 @@ class Upstream:
 
     def on_writable(self) -> None:
         """The tunnel can take more of the answer."""
-        self._gate.open()
+        self._answers.gate.open()
 
     def on_data(self, payload: bytes) -> None:
         """Bytes of a request; they wait while there is no connection to the API."""
@@ -147,7 +104,7 @@ class Upstream:
     def on_end(self) -> None:
         """The client of an upgraded connection sends no more."""
         self._server_ended = True
-        if self._state == RAW and self._writer is not None:
+        if self._answers.state == RAW and self._writer is not None:
             self._finish_writing()
         else:
             self._close()
@@ -155,7 +112,7 @@ class Upstream:
 
     def on_over(self, message: str | None) -> None:
         """The client has left, or the server gave up: the API need not go on."""
-        if self._state == RAW and message is None and self._writer is not None:
+        if self._answers.state == RAW and message is None and self._writer is not None:
             # What the client still said before it closed is delivered first.
             self._server_ended = self._api_ended = True
             self._finish_writing()
@@ -175,8 +132,8 @@ class Upstream:
     def _feed(self, data: bytes) -> None:
         try:
             while data:
-                if self._state == RAW:
-                    self._forward(data)
+                if self._answers.state == RAW:
+                    self._write(data, len(data))
                     return
                 if not self._at_head:
                     data = self._next_body(data)
@@ -186,7 +143,7 @@ class Upstream:
                     self._hold(data)
                     return
         except HeadError as error:
-            if self._state == BODY:
+            if self._answers.state == BODY:
                 self._tunnel.mux.reset(self._stream, str(error))
             else:
                 self._refuse(error.status, str(error))
@@ -194,7 +151,7 @@ class Upstream:
             self._close()
 
     def _next_head(self, data: bytes) -> bytes:
-        if self._state != IDLE:
+        if self._answers.state != IDLE:
             raise HeadError("a request before the answer to the one before it")
         seen = len(self._buffer)
         if seen:
@@ -206,12 +163,9 @@ class Upstream:
             return b""
         credit = end - seen
         self._buffer = b""
-        request = self._request = parse_request(data[:end])
-        self._state = HEAD
-        self._status = 0
-        self._started = monotonic()
-        self._received, self._sent = end, 0
-        self._api.metrics.upstream_requests += 1
+        request = parse_request(data[:end])
+        answers = self._answers
+        answers.begin(request, end)
         self._discard = False
         self._upload.begin(request.length)
         self._at_head = not self._upload.open
@@ -224,31 +178,24 @@ class Upstream:
             return rest
         close = self._tunnel.version == 1 and request.upgrade is None
         out = rewrite_request(request, request.target, credential, host=self._api.host, close=close)
-        repeatable = self._reused and not request.length and request.method in REPEATABLE
-        self._replay = out if repeatable and request.upgrade is None else b""
-        if self._upload.open and rest:
-            # The head and what came of the body leave in one write.
-            used = self._upload.take(rest)
-            self._at_head = not self._upload.open
-            self._received += used
-            self._write(out + rest[:used], credit + used)
-            return rest[used:]
-        self._write(out, credit)
-        return rest
+        self._replay = out if answers.repeatable else b""
+        # The head and what came of the body leave in one write.
+        used = self._upload.take(rest) if rest and self._upload.open else 0
+        self._at_head = not self._upload.open
+        answers.received += used
+        self._write(out + rest[:used] if used else out, credit + used)
+        return rest[used:]
 
     def _next_body(self, data: bytes) -> bytes:
         used = self._upload.take(data)
         self._at_head = not self._upload.open
-        self._received += used
+        self._answers.received += used
         if self._discard:
             self._tunnel.consumed(self._stream, used)
             self._discard = not self._at_head
         else:
-            self._forward(data if used == len(data) else data[:used])
+            self._write(data if used == len(data) else data[:used], used)
         return data[used:]
-
-    def _forward(self, data: bytes) -> None:
-        self._write(data, len(data))
 
     def _write(self, data: bytes, credit: int) -> None:
         writer = self._writer
@@ -265,7 +212,7 @@ class Upstream:
         self._owed -= credit
         self._tunnel.consumed(self._stream, credit)
 
-    # ── what the API says ──────────────────────────────────────────────────────────────────────
+    # ── the connection to the API ──────────────────────────────────────────────────────────────
 
     def _serve(self) -> None:
         """The greenlet of one connection: a bare one, for it is two thirds of an idle stream's own memory."""
@@ -297,8 +244,7 @@ class Upstream:
         try:
             self._connect()
         except TransportError as error:
-            self._answer_for(503, f"the agent cannot reach its API: {error}", retry_after=1)
-            self._drop()
+            self._unreachable(str(error))
             return
         self._write(replay, 0)
         self._read()
@@ -312,7 +258,7 @@ class Upstream:
         self._sock = sock
         self._writer = Writer(sock, self._unwritable, readable=True)
         self._writer.on_sent = self._left_queue
-        self._reused = False
+        self._answers.reusable = False
 
     def _read(self) -> bool:
         """Read answers until the connection ends; True when the request is to be sent again."""
@@ -320,136 +266,62 @@ class Upstream:
         if sock is None:
             return False
         recv = Reader(sock).recv
-        problem = "the API closed the connection without an answer"
+        answers = self._answers
+        problem, in_order = "the API closed the connection without an answer", True
         try:
             while data := recv():
-                self._answer(data)
+                self._replay = b""
+                answers.take(data)
                 if self._sock is sock:
-                    self._gate.wait(self._stream)
+                    answers.gate.wait(self._stream)
                 if self._sock is not sock:
                     # Given up meanwhile; a new connection, if any, has a reader of its own.
                     return False
         except HeadError as error:
-            problem = f"the API's answer is refused: {error}"
-            self._replay = b""
-            self._reused = False
-            self._body.end()
+            problem, in_order = f"the API's answer is refused: {error}", False
+            answers.reusable = False
         except OSError as error:
             if self._sock is not sock:
                 return False
-            problem = f"the API connection was lost: {error.strerror or error}"
-            if self._body.until_close:
-                self._body.end()
-            if self._state == RAW:
+            problem, in_order = f"the API connection was lost: {error.strerror or error}", False
+            if answers.state == RAW:
                 # Both halves are gone; what it said until then is heard first.
                 self._tunnel.mux.close(self._stream)
                 self._close()
                 return False
-        return self._ended(problem)
-
-    def _answer(self, data: bytes) -> None:
-        while data:
-            if self._state == BODY:
-                used = self._body.take(data)
-                self._send(data if used == len(data) else data[:used])
-                if self._body.open:
-                    return
-                data = data[used:]
-                self._done()
-            elif self._state == RAW:
-                self._send(data)
-                return
-            elif self._state == HEAD:
-                data = self._answer_head(data)
-            else:
-                raise HeadError("bytes that nobody asked for")
-
-    def _answer_head(self, data: bytes) -> bytes:
-        request = self._request
-        assert request is not None
-        self._replay = b""
-        seen = len(self._partial)
-        if seen:
-            data = self._partial + data
-        end = find_head_end(data, seen)
-        if end < 0:
-            self._partial = data
-            return b""
-        self._partial = b""
-        head = parse_response(data[:end], request.method)
-        rest = data[end:]
-        if head.status < 200 and head.status != 101:
-            self._send(rewrite_response(head, False))
-            return rest
-        if 300 <= head.status < 400 and head.location:
-            raise HeadError("a redirect, which is not followed")
-        self._status = head.status
-        if head.status == 101:
-            if request.upgrade is None or request.upgrade != head.upgrade:
-                raise HeadError("it switches to a protocol that was not asked for")
-            self._state = RAW
-            # Sent apart from what follows: SPDY clients drop bytes that arrive with the head.
-            self._send(rewrite_response(head, False))
-            return rest
-        return self._answer_body(head, rest)
-
-    def _answer_body(self, head: ResponseHead, rest: bytes) -> bytes:
-        out = rewrite_response(head, False)
-        self._body.begin(head.length)
-        self._state = BODY
-        self._reused = head.keep_alive
-        used = self._body.take(rest) if rest and self._body.open else 0
-        self._send(out + rest[:used] if used else out)
-        if not self._body.open:
-            self._done()
-        return rest[used:]
-
-    def _send(self, data: bytes) -> None:
-        self._sent += len(data)
-        self._tunnel.mux.send(self._stream, data)
-
-    def _done(self) -> None:
-        """An answer is complete."""
-        self._record()
-        if self._upload.open:
-            # The API answered before it had the whole request; the rest of that is of no use.
-            self._discard = True
-            self._reused = False
-        if self._tunnel.version == 1:
-            self._tunnel.mux.close(self._stream)
-            self._close()
-        elif not self._reused:
-            self._drop()
+        return self._ended(problem, in_order)
 
     # ── how it ends ────────────────────────────────────────────────────────────────────────────
 
-    def _ended(self, problem: str) -> bool:
+    def answered(self) -> None:
+        """An answer is complete: the connection is kept if both sides can go on with it."""
+        if self._upload.open:
+            # The API answered before it had the whole request; the rest of that is of no use.
+            self._discard = True
+            self._answers.reusable = False
+        if self._tunnel.version == 1:
+            self._tunnel.mux.close(self._stream)
+            self._close()
+        elif not self._answers.reusable:
+            self._drop()
+
+    def _ended(self, problem: str, in_order: bool) -> bool:
         """The API's connection is over: what that means for the stream. True to repeat the request."""
-        mux, stream = self._tunnel.mux, self._stream
-        if self._state == HEAD:
-            if self._replay:
-                return True
-            if self._reused and not self._partial:
-                self._record()
-                mux.reset(stream, STALE)
-            else:
-                self._answer_for(502, problem)
-        elif self._state == RAW:
-            mux.end(stream)
+        state = self._answers.state
+        if state == RAW:
+            self._tunnel.mux.end(self._stream)
             self._api_ended = True
             if self._server_ended or self._tunnel.version == 1:
                 self._finish_writing()
             # Else the other half may still be on its way to the API; its end closes the socket.
             return False
-        elif self._state == BODY:
-            if self._body.until_close:
-                self._done()
-                mux.end(stream)
-            else:
-                self._record()
-                mux.fail(stream, "the API connection was lost in the middle of an answer")
+        if self._replay:
+            return True
+        if state != IDLE:
+            self._discard |= self._upload.open
+            self._answers.cut(problem, in_order)
         elif self._tunnel.version == 1:
-            mux.close(stream)
+            self._tunnel.mux.close(self._stream)
         self._drop()
         return False
 
@@ -464,51 +336,14 @@ class Upstream:
         held, self._held = self._held, None
         for payload in held or ():
             self._feed(payload)
-        if self._state == HEAD:
-            self._answer_for(503, f"the agent cannot reach its API: {reason}", retry_after=1)
+        if self._answers.state == HEAD:
+            self._refuse(503, f"the agent cannot reach its API: {reason}", retry_after=1)
         self._drop()
 
-    def _answer_for(self, code: int, message: str, retry_after: int | None = None) -> None:
-        self._api.metrics.upstream_errors += 1
-        self._refuse(code, message, retry_after)
-
     def _refuse(self, code: int, message: str, retry_after: int | None = None) -> None:
-        """Answer a request in the API's place; nothing of an answer has gone out yet."""
-        request = self._request
-        answer = error_response(
-            code,
-            message,
-            retry_after=retry_after,
-            target=request.target if request is not None else b"",
-            close=False,
-            head_only=request is not None and request.method == b"HEAD",
-        )
-        self._status = int(answer[9:12])
-        self._send(answer)
-        if self._upload.open:
-            self._discard = True
-        self._record()
-        if self._tunnel.version == 1:
-            self._tunnel.mux.close(self._stream)
-
-    def _record(self) -> None:
-        """No request is in progress any more: write the access line of the one that was."""
-        self._state = IDLE
-        request, self._request = self._request, None
-        if request is None:
-            return
-        theirs = self._tunnel.mux.theirs
-        self._api.log_request(
-            theirs.cluster if theirs is not None else "",
-            request.method,
-            request.target,
-            self._status or ABANDONED,
-            self._received,
-            self._sent,
-            monotonic() - self._started,
-            self._stream.id,
-            request.audit_id or b"",
-        )
+        """Answer in the API's place; what still comes of the request is for nobody."""
+        self._discard = self._upload.open
+        self._answers.refuse(code, message, retry_after)
 
     def _unwritable(self, reason: str) -> None:
         """The API takes no more; its reader hears what it said before, and then that it is gone."""
@@ -533,7 +368,8 @@ class Upstream:
         if owed:
             # The stream may carry further requests, and needs all of its window.
             self._tunnel.consumed(self._stream, owed)
-        self._partial = b""
+        self._replay = b""
+        self._answers.forget()
 
     def _drop(self) -> None:
         """Give up the API's connection but not the stream: the next request dials again."""
@@ -543,8 +379,8 @@ class Upstream:
 
     def _close(self) -> None:
         """The stream is over: nothing of it stays, and what still comes is for nobody."""
-        if self._state != IDLE:
-            self._record()
+        if self._answers.state != IDLE:
+            self._answers.record()
         running = self._greenlet
         self._drop()
         self._over = True
@@ -552,6 +388,6 @@ class Upstream:
         self._upload.begin(UNTIL_CLOSE)
         self._at_head = False
         self._discard = True
-        self._gate.open()
+        self._answers.gate.open()
         if running is not None and running is not gevent.getcurrent():
             gevent.kill(running)

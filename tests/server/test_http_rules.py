@@ -171,12 +171,12 @@ def test_an_answer_over_an_unread_upload_gives_its_credit_back_to_the_stream(rig
     until(lambda: rig.agent.tunnels[0].mux.streams, "the stream")
     (stream,) = rig.agent.tunnels[0].mux.streams.values()
     upstream: Any = stream.sink
-    until(lambda: upstream._received, "the head")
-    due = upstream._received
+    until(lambda: upstream._answers.received, "the head")
+    due = upstream._answers.received
     while not upstream._writer.pending:
         client.send(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
         due += 0x4000 + 8
-        until(lambda due=due: upstream._received == due or upstream._writer.pending, "the chunk")
+        until(lambda due=due: upstream._answers.received == due or upstream._writer.pending, "the chunk")
     client.send(b"0\r\n\r\n")
     (connection,) = rig.server.internal.connections
     until(lambda: connection.request_done, "the end of the request")
