@@ -173,9 +173,10 @@ def test_a_signalled_server_finishes_what_runs_and_exits_with_0(start: Any, numb
 def test_a_request_that_never_ends_is_cut_when_the_drain_is_over(start: Any) -> None:
     server = start("--drain", "300ms")
     agent: Any = V2Agent(server)
-    begun, silent = server.client(GET), server.client(GET)
+    begun = server.client(GET)
     agent.send(DATA, take(agent), CHUNKED)
     begun.until(b"event\r\n")
+    silent = server.client(GET)
     take(agent)
     server.process.signal(signal.SIGTERM)
     assert begun.ended() == "reset"
