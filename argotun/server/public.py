@@ -121,9 +121,7 @@ class PublicPort:
         getpeercert = getattr(sock, "getpeercert", None)
         certificate = getpeercert() if getpeercert is not None else None
         if not certificate_allowed(cluster, certificate):
-            self._refuse(
-                sock, peer, 403, "certificate", f"the certificate is not one of cluster {cluster.id!r}"
-            )
+            self._refuse(sock, peer, 403, "certificate", _why_not(cluster, certificate))
             return
         if _field(head, b"origin") is not None:
             self._refuse(sock, peer, 403, "origin", "browsers are not served here")
@@ -208,6 +206,16 @@ class PublicPort:
             timer.kill(block=False)
             self._registry.remove(session)
         log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=session.peer))
+
+
+def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
+    """What the agent's operator is told about a cluster that is bound to certificate names."""
+    if certificate:
+        return f"the certificate is not one of cluster {cluster.id!r}"
+    return (
+        f"cluster {cluster.id!r} is bound to certNames and no client certificate arrived: "
+        "a gateway that ends TLS passes none on"
+    )
 
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:
