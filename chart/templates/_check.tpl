@@ -5,7 +5,7 @@
 {{- if not .Values.mode -}}
 {{- $wrong = append $wrong "mode: say what this release is, server (beside Argo CD) or agent (in a customer's cluster)" -}}
 {{- else -}}
-{{- $wrong = include "argotun.check.both" . | fromJsonArray -}}
+{{- $wrong = concat (include "argotun.check.formats" . | fromJsonArray) (include "argotun.check.both" . | fromJsonArray) -}}
 {{- $wrong = concat $wrong (include (printf "argotun.check.%s" .Values.mode) . | fromJsonArray) -}}
 {{- end -}}
 {{- with $wrong -}}
@@ -15,9 +15,17 @@
 
 {{- define "argotun.check.both" -}}
 {{- $wrong := list -}}
-{{- $grace := .Values.terminationGracePeriodSeconds | toString -}}
-{{- if and $grace (lt (int $grace) (int .Values.drainSeconds)) -}}
+{{- $grace := int .Values.terminationGracePeriodSeconds -}}
+{{- if and $grace (lt $grace (int .Values.drainSeconds)) -}}
 {{- $wrong = append $wrong "terminationGracePeriodSeconds: expected at least drainSeconds, or Kubernetes kills requests that may still finish" -}}
+{{- end -}}
+{{- range .Values.extraArgs -}}
+{{- if hasPrefix "--token=" . -}}
+{{- $wrong = append $wrong "extraArgs: --token would be readable in the Deployment; use token or existingSecret" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
+{{- $wrong = append $wrong "podMonitor.enabled, serviceMonitor.enabled: expected only one, or everything is scraped twice" -}}
 {{- end -}}
 {{- toJson $wrong -}}
 {{- end -}}
@@ -72,6 +80,7 @@
 {{- end -}}
 {{- end -}}
 {{- $wrong = concat $wrong (include "argotun.check.argocd" . | fromJsonArray) (include "argotun.check.exposure" . | fromJsonArray) -}}
+{{- $wrong = concat $wrong (include "argotun.check.ways" . | fromJsonArray) -}}
 {{- toJson $wrong -}}
 {{- end -}}
 
@@ -144,6 +153,9 @@
 {{- if (get $v $name).enabled -}}
 {{- $wrong = append $wrong (printf "%s.enabled: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
+{{- end -}}
+{{- if or $v.exposure.kind $v.exposure.cloud -}}
+{{- $wrong = append $wrong "exposure: belongs to mode server, this release is mode agent" -}}
 {{- end -}}
 {{- if or $v.gateway.create $v.gateway.parentRefs -}}
 {{- $wrong = append $wrong "gateway: belongs to mode server, this release is mode agent" -}}
