@@ -22,10 +22,10 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e argocd chart bench lint image
+.PHONY: help demo test e2e argocd chart gateways bench lint image
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## Start server, agent and a stand-in API here, and deploy through the tunnel
 	$(RUN) argotun.py --mode demo $(DEMO_ARGS)
@@ -41,6 +41,9 @@ chart: $(VENV)/.dev ## Render and check the chart with Helm 3 and 4 (needs npm, 
 
 argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-server and npm, or Helm)
 	$(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
+
+gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real Envoy (needs npm, or helm)
+	$(RUN) -m pytest tests/gateways $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)
@@ -69,6 +72,10 @@ $(VENV)/.run: requirements.txt | $(VENV)/bin/python
 $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.gateways: $(VENV)/.dev tests/gateways/requirements.txt
+	$(PIP) -r tests/gateways/requirements.txt
+	@touch $@
 
 # Debian's python3 comes without ensurepip; a pip that is there can then fill the environment.
 $(VENV)/bin/python:

@@ -1,0 +1,65 @@
+"""Agents with mutual TLS through a gateway that passes TLS through by the name that they ask for."""
+
+from typing import Any
+
+import pytest
+
+from tests.gateways.conftest import Render
+from tests.gateways.envoy import PATIENCE
+from tests.gateways.stage import HOST, Stage
+from tests.rig import until
+
+TLS = {"enabled": True, "certSecret": "server-tls", "clientCASecret": "client-ca"}
+SERVER: dict[str, Any] = {"mode": "server", "tls": TLS}
+
+WAYS: dict[str, dict[str, Any]] = {
+    "gateway-api": SERVER | {"gateway": {"create": True, "className": "cilium", "hostname": HOST}},
+    "istio": SERVER | {"exposure": {"kind": "istio", "host": HOST}},
+}
+each_way = pytest.mark.parametrize("values", WAYS.values(), ids=WAYS)
+
+
+@each_way
+def test_the_agents_certificate_does_not_arrive(render: Render, values: dict[str, Any]) -> None:
+    with Stage(render(values).objects, cluster={"certNames": ["agent.example"]}) as stage:
+        stage.start_agent()
+        assert stage.get().body == b"ok"
+        assert ("DNS", "agent.example") in stage.session.certificate["subjectAltName"]
+
+
+@each_way
+def test_another_clusters_certificate_is_good_enough(render: Render, values: dict[str, Any]) -> None:
+    with Stage(render(values).objects, cluster={"certNames": ["other.example"]}) as stage:
+        agent = stage.make_agent()
+        agent.start()
+        until(lambda: stage.refusals("certificate"), "the refusal", PATIENCE)
+        assert not agent.connected.is_set()
+
+
+@each_way
+@pytest.mark.parametrize("name", ["other.example.com", "sub.argotun.example.com", "example.com", None])
+def test_a_wrong_name_is_passed_on(render: Render, values: dict[str, Any], name: str | None) -> None:
+    with Stage(render(values).objects) as stage:
+        with pytest.raises((OSError, EOFError)):
+            stage.tls(name).read(1)
+        until(lambda: stage.envoy.count("no_filter_chain_match") == 1, "Envoy's own refusal", PATIENCE)
+        assert stage.envoy.count("downstream_cx_total") >= 1
+        assert not stage.envoy.count("upstream_cx_total")
+
+
+@each_way
+def test_something_else_than_connect_is_reached(render: Render, values: dict[str, Any]) -> None:
+    with Stage(render(values).objects) as stage:
+        for path, status in {
+            "/healthz": 200,
+            "/metrics": 404,
+            "/status": 404,
+            "/readyz": 404,
+            "/tunnel/c1/api": 404,
+            "/connect/": 404,
+            "/connect/../tunnel/c1/api": 404,
+            "/": 404,
+        }.items():
+            peer = stage.tls(HOST)
+            peer.send(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            assert peer.response().status == status, path
