@@ -6,24 +6,29 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import gevent
 from gevent.socket import socket, socketpair
 
 from argotun.errors import ConfigError, HandshakeError
 from argotun.transport.explain import explain
-from argotun.transport.reply import read_reply, read_words
+from argotun.transport.reply import Reply, read_reply, read_words
 from argotun.transport.tls import ClientTls, handshake_client
 
 _PORTS = {"http": 80, "https": 443}
 _PIPE = 64 * 1024
 _PLACE = re.compile(r"(?:\[[0-9a-f:.]*\]?|[^:]*)(?::\d{0,5})?/?", re.IGNORECASE)
 
+# What a proxy may ask for beside Basic, by their names in Proxy-Authenticate (IANA's registry, and NTLM).
+_SCHEMES = ("Basic", "Bearer", "Digest", "Kerberos", "Negotiate", "NTLM")
+
+# As much of a credential as must not be shown, characters: the other side's words may be cut anywhere.
+_TELLING = 6
+
 _REFUSALS = {
     401: "the proxy wants credentials",
     403: "the proxy does not allow this address",
-    407: "the proxy wants other credentials, or any",
     502: "the proxy cannot reach the address",
     503: "the proxy cannot reach the address, or is not ready",
     504: "the proxy got no answer from the address in time",
@@ -32,12 +37,16 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy: `tls` for an https:// one, `authorization` the value of Proxy-Authorization."""
+    """An HTTP proxy: `tls` for an https:// one, `authorization` the value of Proxy-Authorization.
+
+    `secrets` is what no message may repeat.
+    """
 
     host: str
     port: int
     tls: bool = False
     authorization: str | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def parse(cls, url: str, option: str = "--proxy") -> "Proxy":
@@ -53,19 +62,24 @@ class Proxy:
             name = None
         if not name or parts.scheme not in _PORTS or any(ord(c) <= 0x20 or ord(c) >= 0x7F for c in name):
             raise ConfigError(option, _without_credentials(url), expected)
-        authorization = None
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            authorization = "Basic " + b64encode(pair.encode()).decode()
-        return cls(name, port, parts.scheme == "https", authorization)
+        tls = parts.scheme == "https"
+        if parts.username is None:
+            return cls(name, port, tls)
+        password = unquote_to_bytes(parts.password or "")
+        encoded = b64encode(unquote_to_bytes(parts.username) + b":" + password).decode()
+        return cls(name, port, tls, f"Basic {encoded}", (encoded, password.decode("utf-8", "replace")))
+
+    def is_betrayed_by(self, text: str) -> bool:
+        """Whether `text` holds the credentials, or what could be the beginning of them."""
+        return any(secret and secret[:_TELLING] in text for secret in self.secrets)
 
 
 def proxy_for(host: str, port: int, environ: Mapping[str, str], given: str | None = None) -> Proxy | None:
     """Choose the proxy for an address: `given` (--proxy), or HTTPS_PROXY unless NO_PROXY names it.
 
-    Capital names count before small ones. NO_PROXY is a list of `*`, names (their subdomains too),
-    `.names` (subdomains only), addresses, networks, each with or without `:port`. Loopback is never
-    dialled through the environment's proxy. Raises ConfigError for a proxy that is not one.
+    Capital names count before small ones. NO_PROXY is a list, by commas or space, of `*`, names (their
+    subdomains too), `.names` (subdomains only), addresses and networks, each with or without `:port`.
+    Loopback is never dialled through the environment's proxy. Raises ConfigError for a proxy that is none.
     """
     if given:
         return Proxy.parse(given)
@@ -74,7 +88,7 @@ def proxy_for(host: str, port: int, environ: Mapping[str, str], given: str | Non
         return None
     exempt = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
     name = host.strip("[]").rstrip(".").lower()
-    if _is_loopback(name) or any(_matches(entry, name, port) for entry in exempt.split(",")):
+    if _is_loopback(name) or any(_matches(entry, name, port) for entry in re.split(r"[,\s]+", exempt)):
         return None
     return Proxy.parse(url, "HTTPS_PROXY")
 
@@ -94,10 +108,18 @@ def tunnel(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) ->
             raise HandshakeError(f"the proxy: {error}") from error
     try:
         _connect(sock, proxy, host.strip("[]"), port, deadline)
+        return _plain(sock) if proxy.tls else sock
+    except HandshakeError as error:
+        sock.close()
+        if proxy.is_betrayed_by(str(error)):
+            status = f" ({error.status})" if error.status else ""
+            raise HandshakeError(
+                f"the proxy refused{status}, repeating the credentials", error.status
+            ) from None
+        raise
     except BaseException:
         sock.close()
         raise
-    return _plain(sock) if proxy.tls else sock
 
 
 def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) -> None:
@@ -116,12 +138,23 @@ def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) 
     reply = read_reply(sock, deadline, "the proxy")
     if not 200 <= reply.status < 300:
         said = read_words(sock, reply, deadline)
-        meaning = _REFUSALS.get(reply.status, "the proxy refused to connect")
+        meaning = _REFUSALS.get(reply.status) or _unauthorized(proxy, reply)
         status = f"{reply.status} {reply.reason}".rstrip()
         raise HandshakeError(f"{meaning}: {where} ({status})" + (f": {said}" if said else ""), reply.status)
     if reply.rest:
         # The client speaks first in TLS and in HTTP: nothing can have come from behind the proxy.
         raise HandshakeError("the proxy sent bytes of its own behind its answer", reply.status)
+
+
+def _unauthorized(proxy: Proxy, reply: Reply) -> str:
+    """What a 407 means, or any other status that is not known (RFC 9110 §11.7.1)."""
+    if reply.status != 407:
+        return "the proxy refused to connect"
+    asked = re.sub(r'"[^"]*"', "", reply.fields.get("proxy-authenticate", ""))
+    schemes = [name for name in _SCHEMES if re.search(rf"(?:^|,)\s*{name}\b", asked, re.IGNORECASE)]
+    if schemes and "Basic" not in schemes:
+        return f"the proxy wants credentials by {' or '.join(schemes)}, and only Basic is known here"
+    return f"the proxy {'wants' if proxy.authorization is None else 'does not accept the'} user and password"
 
 
 def _plain(outer: socket) -> socket:
@@ -130,7 +163,10 @@ def _plain(outer: socket) -> socket:
     OpenSSL here works on file descriptors only. Two greenlets carry the bytes; both sides are closed
     when either ends.
     """
-    inner, ours = socketpair()
+    try:
+        inner, ours = socketpair()
+    except OSError as error:
+        raise HandshakeError(f"no way through the proxy: {explain(error)}") from error
     ways = [gevent.spawn(_carry, *way) for way in ((outer, inner), (inner, outer))]
     ways[0].link(lambda _: (ways[1].kill(block=False), outer.close(), inner.close()))
     ways[1].link(lambda _: (ways[0].kill(block=False), outer.close(), inner.close()))
@@ -154,6 +190,7 @@ def _matches(entry: str, name: str, port: int) -> bool:
     if entry == "*":
         return True
     bare, wanted = _split_port(entry)
+    bare = bare.rstrip(".")
     if wanted is not None and wanted != port:
         return False
     try:

@@ -86,7 +86,7 @@ def test_an_ipv6_target_is_asked_for_in_brackets(asked, serve):
 
 
 REFUSALS = {
-    407: "wants other credentials",
+    407: "wants user and password",
     401: "wants credentials",
     403: "does not allow this address",
     502: "cannot reach the address",
@@ -105,6 +105,49 @@ def test_a_refusal_tells_its_status_in_words(asked, status):
     assert caught.value.status == status
     assert REFUSALS[status] in str(caught.value)
     assert f"h.example:443 ({status} Because): some reason" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "words"),
+    [
+        (b"Basic realm=x", "does not accept the user and password"),
+        (
+            b'Digest realm="Basic, or not", nonce="x", Basic realm="y"',
+            "does not accept the user and password",
+        ),
+        (b"", "does not accept the user and password"),
+        (
+            b"Negotiate\r\nProxy-Authenticate: NTLM",
+            "credentials by Negotiate or NTLM, and only Basic is known",
+        ),
+        (b'digest realm="a, basic"', "credentials by Digest, and only Basic is known"),
+    ],
+)
+def test_a_proxy_that_wants_other_credentials_says_which(asked, challenge, words):
+    answer = b"HTTP/1.1 407 No\r\nProxy-Authenticate: " + challenge + b"\r\n\r\n"
+    with pytest.raises(HandshakeError, match=words):
+        dial("h.example", 443, 5, asked(answer, f"http://{CREDENTIALS}@{{}}:{{}}"))
+
+
+@pytest.mark.parametrize("secret", [SECRET, "pa:ss@w", base64.b64encode(f"user:{SECRET}".encode()).decode()])
+@pytest.mark.parametrize(
+    "answer", ["HTTP/1.1 407 No\r\nContent-Length: 99\r\n\r\nwrong: {}", "HTTP/1.1 407 {}\r\n\r\n", "{}"]
+)
+def test_a_proxy_that_repeats_the_credentials_is_not_quoted(asked, secret, answer):
+    data = answer.format(secret).encode()
+    with pytest.raises(HandshakeError, match="repeating the credentials") as caught:
+        dial("h.example", 443, 5, asked(lambda sock: sock.sendall(data), f"http://{CREDENTIALS}@{{}}:{{}}"))
+    assert caught.value.status == (407 if "407" in answer else None)
+    assert "pa:ss" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_credentials_that_are_no_utf_8_are_sent_as_they_are(asked, serve):
+    echo = serve(lambda sock: sock.sendall(b"x"))
+    dial("h.example", 1, 5, asked(relay(echo), "http://us%FFer:p%E9w@{}:{}")).close()
+    encoded = base64.b64encode(b"us\xffer:p\xe9w")
+    assert b"Proxy-Authorization: Basic " + encoded + b"\r\n" in asked.requests[0]
 
 
 GARBAGE = {
@@ -335,6 +378,13 @@ def test_loopback_is_never_reached_through_the_environments_proxy(host):
         ("10.0.0.0/8", "h.example", 443, False),
         ("0.0.1", "10.0.0.1", 443, False),
         (",, ,", "h.example", 443, False),
+        ("a h.example\tb", "h.example", 443, True),
+        ("example.", "h.example", 443, True),
+        ("h.example.:443", "h.example", 443, True),
+        (".", "h.example", 443, False),
+        ("10.1.2.3/8", "10.9.9.9", 443, True),
+        ("fd00::/8,10.0.0.0/8,.svc,.cluster.local", "tunnel.example.com", 443, False),
+        ("fd00::/8,10.0.0.0/8,.svc,.cluster.local", "argotun.argocd.svc", 443, True),
     ],
 )
 def test_no_proxy_exempts_what_it_names(exempt, host, port, direct):
