@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from argotun import __version__
-from argotun.config import AgentConfig, DemoConfig, ServerConfig
+from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
 from argotun.config.load import Loaded, describe, load
 from argotun.config.sources import help_text, read
 from argotun.errors import ArgotunError, ConfigError
@@ -25,6 +25,7 @@ RUNNERS = {
     ServerConfig: "argotun.server.app",
     AgentConfig: "argotun.agent.app",
     DemoConfig: "argotun.demo",
+    PkiConfig: "argotun.pki",
 }
 """The module whose `run(config) -> int` is a mode; imported when it is asked for."""
 

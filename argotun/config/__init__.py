@@ -1,6 +1,6 @@
 """Options: one table, read from flags, environment and a file into frozen dataclasses.
 
-    models.py       what a role is told: ServerConfig, AgentConfig, DemoConfig, and every default
+    models.py       what a role is told: ServerConfig, AgentConfig, DemoConfig, PkiConfig, every default
     options.py      the table: name, modes, kind, environment names, help
     values.py       the grammar of a value: durations, sizes, files, secrets
     network.py      the same of addresses and URLs
@@ -14,6 +14,6 @@ Every layer may use the types and values: they import nothing of argotun but `er
 further, at the rules by which HTTPS_PROXY and NO_PROXY apply.
 """
 
-from argotun.config.models import Address, AgentConfig, DemoConfig, ServerConfig
+from argotun.config.models import Address, AgentConfig, DemoConfig, PkiConfig, ServerConfig
 
-__all__ = ["Address", "AgentConfig", "DemoConfig", "ServerConfig"]
+__all__ = ["Address", "AgentConfig", "DemoConfig", "PkiConfig", "ServerConfig"]

@@ -4,7 +4,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from argotun.config.models import Address, AgentConfig, Config, DemoConfig, ServerConfig, TunnelConfig
+from argotun.config.models import (
+    Address,
+    AgentConfig,
+    Config,
+    DemoConfig,
+    PkiConfig,
+    ServerConfig,
+    TunnelConfig,
+)
 from argotun.config.values import check_file
 
 Given = Collection[str]
@@ -176,6 +184,13 @@ ERRORS: tuple[Rule, ...] = (
         "less than --keepalive-timeout",
     ),
     Rule(DemoConfig, "context", lambda c, _: c.context and not c.kubeconfig, "--kubeconfig beside it"),
+    Rule(PkiConfig, "pki-server", lambda c, _: not c.pki_server, "the URL that agents will dial"),
+    Rule(
+        PkiConfig,
+        "pki-server",
+        lambda c, _: c.pki_server.startswith("ws://"),
+        "a wss:// URL, since ws:// shows no certificate",
+    ),
 )
 
 WARNINGS: tuple[Rule, ...] = (

@@ -33,6 +33,8 @@ class TunnelConfig(LogConfig):
     drain: float = 20.0
     keepalive: float = 15.0
     keepalive_timeout: float = 45.0
+    stall_timeout: float = 600.0
+    """How long a client or an API may take nothing of what is for it; 0 is no limit."""
     tunnel_buffer: int = 64 * MIB
 
 
@@ -54,9 +56,10 @@ class ServerConfig(TunnelConfig):
     max_body: int = 0
     """Largest request body; 0 is no limit: bodies are streamed, never held, and the API has its own limit."""
     reconnect_grace: float = 2.0
-    response_timeout: float = 0.0
-    """Silence of the API before a 504; 0 is off."""
+    response_timeout: float = 300.0
+    """Silence of the API before a 504; 0 is off. kube-apiserver answers within 60 s or gives up itself."""
     head_timeout: float = 10.0
+    body_timeout: float = 60.0
     handshake_timeout: float = 10.0
     idle_timeout: float = 600.0
     """How long an idle client connection is kept; clients such as Argo CD reuse theirs for 5 minutes."""
@@ -102,7 +105,27 @@ class DemoConfig(LogConfig):
     log_level: str = "warn"
 
 
-Config = ServerConfig | AgentConfig | DemoConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PkiConfig(LogConfig):
+    """`--mode pki`: certificates, tokens and the chart's values, in a folder."""
 
-CONFIGS: dict[str, type[Config]] = {"server": ServerConfig, "agent": AgentConfig, "demo": DemoConfig}
+    pki_folder: str = "argotun-pki"
+    pki_server: str = ""
+    """URL that agents will dial; its host is a name of the server's certificate."""
+    pki_names: tuple[str, ...] = ()
+    pki_clusters: tuple[str, ...] = ()
+    pki_namespace: str = "argotun"
+    pki_release: str = "argotun"
+    pki_days: int = 365
+    pki_renew: bool = False
+
+
+Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig
+
+CONFIGS: dict[str, type[Config]] = {
+    "server": ServerConfig,
+    "agent": AgentConfig,
+    "demo": DemoConfig,
+    "pki": PkiConfig,
+}
 """The config of each mode."""

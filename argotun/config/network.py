@@ -5,7 +5,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from argotun.config.models import Address
-from argotun.config.values import HIDDEN, OFF, Kind, Refused, hidden, quote_unless_secret
+from argotun.config.values import HIDDEN, OFF, Kind, Refused, hidden, list_of, quote_unless_secret
 
 HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST = re.compile(rf"{HOST_LABEL}(?:\.{HOST_LABEL})*\.?", re.ASCII)
@@ -77,6 +77,13 @@ TARGET = Kind(
     "HOST:PORT", "host:port", "host:port such as kubernetes.default.svc:443", parse_target, show_address
 )
 HOST_NAME = Kind("NAME", "host name", "a DNS name or an IP address without a port", parse_host_name)
+HOST_NAMES = Kind(
+    "NAME,…",
+    "host names",
+    "DNS names or IP addresses without ports, with commas between",
+    list_of(parse_host_name),
+    ",".join,
+)
 
 
 # URLs

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from argotun.config.models import CONFIGS
-from argotun.config.network import HOST_NAME, LISTEN, LISTEN_OR_OFF, PROXY_URL, SERVER_URL, TARGET
+from argotun.config.network import HOST_NAME, HOST_NAMES, LISTEN, LISTEN_OR_OFF, PROXY_URL, SERVER_URL, TARGET
 from argotun.config.values import (
+    CLUSTER_IDS,
     CLUSTERS,
     FILE,
     FILE_OR_OFF,
+    FOLDER,
+    LABEL,
     NAME,
     SECRET_TOKEN,
     SWITCH,
@@ -26,9 +29,9 @@ from argotun.config.values import (
 )
 
 PREFIX = "ARGOTUN_"
-SERVER, AGENT, DEMO = ("server",), ("agent",), ("demo",)
+SERVER, AGENT, DEMO, PKI = ("server",), ("agent",), ("demo",), ("pki",)
 TUNNEL = ("server", "agent")
-EVERY = ("server", "agent", "demo")
+EVERY = ("server", "agent", "demo", "pki")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,10 @@ OPTIONS: tuple[Option, ...] = (
         "response-timeout",
         SERVER,
         duration(0.1, "no limit"),
-        "how long the API may be silent before a request gets a 504; not for watches and upgrades",
+        "how long the API may be silent before a request gets a 504; not for watches, logs and upgrades",
     ),
     Option("head-timeout", SERVER, duration(0.1), "time for a client to send a request's head"),
+    Option("body-timeout", SERVER, duration(0.1), "time between two pieces of a request's body"),
     Option("handshake-timeout", SERVER, duration(0.1), "time for a client to finish its TLS handshake"),
     Option(
         "idle-timeout",
@@ -161,6 +165,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("keepalive", TUNNEL, duration(0.01), "time between PINGs on a tunnel"),
     Option("keepalive-timeout", TUNNEL, duration(0.01), "time without a PONG after which a tunnel is dead"),
+    Option(
+        "stall-timeout",
+        TUNNEL,
+        duration(0.1, "no limit"),
+        "how long a client (server) or the API (agent) may take nothing of what is for it",
+    ),
     Option("tunnel-buffer", TUNNEL, size(1 << 20), "most bytes that the streams of one tunnel hold together"),
     Option("drain", TUNNEL, duration(0), "time for requests in flight to finish after SIGTERM"),
     Option("access-log", TUNNEL, SWITCH, "one log line per request; --no-access-log turns it off"),
@@ -168,6 +178,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("demo-once", DEMO, SWITCH, "end after the guided run instead of staying up"),
     Option("kubeconfig", DEMO, FILE, "run the demo against the cluster of this file"),
     Option("context", DEMO, NAME, "context in --kubeconfig; without it the file's current one"),
+    # Certificates
+    Option("pki-folder", PKI, FOLDER, "where everything is written; what is there is kept and added to"),
+    Option("pki-server", PKI, SERVER_URL, "URL that agents will dial"),
+    Option("pki-clusters", PKI, CLUSTER_IDS, "ids of the clusters that are to have an agent, with commas"),
+    Option(
+        "pki-names", PKI, HOST_NAMES, "more names or IP addresses of the server's certificate, with commas"
+    ),
+    Option("pki-namespace", PKI, LABEL, "namespace that the server is installed in"),
+    Option("pki-release", PKI, LABEL, "name of the server's Helm release"),
+    Option("pki-days", PKI, count("days", 1, 3650), "how long certificates are valid; the CA, ten years"),
+    Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
     # Every mode
     Option("log-level", EVERY, choice("debug", "info", "warn", "error"), "least severity that is logged"),
     Option("log-format", EVERY, choice("text", "json"), "form of the log lines"),
@@ -180,6 +201,7 @@ GROUPS = {
     AGENT: "--mode agent",
     TUNNEL: "--mode server and --mode agent",
     DEMO: "--mode demo",
+    PKI: "--mode pki",
     EVERY: "every mode",
 }
 """Headings, in the order in which help and reference show them."""

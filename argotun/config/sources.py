@@ -26,7 +26,8 @@ LARGEST_FILE = 4 << 20
 
 DESCRIPTION = """\
 A reverse tunnel from customers' Kubernetes clusters to a managed Argo CD: the server runs beside
-Argo CD, an agent in each cluster dials out to it, and the demo runs both against a stand-in API.
+Argo CD, an agent in each cluster dials out to it, the demo runs both against a stand-in API, and
+pki makes certificates for both.
 """
 EPILOG = """\
 Every option is also an environment variable, and its name without the dashes a key of the --config

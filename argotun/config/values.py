@@ -128,6 +128,19 @@ NAME = Kind("NAME", "text", "a name without control characters", matching(r"[^\x
 TOKEN_PATTERN = r"[\x21-\x7e]{1,4096}"
 """A token goes into a header line: visible ASCII, so that it ends where it seems to end."""
 
+LABEL = Kind(
+    "NAME",
+    "lower-case name",
+    "1 to 63 lower-case letters, digits and dashes, as Kubernetes takes them",
+    matching(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"),
+)
+
+CLUSTER_ID_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?"
+"""One path segment that needs no escaping and is never `.` or `..`."""
+CLUSTER_ID_EXPECTED = (
+    "1 to 128 letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit"
+)
+
 SECRET_TOKEN = Kind(
     "TOKEN",
     "secret text",
@@ -135,6 +148,20 @@ SECRET_TOKEN = Kind(
     matching(TOKEN_PATTERN),
     hidden,
     hidden,
+)
+
+
+def list_of(each: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of what `each` takes, once or several times with commas between, without repetitions."""
+    return lambda text: tuple(dict.fromkeys(each(part.strip()) for part in text.split(",")))
+
+
+CLUSTER_IDS = Kind(
+    "ID,…",
+    "ids",
+    f"ids with commas between, each {CLUSTER_ID_EXPECTED}",
+    list_of(matching(CLUSTER_ID_PATTERN)),
+    ",".join,
 )
 
 
@@ -268,6 +295,17 @@ def check_file(path: str) -> str:
 
 
 FILE = Kind("FILE", "path", "a readable file", check_file)
+
+
+def parse_folder(path: str) -> str:
+    """`path` with `~` expanded, when it is a folder or nothing yet; raises ValueError."""
+    path = os.path.expanduser(path)
+    if "\0" in path or (os.path.lexists(path) and not os.path.isdir(path)):
+        raise ValueError
+    return path
+
+
+FOLDER = Kind("FOLDER", "path", "a folder, or the name of one to be made", parse_folder)
 
 FILE_OR_OFF = Kind(
     "FILE",

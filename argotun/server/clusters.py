@@ -11,7 +11,16 @@ from typing import Any
 
 from argotun.config.fileversion import Version, read_version, version_of
 from argotun.config.network import parse_target
-from argotun.config.values import HIDDEN, TOKEN_PATTERN, UNSET, Words, nearest, quoted
+from argotun.config.values import (
+    CLUSTER_ID_EXPECTED,
+    CLUSTER_ID_PATTERN,
+    HIDDEN,
+    TOKEN_PATTERN,
+    UNSET,
+    Words,
+    nearest,
+    quoted,
+)
 from argotun.errors import ClustersError
 
 log = logging.getLogger(__name__)
@@ -20,12 +29,7 @@ OPTION = "--clusters"
 LARGEST_FILE = 16 << 20
 """Bytes; tens of thousands of clusters, and far below what would hurt."""
 
-ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", re.ASCII)
-"""One path segment that needs no escaping and is never `.` or `..`."""
-ID_EXPECTED = (
-    "1 to 128 letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit"
-)
-
+ID = re.compile(CLUSTER_ID_PATTERN, re.ASCII)
 TOKEN = re.compile(TOKEN_PATTERN)
 DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 EMPTY_DIGEST = sha256(b"").digest()
@@ -67,7 +71,7 @@ class Wrong(Exception):
 def read_id(value: Any) -> str:
     """A cluster's id."""
     if not isinstance(value, str) or not ID.fullmatch(value):
-        raise Wrong(value, ID_EXPECTED)
+        raise Wrong(value, CLUSTER_ID_EXPECTED)
     return value
 
 

@@ -35,7 +35,7 @@ def run(clone, *argv, cwd=None, **environ):
 @pytest.mark.parametrize(
     ("argv", "environ", "sentence"),
     [
-        ((), {}, "--mode: (not set) is not valid: expected server, agent or demo"),
+        ((), {}, "--mode: (not set) is not valid: expected server, agent, demo or pki"),
         (
             ("--mode", "demo", "--addr", ":1"),
             {},

@@ -21,9 +21,9 @@ LINES = "YAML, one `name: value` a line"
 
 FLAGS = [
     # what runs at all
-    ((), "--mode", "(not set)", "server, agent or demo"),
-    (("--mode", "proxy"), "--mode", "'proxy'", "server, agent or demo"),
-    (("--mode", "Server"), "--mode", "'Server'", "server, agent or demo"),
+    ((), "--mode", "(not set)", "server, agent, demo or pki"),
+    (("--mode", "proxy"), "--mode", "'proxy'", "server, agent, demo or pki"),
+    (("--mode", "Server"), "--mode", "'Server'", "server, agent, demo or pki"),
     (("--mode",), "--mode", "(not set)", "a value (written --mode=VALUE if it begins with a dash)"),
     (("server",), "command line, argument 1", "'server'", "--mode server"),
     (
@@ -277,7 +277,7 @@ def test_a_wrong_flag_is_one_sentence(argotun, file, argv, option, value, expect
 
 
 ENVIRONMENT = [
-    ({"ARGOTUN_MODE": "x"}, "--mode (from ARGOTUN_MODE)", "'x'", "server, agent or demo"),
+    ({"ARGOTUN_MODE": "x"}, "--mode (from ARGOTUN_MODE)", "'x'", "server, agent, demo or pki"),
     ({"ARGOTUN_MODE": "server", "CLUSTERS": "/no"}, "--clusters (from CLUSTERS)", "'/no'", MISSING),
     (
         {"ARGOTUN_MODE": "agent", "SERVER_URL": "http://h"},

@@ -53,8 +53,8 @@ LAYERS: dict[str, set[str]] = {
     "server": {"tunnel", "transport", "wire", "observe", "errors", "config", "process"},
     "agent": {"tunnel", "transport", "wire", "observe", "errors", "config", "process"},
 }
-# These may import anything: the command line and the demo.
-TOP = {"cli", "demo", "__main__"}
+# These may import anything: the command line, the demo, and what makes certificates.
+TOP = {"cli", "demo", "pki", "__main__"}
 # Where flags and environment are read: with all layers below, and for the command line alone.
 READS_OPTIONS = {"argotun.config.load", "argotun.config.sources", "argotun.config.options"}
 

@@ -1,0 +1,326 @@
+"""`--mode pki`: what it makes serves those whom it was made for, and a second run loses nothing."""
+
+import base64
+import json
+import shutil
+import ssl
+from pathlib import Path
+
+import pytest
+import yaml
+
+from argotun import cli
+from argotun.config import PkiConfig
+from argotun.observe import logs
+from argotun.pki.folder import Folder
+from argotun.pki.openssl import Authority, KeyPair
+from argotun.server.auth import authenticate, certificate_allowed
+from argotun.server.clusters import ClustersFile
+
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl program is not installed")
+
+URL = "wss://argotun.example.com:443/connect"
+
+
+@pytest.fixture
+def pki(tmp_path, capsys, monkeypatch):
+    """Run the mode in a folder; `pki(…)` gives the folder, and fails when the exit code is another."""
+    # The log of this process stays as it is.
+    monkeypatch.setattr(logs, "setup", lambda *_: None)
+    folder = tmp_path / "new" / "pki"
+
+    def run(*options, clusters="customer-a,customer-b", code=0):
+        argv = ["--mode", "pki", "--pki-folder", str(folder), "--pki-server", URL, *options]
+        if clusters:
+            argv += ["--pki-clusters", clusters]
+        assert cli.main(argv) == code, capsys.readouterr().err
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder that no test changes."""
+    folder = tmp_path_factory.mktemp("pki")
+    config = PkiConfig(
+        pki_folder=str(folder),
+        pki_server=URL,
+        pki_clusters=("customer-a", "customer-b"),
+        pki_names=("192.0.2.7", "other.example.com"),
+    )
+    Folder(config).fill()
+    return folder
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str):
+    """A whole TLS handshake in memory; the certificate that the client showed. Raises ssl.SSLError."""
+    upwards, downwards = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        client.wrap_bio(downwards, upwards, server_hostname=name),
+        server.wrap_bio(upwards, downwards, server_side=True),
+    ]
+    for _ in range(10):
+        for side in list(sides):
+            try:
+                side.do_handshake()
+                sides.remove(side)
+            except ssl.SSLWantReadError:
+                continue
+            if not sides:
+                return side.getpeercert()
+    raise AssertionError("the handshake does not end")
+
+
+def server_context(folder: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(folder / "server.crt", folder / "server.key")
+    return context
+
+
+def client_context(ca: Path, cert: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    context.load_cert_chain(cert, cert.with_suffix(".key"))
+    return context
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "argotun.example.com",
+        "192.0.2.7",
+        "argotun-internal.argotun.svc",
+        "argotun.argotun.svc.cluster.local",
+        "argotun",
+    ],
+)
+@pytest.mark.parametrize("client", ["agents/customer-a/tls.crt", "argocd.crt"])
+def test_the_two_sides_do_not_trust_each_other(made, name, client):
+    shown = shake_hands(server_context(made), client_context(made / "ca.crt", made / client), name)
+    assert shown
+
+
+def test_the_server_passes_for_another_host(made):
+    client = client_context(made / "ca.crt", made / "argocd.crt")
+    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        shake_hands(server_context(made), client, "elsewhere.example.com")
+
+
+def test_the_certificate_of_the_server_lets_an_agent_in(made):
+    client = client_context(made / "ca.crt", made / "server.crt")
+    with pytest.raises(ssl.SSLError, match="unsuitable certificate purpose"):
+        shake_hands(server_context(made), client, "argotun.example.com")
+
+
+def test_an_agent_speaks_for_another_cluster(pki):
+    long = "c" * 128
+    folder = pki(clusters=f"customer-a,customer-b,{long}")
+    (folder / "clusters.json").write_text(json.dumps(server_values(folder)["clusters"]))
+    clusters = ClustersFile(str(folder / "clusters.json"))
+    clusters.load()
+    assert set(clusters.clusters) == {"customer-a", "customer-b", long}
+    server = server_context(folder)
+    for each in clusters.clusters:
+        agent = folder / "agents" / each
+        token = (agent / "token").read_text().strip().encode()
+        cluster = authenticate(b"Bearer " + token, clusters.clusters)
+        assert cluster is not None
+        assert cluster.id == each
+        client = client_context(folder / "ca.crt", agent / "tls.crt")
+        shown = shake_hands(server, client, "argotun")
+        allowed = {id_ for id_, entry in clusters.clusters.items() if certificate_allowed(entry, shown)}
+        assert allowed == {each}
+
+
+def server_values(folder: Path):
+    return yaml.safe_load((folder / "server.yaml").read_text())
+
+
+def decoded(data: dict[str, str]) -> dict[str, bytes]:
+    return {key: base64.b64decode(value, validate=True) for key, value in data.items()}
+
+
+def secrets_in(path: Path) -> dict[str, dict[str, bytes]]:
+    return {each["metadata"]["name"]: decoded(each["data"]) for each in yaml.safe_load_all(path.read_text())}
+
+
+def test_a_secret_holds_another_file_than_its_values_say(made):
+    values, secrets = server_values(made), secrets_in(made / "server-secrets.yaml")
+    assert secrets[values["tls"]["certSecret"]] == {
+        "tls.crt": (made / "server.crt").read_bytes(),
+        "tls.key": (made / "server.key").read_bytes(),
+    }
+    ca = (made / "ca.crt").read_bytes()
+    assert secrets[values["tls"]["clientCASecret"]] == {"ca.crt": ca}
+    argocd = {key: values["argocd"][key] for key in ("caData", "clientCertData", "clientKeyData")}
+    assert decoded(argocd) == {
+        "caData": ca,
+        "clientCertData": (made / "argocd.crt").read_bytes(),
+        "clientKeyData": (made / "argocd.key").read_bytes(),
+    }
+    agent = made / "agents" / "customer-b"
+    values, secrets = yaml.safe_load((agent / "agent.yaml").read_text()), secrets_in(agent / "secrets.yaml")
+    assert values["serverURL"] == URL
+    assert secrets[values["tls"]["serverCASecret"]] == {"ca.crt": ca}
+    assert secrets[values["existingSecret"]] == {"token": (agent / "token").read_bytes()}
+    assert secrets[values["tls"]["clientCertSecret"]] == {
+        "tls.crt": (agent / "tls.crt").read_bytes(),
+        "tls.key": (agent / "tls.key").read_bytes(),
+    }
+
+
+def test_the_key_of_the_ca_leaves_the_made(made):
+    key = (made / "ca.key").read_text()
+    encoded = base64.b64encode(key.encode()).decode()
+    for path in made.rglob("*.yaml"):
+        assert encoded not in path.read_text()
+        assert key not in path.read_text()
+
+
+def test_a_token_is_in_the_values_of_the_server(made):
+    for token in made.glob("agents/*/token"):
+        assert token.read_text() not in (made / "server.yaml").read_text()
+        assert len(token.read_text()) >= 40
+
+
+def test_others_can_read_a_key(made):
+    files = [each for each in made.rglob("*") if each.is_file()]
+    assert len(files) == 18
+    assert {each.stat().st_mode & 0o777 for each in files} == {0o600}
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """What customers hold already, and what it depends on."""
+    names = ("ca.*", "agents/*/tls.*", "agents/*/token")
+    return {str(path.relative_to(folder)): path.read_bytes() for name in names for path in folder.glob(name)}
+
+
+def test_a_new_cluster_breaks_those_that_are_there(pki):
+    before = kept(pki())
+    folder = pki(clusters="customer-c")
+    after = kept(folder)
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 3
+    assert [each["id"] for each in server_values(folder)["clusters"]] == [
+        "customer-a",
+        "customer-b",
+        "customer-c",
+    ]
+
+
+def test_a_renewal_changes_a_token_or_the_ca(pki):
+    before = kept(pki())
+    after = kept(pki("--pki-renew", clusters=""))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {f"agents/customer-{each}/tls.{kind}" for each in "ab" for kind in ("crt", "key")}
+
+
+def test_a_removed_cluster_is_still_let_in(pki):
+    folder = pki()
+    shutil.rmtree(folder / "agents" / "customer-a")
+    pki(clusters="")
+    assert [each["id"] for each in server_values(folder)["clusters"]] == ["customer-b"]
+
+
+def test_another_name_of_the_server_is_forgotten_at_the_next_run(pki):
+    pki()
+    folder = pki("--pki-names", "new.example.com", "--pki-release", "eu", "--pki-namespace", "tunnels")
+    client = client_context(folder / "ca.crt", folder / "argocd.crt")
+    for name in ("new.example.com", "eu-argotun-internal.tunnels.svc"):
+        shake_hands(server_context(folder), client, name)
+
+
+def test_the_commands_that_are_said_name_no_file(pki, capsys):
+    folder = pki()
+    said = capsys.readouterr().out
+    named = [word for word in said.split() if word.endswith(".yaml")]
+    assert len(named) == 6
+    assert all(Path(each).is_file() for each in named)
+    assert "customer-b" in said
+    assert (folder / "ca.key").read_text() not in said
+    pki(clusters="customer-c")
+    said = capsys.readouterr().out
+    assert "3 clusters" in said
+    assert "On customer-c" in said
+    assert "On customer-a" not in said
+
+
+def test_half_a_ca_is_replaced(pki, capsys):
+    folder = pki()
+    (folder / "ca.key").unlink()
+    ca = (folder / "ca.crt").read_bytes()
+    pki(code=1)
+    assert "only one of ca.crt and ca.key" in capsys.readouterr().err
+    assert (folder / "ca.crt").read_bytes() == ca
+
+
+def test_a_certificate_outlives_its_ca(pki, capsys):
+    folder = pki()
+    authority = Authority(folder)
+    assert authority.outlives(365)
+    authority.make("short", days=10)
+    pki(code=1)
+    assert "ends within 365 days" in capsys.readouterr().err
+    pki("--pki-days", "9")
+
+
+def test_a_broken_ca_is_a_traceback(pki, capsys):
+    folder = pki()
+    (folder / "ca.crt").write_text("nothing")
+    pki(code=1)
+    assert "argotun: openssl x509 failed: " in capsys.readouterr().err
+
+
+def test_a_failed_issue_leaves_half_a_pair(pki):
+    folder = pki()
+    before = {path: path.read_bytes() for path in folder.glob("server.*")}
+    (folder / "ca.key").write_text("nothing")
+    pki(code=1)
+    assert {path: path.read_bytes() for path in folder.glob("server.*")} == before
+    assert not list(folder.glob(".new-*"))
+
+
+def test_half_a_pair_is_taken_for_a_certificate(tmp_path):
+    pair = KeyPair(str(tmp_path / "crt"), str(tmp_path / "key"))
+    Path(pair.cert).touch()
+    assert not pair.exists()
+    Path(pair.key).touch()
+    assert pair.exists()
+
+
+def test_a_machine_without_openssl_is_a_traceback(pki, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pki(code=1)
+    assert "the openssl program is needed" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_a_traceback(pki, capsys, tmp_path):
+    (tmp_path / "new").write_text("a file")
+    pki(code=1)
+    err = capsys.readouterr().err
+    assert err.startswith("argotun: ")
+    assert str(tmp_path / "new") in err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--pki-server", "ws://h"), "a wss:// URL, since ws:// shows no certificate"),
+        (("--pki-clusters", "a,,b"), "ids with commas between, each 1 to 128 letters"),
+        (("--pki-clusters", "../a"), "ids with commas between, each 1 to 128 letters"),
+        (("--pki-names", "a b"), "DNS names or IP addresses without ports, with commas between"),
+        (("--pki-names", "a:443"), "DNS names or IP addresses without ports, with commas between"),
+        (("--pki-days", "0"), "a whole number of days from 1 to 3650"),
+        (("--pki-namespace", "A"), "1 to 63 lower-case letters, digits and dashes"),
+        (("--pki-folder", __file__), "a folder, or the name of one to be made"),
+    ],
+)
+def test_a_wrong_option_is_taken(capsys, options, sentence):
+    assert cli.main(["--mode", "pki", "--pki-server", URL, *options]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_url_that_agents_dial_is_guessed(capsys):
+    assert cli.main(["--mode", "pki"]) == 2
+    assert capsys.readouterr().err.startswith("argotun: --pki-server: (not set) is not valid")
