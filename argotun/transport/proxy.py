@@ -26,8 +26,10 @@ _SCHEMES = ("Basic", "Bearer", "Digest", "Kerberos", "Negotiate", "NTLM")
 # As much of a credential as must not be shown, characters: the other side's words may be cut anywhere.
 _TELLING = 6
 
+# Tinyproxy says 401 where it means 407.
+_UNAUTHORIZED = (401, 407)
+
 _REFUSALS = {
-    401: "the proxy wants credentials",
     403: "the proxy does not allow this address",
     502: "the proxy cannot reach the address",
     503: "the proxy cannot reach the address, or is not ready",
@@ -138,7 +140,9 @@ def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) 
     reply = read_reply(sock, deadline, "the proxy")
     if not 200 <= reply.status < 300:
         said = read_words(sock, reply, deadline)
-        meaning = _REFUSALS.get(reply.status) or _unauthorized(proxy, reply)
+        meaning = _REFUSALS.get(reply.status, "the proxy refused to connect")
+        if reply.status in _UNAUTHORIZED:
+            meaning = _unauthorized(proxy, reply)
         status = f"{reply.status} {reply.reason}".rstrip()
         raise HandshakeError(f"{meaning}: {where} ({status})" + (f": {said}" if said else ""), reply.status)
     if reply.rest:
@@ -147,9 +151,7 @@ def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) 
 
 
 def _unauthorized(proxy: Proxy, reply: Reply) -> str:
-    """What a 407 means, or any other status that is not known (RFC 9110 §11.7.1)."""
-    if reply.status != 407:
-        return "the proxy refused to connect"
+    """What a refusal for want of credentials means (RFC 9110 §11.7.1)."""
     asked = re.sub(r'"[^"]*"', "", reply.fields.get("proxy-authenticate", ""))
     schemes = [name for name in _SCHEMES if re.search(rf"(?:^|,)\s*{name}\b", asked, re.IGNORECASE)]
     if schemes and "Basic" not in schemes:

@@ -87,7 +87,7 @@ def test_an_ipv6_target_is_asked_for_in_brackets(asked, serve):
 
 REFUSALS = {
     407: "wants user and password",
-    401: "wants credentials",
+    401: "wants user and password",
     403: "does not allow this address",
     502: "cannot reach the address",
     503: "cannot reach the address",
