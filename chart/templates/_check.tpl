@@ -80,7 +80,7 @@
 {{- end -}}
 {{- end -}}
 {{- $wrong = concat $wrong (include "argotun.check.argocd" . | fromJsonArray) (include "argotun.check.exposure" . | fromJsonArray) -}}
-{{- $wrong = concat $wrong (include "argotun.check.ways" . | fromJsonArray) -}}
+{{- $wrong = concat $wrong (include "argotun.check.ways" . | fromJsonArray) (include "argotun.check.argocdServer" . | fromJsonArray) -}}
 {{- toJson $wrong -}}
 {{- end -}}
 
@@ -156,6 +156,9 @@
 {{- end -}}
 {{- if or $v.exposure.kind $v.exposure.cloud -}}
 {{- $wrong = append $wrong "exposure: belongs to mode server, this release is mode agent" -}}
+{{- end -}}
+{{- if $v.argocdServer.exposure.way -}}
+{{- $wrong = append $wrong "argocdServer.exposure: belongs to mode server, this release is mode agent" -}}
 {{- end -}}
 {{- if or $v.gateway.create $v.gateway.parentRefs -}}
 {{- $wrong = append $wrong "gateway: belongs to mode server, this release is mode agent" -}}

@@ -1,0 +1,48 @@
+{{/* What NOTES.txt says about the ways in: who ends TLS, and what Argo CD's own chart is to be given. */}}
+
+{{/* Hosts where TLS ends before argotun, or empty. */}}
+{{- define "argotun.terminated" -}}
+{{- $hosts := list -}}
+{{- if and (or .Values.gateway.create .Values.gateway.parentRefs) (eq .Values.gateway.tlsMode "Terminate") -}}
+{{- $hosts = concat $hosts (.Values.gateway.hostnames | default (list .Values.gateway.hostname)) -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (or .Values.ingress.tlsSecret (not (include "argotun.tls" .))) -}}
+{{- $hosts = append $hosts .Values.ingress.host -}}
+{{- end -}}
+{{- if and .Values.exposure.kind (eq .Values.exposure.tlsMode "Terminate") -}}
+{{- $hosts = append $hosts .Values.exposure.host -}}
+{{- end -}}
+{{- $hosts | compact | uniq | join ", " -}}
+{{- end -}}
+
+{{- define "argotun.notes.exposure" -}}
+{{- with include "argotun.publicHosts" . | fromJsonArray }}
+
+Agents dial wss://{{ join "/connect, wss://" . }}/connect
+{{- end }}
+{{- with include "argotun.terminated" . }}
+TLS ends before argotun on {{ . }}: no client certificate arrives, so an agent's identity is its token
+alone, and entries with certNames are refused.
+{{- end }}
+{{- end -}}
+
+{{- define "argotun.notes.argocdServer" -}}
+{{- $e := .Values.argocdServer.exposure }}
+{{- if $e.way }}
+
+argocd-server is reached at https://{{ $e.host }} ({{ $e.way }}). Values for Argo CD's own chart:
+{{ include "argotun.argocd.helmValues" . | trim | indent 4 }}
+{{- if hasSuffix "-passthrough" $e.way }}
+Its certificate is in the Secret argocd-server-tls of namespace {{ .Values.argocd.namespace }}.
+{{- else if hasPrefix "istio-" $e.way }}
+The gateway's certificate is the Secret {{ $e.certificate.secretName }}, in the namespace of the gateway's pods.
+{{- else if $e.gateway.className }}
+{{- if hasPrefix "cilium" $e.gateway.className }}
+Cilium translates gRPC-web by default, which breaks `argocd --grpc-web`: set argocdServer.exposure.cilium.createClass,
+or let TLS pass through.
+{{- end }}
+{{- end }}
+Log in with:
+  {{ include "argotun.argocd.login" . }}
+{{- end }}
+{{- end -}}
