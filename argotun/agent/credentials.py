@@ -17,17 +17,46 @@ SOUND = re.compile(rb"[\x21-\x7e]+")
 """Visible ASCII without spaces: nothing that could end the header line early."""
 
 
+def ignore() -> None:
+    """Count nothing."""
+
+
+class Trouble:
+    """What is wrong with a file: logged once, told to `on_error` once, and logged when it is over."""
+
+    __slots__ = ("_on_error", "_said")
+
+    def __init__(self, on_error: Callable[[], None]) -> None:
+        self._on_error = on_error
+        self._said = ""
+
+    def begin(self, problem: str, meanwhile: str) -> None:
+        """There is this problem, now or still; `meanwhile` says what it means."""
+        if problem != self._said:
+            self._said = problem
+            self._on_error()
+            log.error("%s; %s", problem, meanwhile)
+
+    def end(self, file: str) -> None:
+        """There is none, now or still."""
+        if self._said:
+            self._said = ""
+            log.info("%s can be used again", file)
+
+
 class TokenFile:
     """A bearer token in a file that others rotate.
 
     Each call costs one stat; the file is read when that shows another version. A file that cannot be
-    used is a `CredentialError` on every call until it can be: an older token is never used instead.
+    used is a `CredentialError` on every call until it can be: an older token is never used instead. It
+    is logged once and told to `on_error`, since those who get the errors may be far from the file.
     """
 
-    __slots__ = ("_header", "_path", "_version")
+    __slots__ = ("_header", "_path", "_trouble", "_version")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, on_error: Callable[[], None] = ignore) -> None:
         self._path = path
+        self._trouble = Trouble(on_error)
         self._version: Version | None = None
         self._header = b""
 
@@ -37,8 +66,11 @@ class TokenFile:
             if self._version is not None and version_of(os.stat(self._path)) == self._version:
                 return self._header
             return self._read()
-        except OSError as error:
-            raise self._unusable(error.strerror or "it cannot be read") from None
+        except (OSError, ValueError) as error:
+            self._version = None
+            problem = f"the token file {self._path} cannot be used: {_why(error)}"
+            self._trouble.begin(problem, "requests are answered with 502 until it can be")
+            raise CredentialError(problem) from None
 
     def token(self) -> str:
         """The token itself; raises CredentialError."""
@@ -46,16 +78,10 @@ class TokenFile:
 
     def _read(self) -> bytes:
         contents = read_version(self._path, LARGEST_TOKEN)
-        try:
-            token = _token(contents.data)
-        except ValueError as error:
-            raise self._unusable(str(error)) from None
-        self._header = b"Authorization: Bearer " + token + b"\r\n"
+        self._header = b"Authorization: Bearer " + _token(contents.data) + b"\r\n"
         self._version = contents.version
+        self._trouble.end(f"the token file {self._path}")
         return self._header
-
-    def _unusable(self, why: str) -> CredentialError:
-        return CredentialError(f"the token file {self._path} cannot be used: {why}")
 
 
 class ServerToken:
@@ -65,32 +91,26 @@ class ServerToken:
     `on_error`: the tunnel must survive a slip that is repaired before the server takes that token away.
     """
 
-    def __init__(self, given: str | None, path: str | None, on_error: Callable[[], None]) -> None:
-        self._on_error = on_error
+    def __init__(self, given: str | None, path: str | None, on_error: Callable[[], None] = ignore) -> None:
         self._path = path
         self._good = given or ""
-        self._problem = ""
+        self._trouble = Trouble(on_error)
 
     def current(self) -> str:
         """The token for this dial; CredentialError when the file has never held one."""
         if self._path is None:
             return self._good
+        file = f"--token-file {self._path}"
         try:
-            token = _token(read_version(self._path, LARGEST_TOKEN).data).decode("ascii")
+            self._good = _token(read_version(self._path, LARGEST_TOKEN).data).decode("ascii")
         except (OSError, ValueError) as error:
-            why = (error.strerror or "it cannot be read") if isinstance(error, OSError) else str(error)
-            self._complain(f"--token-file {self._path} cannot be used: {why}")
+            problem = f"{file} cannot be used: {_why(error)}"
+            if not self._good:
+                raise CredentialError(problem) from None
+            self._trouble.begin(problem, "the token read before stays in use")
         else:
-            self._good, self._problem = token, ""
+            self._trouble.end(file)
         return self._good
-
-    def _complain(self, problem: str) -> None:
-        if not self._good:
-            raise CredentialError(problem)
-        if problem != self._problem:
-            self._problem = problem
-            self._on_error()
-            log.error("%s; the token read before stays in use", problem)
 
 
 def _token(data: bytes) -> bytes:
@@ -103,3 +123,7 @@ def _token(data: bytes) -> bytes:
     if not SOUND.fullmatch(token):
         raise ValueError("it holds characters that no token has (spaces, line breaks, NUL, …)")
     return token
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror or "it cannot be read") if isinstance(error, OSError) else str(error)

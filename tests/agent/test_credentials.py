@@ -1,12 +1,13 @@
-"""The token file: read when it changes, and never an older token or none in its place."""
+"""The agent's token files: read when they change; what one that cannot be used means for whom."""
 
+import logging
 import os
 import time
 
 import pytest
 
 from argotun.agent import credentials
-from argotun.agent.credentials import TokenFile
+from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.errors import CredentialError
 
 
@@ -127,3 +128,122 @@ def test_no_error_shows_the_token(path):
     with pytest.raises(CredentialError) as caught:
         TokenFile(str(path)).header()
     assert "s3cr3t" not in str(caught.value)
+
+
+def said(caplog):
+    """Levels and sentences of what was logged."""
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_a_file_that_cannot_be_used_is_logged_and_counted_once_until_it_can_be(path, caplog):
+    caplog.set_level(logging.INFO)
+    counted = []
+    file = TokenFile(str(path), lambda: counted.append(1))
+    problems = [(b"", "it is empty"), (b"a b", CHARACTERS)]
+    for content, _ in problems:
+        path.write_bytes(content)
+        for _ in range(3):
+            with pytest.raises(CredentialError):
+                file.header()
+    path.write_text("good")
+    for _ in range(2):
+        assert file.token() == "good"
+    assert len(counted) == 2
+    meanwhile = "requests are answered with 502 until it can be"
+    assert said(caplog) == [
+        *(("ERROR", f"the token file {path} cannot be used: {why}; {meanwhile}") for _, why in problems),
+        ("INFO", f"the token file {path} can be used again"),
+    ]
+
+
+def test_a_file_that_was_away_and_back_is_reported_each_time(path):
+    counted = []
+    settle(path)
+    file = TokenFile(str(path), lambda: counted.append(1))
+    for times in (1, 2):
+        path.rename(path.with_name("away"))
+        with pytest.raises(CredentialError):
+            file.header()
+        path.with_name("away").rename(path)
+        assert file.token() == "first"
+        assert len(counted) == times
+
+
+# The server's token
+
+
+def server_token(path, given=None):
+    """A ServerToken and the list that grows with each reported problem."""
+    counted = []
+    return ServerToken(given, path and str(path), lambda: counted.append(1)), counted
+
+
+def test_a_given_token_needs_no_file():
+    token, counted = server_token(None, "given")
+    assert token.current() == "given"
+    assert not counted
+
+
+def test_the_file_is_read_at_each_dial(path):
+    token, counted = server_token(path)
+    assert token.current() == "first"
+    # Nothing that a stat could show has changed but the bytes.
+    status = path.stat()
+    path.write_text("other\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert token.current() == "other"
+    assert not counted
+
+
+@pytest.mark.parametrize(("content", "why"), UNUSABLE, ids=range(len(UNUSABLE)))
+def test_a_broken_file_leaves_the_last_good_token_in_use_and_is_reported_once(path, content, why, caplog):
+    caplog.set_level(logging.INFO)
+    token, counted = server_token(path)
+    assert token.current() == "first"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    for _ in range(3):
+        assert token.current() == "first"
+    path.write_text("second")
+    assert token.current() == "second"
+    assert len(counted) == 1
+    file = f"--token-file {path}"
+    assert said(caplog) == [
+        ("ERROR", f"{file} cannot be used: {why}; the token read before stays in use"),
+        ("INFO", f"{file} can be used again"),
+    ]
+
+
+@pytest.mark.parametrize(("content", "why"), UNUSABLE, ids=range(len(UNUSABLE)))
+def test_a_file_that_never_held_a_token_is_an_error_at_each_dial(path, content, why):
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    token, counted = server_token(path)
+    for _ in range(2):
+        with pytest.raises(CredentialError) as caught:
+            token.current()
+        assert str(caught.value) == f"--token-file {path} cannot be used: {why}"
+    assert not counted
+    path.write_text("late\n")
+    assert token.current() == "late"
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_a_server_token_in_what_is_no_file_is_refused_without_waiting(tmp_path, kind):
+    place = tmp_path / "place"
+    place.mkdir() if kind == "directory" else os.mkfifo(place)
+    with pytest.raises(CredentialError, match="it is not a regular file"):
+        server_token(place)[0].current()
+
+
+def test_no_report_shows_a_server_token(path, caplog):
+    caplog.set_level(logging.DEBUG)
+    path.write_text("s3cr3t")
+    token, _ = server_token(path)
+    token.current()
+    path.write_text("s3cr3t value")
+    token.current()
+    assert caplog.records
+    assert "s3cr3t" not in caplog.text
