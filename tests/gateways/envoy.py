@@ -110,7 +110,7 @@ class Envoy:
     def drain(self) -> None:
         """Take no more connections, as Envoy does while its pod is terminating; the others live on."""
         self.ask("/healthcheck/fail", "POST")
-        self.ask("/drain_listeners?inboundonly", "POST")
+        self.ask("/drain_listeners", "POST")
 
     def _live(self) -> bool:
         assert self._process is not None

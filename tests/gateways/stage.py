@@ -40,7 +40,7 @@ class Stage(Rig):
         certificate, key = self.issue("public", HOST)
         self.secrets = {SECRET: (certificate, key)}
         if passthrough:
-            self._server_options |= {"tls_cert": certificate, "tls_key": key}
+            self._server_options = {**self._server_options, "tls_cert": certificate, "tls_key": key}
         self.port = free_port()
         self.envoy: Envoy = None  # type: ignore[assignment]
 
