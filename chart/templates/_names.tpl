@@ -8,7 +8,7 @@
 {{- define "argotun.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
-{{- .Values.fullnameOverride | default $full | trunc 50 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | default ($full | replace "." "-") | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "argotun.selectorLabels" -}}

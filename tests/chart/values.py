@@ -96,7 +96,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
     "server-monitored": SERVER
     | MONITORING
-    | {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}},
+    | {"podMonitor": {}, "serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}},
     "server-placed": SERVER | PLACEMENT,
     "server-closed": SERVER
     | {

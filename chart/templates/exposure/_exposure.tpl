@@ -5,7 +5,7 @@
 
 {{/* Port of the public Service. */}}
 {{- define "argotun.publicPort" -}}
-{{- .Values.service.port | default .Values.port | int -}}
+{{- int .Values.service.port | default (int .Values.port) -}}
 {{- end -}}
 
 {{/* The newest TLSRoute that the cluster says it has; a cluster that says nothing is taken for a current one. */}}

@@ -1,0 +1,297 @@
+"""Values that cannot be used: each is refused with a sentence, before anything is rendered."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.helm import CHART, Helm, Refused
+from tests.chart.values import AGENT, ARGOCD, CLUSTERS, SERVER, TLS
+
+Values = dict[str, Any]
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+FORMATS = yaml.safe_load((CHART / "files" / "formats.yaml").read_text("utf-8"))
+ISSUER = {"certManager": {"enabled": True, "issuerRef": {"name": "corp"}}}
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+def refusal(helm: Helm, values: Values) -> str:
+    """Helm's words about `values`, which it must not render."""
+    with pytest.raises(Refused) as caught:
+        helm.render(values)
+    return str(caught.value)
+
+
+def with_value(path: str, value: Any) -> Values:
+    """Values that have nothing but `value` at `path`, where `name[]` is a list of one object."""
+    name, _, rest = path.partition(".")
+    inner = with_value(rest, value) if rest else value
+    return {name.removesuffix("[]"): [inner] if name.endswith("[]") else inner}
+
+
+# What the schema says: the shape of the values.
+
+SHAPES: dict[str, tuple[Values, str]] = {
+    "an unknown mode": ({"mode": "servr"}, "mode"),
+    "an unknown value": (SERVER | {"replica": 1}, "replica"),
+    "an unknown value in an object": (SERVER | {"image": {"tga": "1"}}, "tga"),
+    "an unknown key of a cluster": (SERVER | {"clusters": [{"id": "a", "tokne": "x"}]}, "tokne"),
+    "an unknown key of a cluster's secret": (
+        SERVER | {"clusters": [{"id": "a", "argocd": {"lable": {}}}]},
+        "lable",
+    ),
+    "a cluster without an id": (SERVER | {"clusters": [{"token": "x"}]}, "id"),
+    "a text for a number": (SERVER | {"port": "8443"}, "port"),
+    "a number for a text": (SERVER | {"clusters": [{"id": "a", "token": 12345}]}, "token"),
+    "a text for a switch": (SERVER | {"tls": {"enabled": "yes"}}, "enabled"),
+    "a number for a label": (SERVER | {"podLabels": {"a": 1}}, "podLabels"),
+    "a list for an object": (SERVER | {"nodeSelector": ["a"]}, "nodeSelector"),
+    "an object for a list": (SERVER | {"clusters": {"a": "token"}}, "clusters"),
+    "a port that there is not": (SERVER | {"internalPort": 70000}, "internalPort"),
+    "two servers for one tunnel": (SERVER | {"replicas": 2}, "replicas"),
+    "a time with a unit": (SERVER | {"drainSeconds": "20s"}, "drainSeconds"),
+    "an unknown level": (SERVER | {"logLevel": "trace"}, "logLevel"),
+    "an unknown preset": (AGENT | {"rbac": {"preset": "admin"}}, "preset"),
+    "a token that is renewed all the time": (
+        AGENT | {"saTokenExpirationSeconds": 60},
+        "saTokenExpirationSeconds",
+    ),
+    "a ratio in percent": (SERVER | {"prometheusRule": {"errorRatio": 5}}, "errorRatio"),
+}
+
+
+@pytest.mark.parametrize(("values", "name"), SHAPES.values(), ids=SHAPES)
+def test_a_value_of_the_wrong_shape_is_taken(helm: Helm, values: Values, name: str) -> None:
+    words = refusal(helm, values)
+    assert "schema" in words
+    assert name in words
+
+
+def described(schema: Values, values: Values, path: str = "") -> Iterator[tuple[str, bool]]:
+    """Each value of values.yaml, and whether the schema has a place for it."""
+    for name, value in values.items():
+        place = schema.get("properties", {}).get(name)
+        if place and "$ref" in place:
+            place = SCHEMA["definitions"][place["$ref"].rpartition("/")[2]]
+        yield path + name, place is not None
+        if place and "properties" in place and isinstance(value, dict):
+            yield from described(place, value, f"{path}{name}.")
+
+
+def test_a_default_has_no_place_in_the_schema() -> None:
+    places = dict(described(SCHEMA, DEFAULTS))
+    assert len(places) > 100
+    assert [path for path, there in places.items() if not there] == []
+
+
+def test_an_object_of_the_schema_takes_everything() -> None:
+    def objects(part: Any) -> Iterator[Values]:
+        if isinstance(part, dict):
+            if "properties" in part and part.get("type") == "object":
+                yield part
+            for each in part.values():
+                yield from objects(each)
+
+    found = list(objects(SCHEMA))
+    assert len(found) > 20
+    assert all(each["additionalProperties"] is False for each in found)
+
+
+def hidden(path: str) -> bool:
+    """Whether a wrong value at `path` may be a secret."""
+    return bool(PLACES[path].get("secret", False))
+
+
+def usable(path: str, value: Any) -> Values:
+    """Values of either mode with `value` at `path`, and an id where it is in a cluster."""
+    values = SERVER | with_value(path, value)
+    if path.startswith("clusters[]."):
+        values["clusters"] = [{"id": "a"} | values["clusters"][0]]
+    return values
+
+
+# What formats.yaml says: the form of the texts.
+
+SPELLINGS: dict[str, tuple[Any, Any]] = {
+    "image.tag": ("main", "two words"),
+    "image.digest": ("sha256:" + "a" * 64, "sha256:abc"),
+    "imagePullSecrets[].name": ("registry", "Registry"),
+    "configSecret": ("more.options", "more/options"),
+    "serviceAccount.name": ("own", "Own"),
+    "existingClustersSecret": ("own", "-own"),
+    "existingSecret": ("own", "own_token"),
+    "tls.certSecret": ("server-tls", "server tls"),
+    "tls.clientCASecret": ("ca", "CA"),
+    "tls.serverCASecret": ("ca", "CA"),
+    "tls.clientCertSecret": ("tls", "TLS"),
+    "certManager.issuerRef.name": ("corp", "Corp"),
+    "argocd.namespace": ("argo-cd", "argo.cd"),
+    "monitoring.namespace": ("prometheus", "Prometheus"),
+    "rbac.namespaces": (["one", "two"], ["one", "Two"]),
+    "clusters[].argocd.namespaces": (["one"], ["one,two"]),
+    "nameOverride": ("tunnel", "tunnel.eu"),
+    "fullnameOverride": ("tunnel-eu", "1st"),
+    "extraArgs": (["--keepalive=10s"], ["--keepalive 10s"]),
+    "clusters[].id": ("a_B.c-1", "a/b"),
+    "token": ("a-token", "two words"),
+    "clusters[].token": ("a-token", "with\ttab"),
+    "clusters[].tokens": (["one", "two"], ["one", "t\u00f6ken"]),
+    "clusters[].tokenSha256": ([SHA256, SHA256.upper()], "the-token-itself"),
+    "clusters[].targetAddr": ("kubernetes.default.svc:443", "https://kubernetes"),
+    "targetAddr": ("[2001:db8::1]:6443", "kubernetes.default.svc"),
+    "clusters[].certNames": (["agent a"], [" "]),
+    "argocd.caData": ("LS0tLS1CRUdJTg==", "-----BEGIN CERTIFICATE-----"),
+    "argocd.clientCertData": ("LS0tLS1CRUdJTg==", "LS0t\nLS0t"),
+    "argocd.clientKeyData": ("LS0tLS1CRUdJTg==", "-----BEGIN PRIVATE KEY-----"),
+    "serverURL": ("wss://argotun.example.com", "https://argotun.example.com"),
+    "proxy": ("http://proxy:3128", "proxy:3128"),
+    "targetHostName": ("kubernetes.default", "https://kubernetes"),
+    "saTokenPath": ("/api/token", "api/token"),
+    "maxRetryInterval": ("1m30s", "60"),
+    "serviceMonitor.interval": ("30s", "30"),
+    "podMonitor.interval": ("30s", "half a minute"),
+    "certManager.caDuration": ("87600h", "10y"),
+    "certManager.duration": ("8760h", "365d"),
+    "certManager.renewBefore": ("720h", ""),
+    "pdb.minAvailable": (0, "-1"),
+    "pdb.maxUnavailable": ("50%", "all"),
+    "service.loadBalancerSourceRanges": (["192.0.2.0/24", "2001:db8::/32"], ["192.0.2.1"]),
+    "networkPolicy.proxyServerCIDR": ("192.0.2.1/32", "192.0.2.1"),
+    "networkPolicy.apiServerCIDRs": (["198.51.100.0/24"], ["api.example.com"]),
+    "prometheusRule.runbookURL": ("https://example.com/alerts", "docs/alerts.md"),
+}
+"""For each path of formats.yaml a value that is right and one that is not."""
+
+PLACES = {path: format for format in FORMATS for path in format["paths"]}
+
+
+def test_a_format_is_not_tried() -> None:
+    assert SPELLINGS.keys() == PLACES.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"), [(path, wrong) for path, (_, wrong) in SPELLINGS.items()], ids=SPELLINGS
+)
+def test_a_text_of_the_wrong_form_is_taken(helm: Helm, path: str, wrong: Any) -> None:
+    words = refusal(helm, usable(path, wrong))
+    (line,) = (each for each in words.splitlines() if PLACES[path]["expected"] in each)
+    assert re.sub(r"\[\d+\]", "", line).strip().startswith(f"- {path.replace('[]', '')}: expected ")
+    text = wrong[-1] if isinstance(wrong, list) else wrong
+    assert line.endswith(
+        PLACES[path]["expected"] if hidden(path) or not text else f", got {json.dumps(text)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "right"), [(path, right) for path, (right, _) in SPELLINGS.items()], ids=SPELLINGS
+)
+def test_a_text_of_the_right_form_is_refused(helm: Helm, path: str, right: Any) -> None:
+    marker = {"extraArgs": ["not-a-flag"]} if path != "extraArgs" else {"configSecret": "/"}
+    words = refusal(helm, usable(path, right) | marker)
+    assert words.count("expected") >= 1
+    assert PLACES[path]["expected"] not in words
+
+
+# What _check.tpl says: values that do not go together.
+
+CONFLICTS: dict[str, tuple[Values, str]] = {
+    "no mode": ({}, "mode: say what this release is"),
+    "killed before drained": (
+        SERVER | {"drainSeconds": 60, "terminationGracePeriodSeconds": 30},
+        "terminationGracePeriodSeconds: expected at least drainSeconds",
+    ),
+    "a token in the arguments": (
+        AGENT | {"extraArgs": ["--token=x"]},
+        "extraArgs: --token would be readable",
+    ),
+    "both monitors": (
+        SERVER | {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
+        "podMonitor.enabled, serviceMonitor.enabled: expected only one",
+    ),
+    "an agent's token on a server": (SERVER | {"token": "x"}, "token: belongs to mode agent"),
+    "an agent's certificate on a server": (
+        SERVER | {"tls": {"clientCertSecret": "x"}},
+        "tls.clientCertSecret: belongs to",
+    ),
+    "one port twice": (SERVER | {"healthPort": 8443}, "expected three different ports"),
+    "one cluster twice": (
+        SERVER | {"clusters": [{"id": "a", "token": "x"}, {"id": "a", "token": "y"}]},
+        "no other entry has",
+    ),
+    "one token twice": (
+        SERVER | {"clusters": [{"id": "a", "token": "x"}, {"id": "b", "tokens": ["x"]}]},
+        "no other cluster has",
+    ),
+    "a cluster without a token": (SERVER | {"clusters": [{"id": "a"}]}, "clusters[0] (id a): expected token"),
+    "a token that is not used": (
+        SERVER | {"clusters": CLUSTERS, "existingClustersSecret": "x"},
+        "would not be used",
+    ),
+    "TLS without a certificate": (SERVER | {"tls": {"enabled": True}}, "tls.certSecret: expected the Secret"),
+    "a certificate without TLS": (SERVER | {"tls": {"certSecret": "x"}}, "tls.certSecret: has no meaning"),
+    "Argo CD without the CA": (SERVER | {"tls": TLS, "argocd": {"enabled": True}}, "argocd.caData: expected"),
+    "Argo CD without a certificate": (
+        SERVER | {"tls": TLS, "argocd": {"enabled": True, "caData": "Yw=="}},
+        "argocd.clientCertData: expected",
+    ),
+    "a certificate without its key": (
+        SERVER | {"tls": TLS, "argocd": ARGOCD | {"clientKeyData": ""}},
+        "expected both or neither",
+    ),
+    "a CA for plain http": (
+        SERVER | {"argocd": {"enabled": True, "caData": "Yw=="}},
+        "have no meaning while",
+    ),
+    "passthrough without a certificate": (
+        SERVER | {"gateway": {"create": True, "className": "x", "hostname": "a.example.com"}},
+        "gateway.tlsMode: Passthrough",
+    ),
+    "an agent without a token": (
+        {"mode": "agent", "serverURL": "wss://a.example.com"},
+        "token: expected this cluster's",
+    ),
+    "an agent with two tokens": (AGENT | {"token": "x"}, "token, existingSecret: expected only one"),
+    "an agent without a server": ({"mode": "agent", "existingSecret": "x"}, "serverURL: expected"),
+    "a server's clusters on an agent": (AGENT | {"clusters": CLUSTERS}, "clusters: belongs to mode server"),
+    "a server's certificate on an agent": (AGENT | {"tls": TLS}, "tls.certSecret: belongs to mode server"),
+    "Argo CD on an agent": (AGENT | {"argocd": {"enabled": True}}, "argocd.enabled: belongs to mode server"),
+    "a server without TLS": (AGENT | {"serverURL": "ws://a.example.com"}, "serverURL: expected a wss:// URL"),
+    "a certificate for nobody": (
+        AGENT | {"serverURL": "ws://a", "allowInsecureServer": True, "tls": {"serverCASecret": "x"}},
+        "shows nothing",
+    ),
+    "a password in the arguments": (
+        AGENT | {"proxy": "http://u:secret@proxy:3128"},
+        "proxy: a user and password",
+    ),
+    "an agent without an issuer": (
+        AGENT | {"certManager": {"enabled": True}},
+        "certManager.issuerRef.name: expected",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), CONFLICTS.values(), ids=CONFLICTS)
+def test_values_that_do_not_go_together_are_taken(helm: Helm, values: Values, sentence: str) -> None:
+    words = refusal(helm, values)
+    assert "These values cannot be used:" in words
+    assert sentence in words
+
+
+def test_a_refusal_repeats_a_secret(helm: Helm) -> None:
+    secret = "hidden secret"
+    for path, format in PLACES.items():
+        if format.get("secret"):
+            assert secret not in refusal(helm, SERVER | with_value(path, secret))
+    assert "secret@" not in refusal(helm, AGENT | {"proxy": "http://u:secret@proxy:3128"})
+
+
+def test_only_the_first_wrong_value_is_named(helm: Helm) -> None:
+    words = refusal(helm, {"mode": "agent", "serverURL": "x", "maxRetryInterval": "y"})
+    for name in ("serverURL", "maxRetryInterval", "token"):
+        assert f"- {name}: expected" in words
