@@ -6,16 +6,22 @@ from typing import Any
 import gevent.socket
 import pytest
 
-from tests.chart.helm import RELEASES, Rendered, helm_or_skip
+from tests.chart.helm import RELEASES, Helm, Rendered, helm_or_skip
 from tests.gateways.stage import DOMAIN
 
 Render = Callable[..., Rendered]
 
 
 @pytest.fixture(scope="session")
-def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """What the chart makes of values; both versions of Helm are compared by the chart's own tests."""
-    return helm_or_skip(RELEASES[-1].version, tmp_path_factory.mktemp("helm")).render
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """The newest Helm; that the older one renders the same is for the chart's own tests to say."""
+    return helm_or_skip(RELEASES[-1].version, tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Render:
+    """What the chart makes of values."""
+    return helm.render
 
 
 @pytest.fixture(autouse=True)
