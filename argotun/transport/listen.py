@@ -2,28 +2,27 @@
 
 import errno
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent import socket as _socket
-from gevent.lock import BoundedSemaphore
 from gevent.socket import socket
 
 from argotun.errors import HandshakeError, TransportError
+from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
-from argotun.transport.tls import ServerTls, handshake_server
+from argotun.transport.handshakes import HANDSHAKES, Handshakes
+from argotun.transport.tls import ServerTls
 
 BACKLOG = 1024
 """Connections that the kernel holds until they are accepted; it takes somaxconn where that is less."""
 
-HANDSHAKES = 64
-"""TLS handshakes in progress at most: each costs 1-2 ms of CPU and up to 100 KiB of OpenSSL's memory,
-and after a restart a thousand agents come at once."""
+# A burst of connections must not keep the event loop from those that are there already: each costs 0.1 ms.
+_ACCEPTS_PER_TURN = 16
 
-# A burst of connections must not keep the event loop from those that are there already.
-_ACCEPTS_PER_TURN = 64
+# Any timer: it comes behind the sockets, where a mere callback would come before them, s.
+_NEXT_TURN = 1e-6
 
 # After an error that only time cures (no descriptors left), s.
 _PAUSE = 0.1
@@ -45,7 +44,7 @@ class Listener:
     `address` is (host, port): host "" means every address, IPv6 and IPv4; port 0 takes a free one,
     which `address` names after `start()`. Each call runs in a greenlet of its own; when it returns or
     raises, the socket is closed. With `tls`, the socket given to `handle` is through its handshake,
-    which may take `handshake_timeout` seconds, the wait for one of the `handshakes` places included.
+    which may take `handshake_timeout` seconds; `handshakes` may be in progress at once.
     `on_refused(peer, error)` is called for each handshake that fails.
     """
 
@@ -63,8 +62,7 @@ class Listener:
         self.address = address
         self._handle = handle
         self._tls = tls
-        self._timeout = handshake_timeout
-        self._places = BoundedSemaphore(handshakes)
+        self._handshakes = Handshakes(handshake_timeout, handshakes)
         self._backlog = backlog
         self._on_refused = on_refused
         self._listening: socket | None = None
@@ -109,6 +107,7 @@ class Listener:
         accepted = 0
         failing = False
         while True:
+            self._handshakes.wait_for_room()
             try:
                 sock, peer = listening.accept()
             except OSError as error:
@@ -127,7 +126,7 @@ class Listener:
             self._begin(sock, peer)
             accepted += 1
             if accepted % _ACCEPTS_PER_TURN == 0:
-                gevent.sleep(0)
+                gevent.sleep(_NEXT_TURN)
 
     def _begin(self, sock: socket, peer: tuple[Any, ...]) -> None:
         # Nobody waits for it or kills it: a bare greenlet saves 2.4 KiB of each connection.
@@ -135,9 +134,9 @@ class Listener:
 
     def _serve(self, sock: socket, peer: tuple[str, int]) -> None:
         try:
-            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            keep_alive(sock)
             if self._tls is not None:
-                sock = self._shake_hands(sock, self._tls)
+                sock = self._handshakes.shake(sock, self._tls.context())
         except HandshakeError as error:
             _log.info("%s: %s was not let in: %s", _show(self.address), _show(peer), error)
             if self._on_refused is not None:
@@ -156,17 +155,6 @@ class Listener:
             _log.exception("%s: the connection of %s ended in an error", _show(self.address), _show(peer))
         finally:
             sock.close()
-
-    def _shake_hands(self, sock: socket, tls: ServerTls) -> socket:
-        began = time.monotonic()
-        if not self._places.acquire(timeout=self._timeout):
-            sock.close()
-            raise HandshakeError("too many handshakes at once, none ended in time")
-        try:
-            left = self._timeout - (time.monotonic() - began)
-            return handshake_server(sock, tls.context(), left)
-        finally:
-            self._places.release()
 
 
 def _bind(host: str, port: int) -> socket:

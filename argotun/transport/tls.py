@@ -13,6 +13,7 @@ import logging
 import os
 import ssl
 import time
+from collections.abc import Callable
 from hashlib import sha256
 
 import gevent
@@ -33,7 +34,7 @@ _Version = tuple[int, ...] | None
 # Nanoseconds after which another write must change a file's times: above a kernel's clock tick.
 _SETTLED = 50_000_000
 
-# A volume may be swapped between two of its files, hardly more often than once in a while.
+# A volume may be swapped between two of its files; one that changes all the time is left for later.
 _LOADS = 3
 
 # A context, and the Unix times at which what is in it ends.
@@ -61,9 +62,10 @@ class _FollowedFiles:
         self._files = [path for path in (ca, cert, key) if path is not None]
         self.errors = 0
         self._looked = self._look()
-        self._content, loaded = self._load_together()
+        content, loaded = self._load_together()
         if isinstance(loaded, ConfigError):
             raise loaded
+        self._content = content
         self._context, self._expiry = loaded
 
     def context(self) -> SSLContext:
@@ -89,7 +91,10 @@ class _FollowedFiles:
         return {self._prefix + name: end for name, end in self._expiry.items()}
 
     def _renew(self) -> None:
-        self._content, loaded = self._load_together()
+        content, loaded = self._load_together()
+        if content is None:
+            return
+        self._content = content
         if isinstance(loaded, ConfigError):
             self.errors += 1
             _log.error("%s; the certificates loaded before stay in use", loaded)
@@ -97,9 +102,12 @@ class _FollowedFiles:
             self._context, self._expiry = loaded
             _log.info("certificates loaded again: %s", ", ".join(self._files))
 
+    def _versions(self) -> tuple[_Version, ...]:
+        return tuple(map(_version, self._files))
+
     def _look(self) -> tuple[_Version, ...] | None:
         """The files' versions, None while a write in the same clock tick could still go unseen."""
-        versions = tuple(map(_version, self._files))
+        versions = self._versions()
         now = time.time_ns()
         times = (at for version in versions if version is not None for at in version[-2:])
         return None if any(abs(now - at) < _SETTLED for at in times) else versions
@@ -111,18 +119,21 @@ class _FollowedFiles:
             digest.update(sha256(_bytes(path)).digest())
         return digest.digest()
 
-    def _load_together(self) -> tuple[bytes, _Loaded | ConfigError]:
-        """Load what is in the files, all of one time; the digest of it, and the result or what is wrong."""
+    def _load_together(self) -> tuple[bytes | None, _Loaded | ConfigError]:
+        """Load what is in the files: a digest of it, and the result or what is wrong.
+
+        The digest is None, and the result of no use, where the files changed again and again meanwhile.
+        """
         loaded: _Loaded | ConfigError
         for _ in range(_LOADS):
-            content = self._digest()
+            before, content = self._versions(), self._digest()
             try:
                 loaded = self._load()
             except ConfigError as error:
                 loaded = error
-            if self._digest() == content:
-                break
-        return content, loaded
+            if self._versions() == before:
+                return content, loaded
+        return None, loaded
 
     def _load(self) -> _Loaded:
         """Read everything anew; ConfigError, naming option and file, when something cannot be used."""
@@ -218,13 +229,19 @@ class ClientTls(_FollowedFiles):
         return context
 
 
-def handshake_server(sock: socket, context: SSLContext, timeout: float) -> SSLSocket:
+def handshake_server(
+    sock: socket,
+    context: SSLContext,
+    timeout: float,
+    exchange: Callable[[SSLSocket], None] = SSLSocket.do_handshake,
+) -> SSLSocket:
     """Shake hands with a client on `sock`, which belongs to the result from then on.
 
-    `timeout` (seconds) bounds the whole of it, however slowly the other side talks. Raises
-    HandshakeError; `sock` is closed then.
+    `timeout` (seconds) bounds the whole of it, however slowly the other side talks. `exchange` sends and
+    receives what belongs to it, where that is not to happen as fast as possible. Raises HandshakeError;
+    `sock` is closed then.
     """
-    return _shake_hands(sock, context, timeout, None, server_side=True)
+    return _shake_hands(sock, context, timeout, None, exchange, server_side=True)
 
 
 def handshake_client(
@@ -240,11 +257,17 @@ def handshake_client(
     if name is not None and not _can_be_named(name):
         sock.close()
         raise HandshakeError(f"TLS handshake: {name!r} cannot be a server's name")
-    return _shake_hands(sock, context, timeout, name, server_side=False)
+    return _shake_hands(sock, context, timeout, name, SSLSocket.do_handshake, server_side=False)
 
 
 def _shake_hands(
-    sock: socket, context: SSLContext, timeout: float, name: str | None, *, server_side: bool
+    sock: socket,
+    context: SSLContext,
+    timeout: float,
+    name: str | None,
+    exchange: Callable[[SSLSocket], None],
+    *,
+    server_side: bool,
 ) -> SSLSocket:
     sock.settimeout(None)
     try:
@@ -259,7 +282,7 @@ def _shake_hands(
     # A socket's own timeout starts again at every byte.
     timer = gevent.Timeout.start_new(max(timeout, 0.001))
     try:
-        tls.do_handshake()
+        exchange(tls)
     except gevent.Timeout as fired:
         tls.close()
         if fired is not timer:

@@ -12,6 +12,7 @@ import gevent
 import pytest
 
 from argotun.errors import HandshakeError, TransportError
+from argotun.transport import handshakes
 from argotun.transport import listen as module
 from argotun.transport.listen import Listener
 from argotun.transport.tls import ClientTls, ServerTls, handshake_client
@@ -114,13 +115,12 @@ def test_an_address_that_cannot_be_had_is_told(listening, address, words):
         Listener((host, taken.address[1] if port is None else port), lambda *_: None).start()
 
 
-def test_small_answers_are_not_held_back(listening):
+def test_small_answers_are_not_held_back_and_a_client_without_power_is_noticed(listening):
     options = []
-    listener = listening(
-        lambda sock, peer: options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-    )
+    names = (socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    listener = listening(lambda sock, peer: options.extend(sock.getsockopt(*name) for name in names))
     greeting(listener.address)
-    assert options == [1]
+    assert options == [1, 1]
 
 
 def test_the_socket_is_closed_when_the_handler_returns_or_fails(listening, caplog):
@@ -295,28 +295,70 @@ def test_silent_clients_are_dropped_in_time(listening, tls):
         assert not more
 
 
-def test_handshakes_over_the_limit_wait_for_a_place(listening, tls, client_tls):
-    listener = listening(tls=tls, handshakes=1, handshake_timeout=20)
+def test_handshakes_over_the_limit_wait_for_a_place(listening, tls, client_tls, monkeypatch):
+    monkeypatch.setattr(handshakes, "GRACE", 60)
+    listener = listening(tls=tls, handshakes=1, handshake_timeout=60)
     with socket.create_connection(listener.address):
-        gevent.sleep(0.05)
-        waiting = gevent.spawn(secure_greeting, listener.address, client_tls)
-        gevent.sleep(0.1)
-        assert not waiting.ready()
-        # They wait in greenlets of their own: the listener has accepted both.
-        assert listener._places.locked()
-    assert waiting.get(timeout=5) == b"hello"
+        until(lambda: listener._handshakes._running == 1)
+        # One more is accepted, since the listener was waiting for it already.
+        with socket.create_connection(listener.address):
+            waiting = gevent.spawn(secure_greeting, listener.address, client_tls)
+            gevent.sleep(0.1)
+            assert not waiting.ready()
+    assert waiting.get(timeout=30) == b"hello"
 
 
-def test_the_wait_for_a_place_ends_in_time_and_is_told(listening, tls):
+HELLO_CUT_OFF = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+
+@pytest.mark.parametrize("said", [b"", HELLO_CUT_OFF], ids=["silent", "half a hello"])
+def test_slow_handshakes_that_take_all_places_keep_nobody_out(listening, tls, client_tls, monkeypatch, said):
+    monkeypatch.setattr(handshakes, "GRACE", 0.05)
     refused = []
     listener = listening(
-        tls=tls, handshakes=1, handshake_timeout=0.3, on_refused=lambda _, error: refused.append(str(error))
+        tls=tls,
+        handshakes=4,
+        handshake_timeout=60,
+        on_refused=lambda _, error: refused.append(str(error)),
     )
-    with socket.create_connection(listener.address), socket.create_connection(listener.address) as second:
-        second.settimeout(5)
-        assert second.recv(1) == b""
-        until(lambda: len(refused) == 2)
-    assert all("in time" in message for message in refused)
+    slow = [socket.create_connection(listener.address) for _ in range(20)]
+    for sock in slow:
+        sock.sendall(said)
+    assert secure_greeting(listener.address, client_tls) == b"hello"
+    assert any("others came" in message for message in refused)
+    for sock in slow:
+        sock.close()
+
+
+def test_a_burst_of_handshakes_leaves_turns_to_others(listening, tls, monkeypatch):
+    monkeypatch.setattr(handshakes, "SLICE", 1e-9)
+    listener = listening(tls=tls)
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(
+            ssl.MemoryBIO(), hello, server_hostname="localhost"
+        ).do_handshake()
+    said = hello.read()
+    clients = [socket.create_connection(listener.address) for _ in range(40)]
+    until(lambda: listener._handshakes._running == len(clients))
+    for client in clients:
+        client._sock.send(said)  # while no greenlet gets a turn
+    turns = 0
+    with gevent.Timeout(30):
+        for client in clients:
+            while not client_has_an_answer(client):
+                gevent.sleep(1e-6)
+                turns += 1
+    assert turns > len(clients) / 2
+    for client in clients:
+        client.close()
+
+
+def client_has_an_answer(client):
+    try:
+        return client._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return False
 
 
 def test_a_place_is_given_back_however_a_handshake_ends(listening, tls, client_tls):
