@@ -79,7 +79,7 @@ egress:
           cidr: {{ . }}
     {{- end }}
   - ports:
-      {{- range $policy.apiServerPorts }}
+      {{- range append $policy.apiServerPorts (regexFind "[0-9]+$" .Values.targetAddr) | toStrings | uniq }}
       {{- include "argotun.tcp" . | nindent 6 }}
       {{- end }}
     {{- with $policy.apiServerCIDRs }}

@@ -18,12 +18,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* With a CA of the chart's own its certificate is in each leaf's Secret: the CA's, with its key, is not mounted. */}}
+{{/* A CA of the chart's own is in the server's Secret too, so that the one with its key need not be mounted. */}}
 {{- define "argotun.clientCASecret" -}}
 {{- if .Values.tls.clientCASecret -}}
 {{ .Values.tls.clientCASecret }}
 {{- else if include "argotun.ownCA" . -}}
-{{ include "argotun.certSecret" . }}
+{{ include "argotun.fullname" . }}-{{ empty .Values.tls.certSecret | ternary "tls" "ca" }}
 {{- end -}}
 {{- end -}}
 
