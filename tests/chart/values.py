@@ -13,6 +13,7 @@ AGENT: dict[str, Any] = {
     "serverURL": "wss://argotun.example.com/connect",
     "existingSecret": "tunnel-token",
 }
+MODES = {"server": SERVER, "agent": AGENT}
 TLS = {"enabled": True, "certSecret": "server-tls", "clientCASecret": "client-ca"}
 ARGOCD = {"enabled": True, "caData": PEM, "clientCertData": "Yw==", "clientKeyData": "a2V5LW9mLWFyZ28="}
 CLUSTERS = [
