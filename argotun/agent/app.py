@@ -50,9 +50,9 @@ class KubernetesApi:
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]
         self.host = config.target_host_name.encode() if config.target_host_name else _host_field(config)
-        self._tls: ClientTls | None = None
+        self.tls: ClientTls | None = None
         if not config.plain_target:
-            self._tls = ClientTls(
+            self.tls = ClientTls(
                 ca=None if config.insecure else config.ca_cert,
                 cert=config.target_client_cert,
                 key=config.target_client_key,
@@ -60,16 +60,18 @@ class KubernetesApi:
                 options=("--ca-cert", "--target-client-cert", "--target-client-key"),
                 prefix="api_",
             )
-            metrics.watch_certificates(self._tls)
-        self._token = TokenFile(config.sa_token_path) if config.sa_token_path else None
+            metrics.watch_certificates(self.tls)
+        self._token = None
+        if config.sa_token_path:
+            self._token = TokenFile(config.sa_token_path, lambda: metrics.reload_errors("token"))
 
     def dial(self) -> Any:
         """A new connected socket; TransportError says what went wrong."""
         host, port = self._target
         sock = dial(host, port, self._timeout)
-        if self._tls is None:
+        if self.tls is None:
             return sock
-        return handshake_client(sock, self._tls.context(), self._name, self._timeout)
+        return handshake_client(sock, self.tls.context(), self._name, self._timeout)
 
     def credential(self) -> bytes:
         """The Authorization field line of this request; CredentialError when there is none to send."""
@@ -274,13 +276,16 @@ class Agent:
         gevent.sleep(delay)
 
     def _measure(self) -> None:
-        """Keep the gauges no older than a second."""
+        """Keep the gauges no older than a second, and look at the certificates as often."""
         metrics = self.metrics
         while True:
             gevent.sleep(1.0)
             metrics.active = sum(len(tunnel.mux.streams) for tunnel in self.tunnels)
             metrics.rtt = self.tunnels[-1].rtt if self.tunnels else 0.0
             metrics.window_exhausted += sum(tunnel.take_exhausted() for tunnel in self.tunnels)
+            for tls in filter(None, (self._server_tls, self.api.tls)):
+                # A set that is broken is reported now, and not at a handshake months from now.
+                tls.context()
 
     def _status(self) -> dict[str, object]:
         return {

@@ -174,6 +174,7 @@ class Upstream:
             credential = self._api.credential()
         except CredentialError as error:
             self._tunnel.consumed(self._stream, credit)
+            self._api.metrics.upstream_errors += 1
             self._refuse(502, str(error))
             return rest
         close = self._tunnel.version == 1 and request.upgrade is None

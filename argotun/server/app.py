@@ -44,6 +44,7 @@ class Server:
         if config.tls_cert and config.tls_key:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
             self.metrics.watch_certificates(tls)
+        self._tls = tls
         self.internal = InternalPort(
             registry=self.registry,
             clusters=self.clusters,
@@ -206,9 +207,12 @@ class Server:
                 session.tunnel.end("the cluster's target has changed")
 
     def _measure(self) -> None:
-        """Keep the gauges of live tunnels no older than a second."""
+        """Keep the gauges of live tunnels no older than a second, and look at the certificates as often."""
         while True:
             gevent.sleep(1.0)
+            if self._tls is not None:
+                # A set that is broken is reported now, and not at the next handshake.
+                self._tls.context()
             for name in self.clusters.clusters:
                 stats = self.metrics.cluster(name)
                 sessions = self.registry.of(name)
