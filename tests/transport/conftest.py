@@ -1,6 +1,5 @@
 """Real sockets, real certificates and scripted peers for the tests of transport/."""
 
-import os
 import socket
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import trustme
 
 from argotun.errors import HandshakeError
 from argotun.transport.tls import handshake_client, handshake_server
+from tests.volume import Volume
 
 DEADLINE = 10.0
 """Seconds after which a test that waits has failed; no test depends on its value."""
@@ -156,24 +156,5 @@ def shake(pair, close_later):
 
 @pytest.fixture
 def volume(tmp_path):
-    """A folder like a mounted Secret: files are links through `..data`, which is swapped at once."""
-
-    class Volume:
-        def __init__(self):
-            self.generation = 0
-
-        def path(self, name):
-            return str(tmp_path / name)
-
-        def publish(self, **files):
-            self.generation += 1
-            fresh = tmp_path / f"..{self.generation}"
-            fresh.mkdir()
-            for name, data in files.items():
-                (fresh / name).write_bytes(data)
-                if not (tmp_path / name).is_symlink():
-                    (tmp_path / name).symlink_to(f"..data/{name}")
-            (tmp_path / "..data_tmp").symlink_to(fresh.name)
-            os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
-
-    return Volume()
+    """An empty volume."""
+    return Volume(tmp_path)

@@ -150,7 +150,9 @@ def test_two_writes_within_one_tick_are_both_seen(tmp_path, monkeypatch):
     path = tmp_path / "both.pem"
     one, two = made_to_one_length(trustme.CA())
     path.write_bytes(one)
-    monkeypatch.setattr(module, "_version", lambda path: (1, 2, 3, time.time_ns(), time.time_ns()))
+    now = time.time_ns()
+    monkeypatch.setattr(module, "_version", lambda path: (1, 2, 3, now, now))
+    monkeypatch.setattr(module, "_SETTLED", 10**12)
     tls = ServerTls(str(path), str(path))
     before = tls.context()
     path.write_bytes(two)
