@@ -1,0 +1,97 @@
+"""Two hosts and a router between them, as network namespaces of this machine: a cable that can be cut.
+
+Nothing of it is seen outside, so that several tests at once may use the same addresses. A direction is
+cut by a route of the router that drops packets without a word.
+"""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+SERVER, ROUTER, AGENT = "server", "router", "agent"
+ADDRESS = {SERVER: "10.1.0.2", AGENT: "10.2.0.2"}
+GATEWAY = {SERVER: "10.1.0.1", AGENT: "10.2.0.1"}
+
+CLONE_NEWNET = 0x40000000
+"""What setns(2) is told: a network namespace."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def missing() -> str | None:
+    """What this machine lacks, or None."""
+    if not shutil.which("ip"):
+        return "the program ip (Debian: iproute2)"
+    probe = f"argotun-probe-{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False).returncode:
+        return "the right to make network namespaces"
+    subprocess.run(["ip", "netns", "del", probe], check=True)
+    return None
+
+
+class Network:
+    """The hosts `server` and `agent`, each a hop from the router; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._names = {host: f"argotun-{os.getpid()}-{host}" for host in (SERVER, ROUTER, AGENT)}
+        self._cut: set[str] = set()
+
+    def __enter__(self) -> Self:
+        for name in self._names.values():
+            _ip("netns", "add", name)
+        for host, address in ADDRESS.items():
+            link = ("link", "add", "eth0", "netns", self._names[host], "type", "veth")
+            _ip(*link, "peer", "name", host, "netns", self._names[ROUTER])
+            self._in(host, "addr", "add", f"{address}/24", "dev", "eth0")
+            self._in(ROUTER, "addr", "add", f"{GATEWAY[host]}/24", "dev", host)
+            self._in(host, "link", "set", "lo", "up")
+            self._in(host, "link", "set", "eth0", "up")
+            self._in(ROUTER, "link", "set", host, "up")
+            self._in(host, "route", "add", "default", "via", GATEWAY[host])
+        with self.inside(ROUTER):
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._names.values():
+            _ip("netns", "del", name)
+
+    @contextmanager
+    def inside(self, host: str) -> Iterator[None]:
+        """Sockets that are made meanwhile are the host's, and so is a process that is started."""
+        with open("/proc/thread-self/ns/net") as ours, open(f"/run/netns/{self._names[host]}") as theirs:
+            _enter(theirs.fileno())
+            try:
+                yield
+            finally:
+                _enter(ours.fileno())
+
+    def cut(self, *towards: str) -> None:
+        """Drop every packet to these hosts."""
+        for host in towards:
+            self._in(ROUTER, "route", "add", "blackhole", f"{ADDRESS[host]}/32")
+            self._cut.add(host)
+
+    def mend(self) -> None:
+        """Let everything pass again."""
+        while self._cut:
+            self._in(ROUTER, "route", "del", "blackhole", f"{ADDRESS[self._cut.pop()]}/32")
+
+    def _in(self, host: str, *command: str) -> None:
+        _ip("-n", self._names[host], *command)
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
