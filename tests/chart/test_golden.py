@@ -1,0 +1,22 @@
+"""What each set of values renders is what was read and found right."""
+
+import pytest
+
+from tests.chart.golden import FOLDER, expected, file
+from tests.chart.helm import Helm
+from tests.chart.values import MATRIX
+
+LONGEST = 300
+"""Lines; a file that is longer is read by nobody."""
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_set_renders_something_else(helm: Helm, name: str) -> None:
+    assert file(name).read_text("utf-8") == expected(helm, name), (
+        "run python -m tests.chart.golden and read the change"
+    )
+
+
+def test_a_file_is_of_no_set_or_is_too_long_to_be_read() -> None:
+    assert {each.name for each in FOLDER.iterdir()} == {file(name).name for name in MATRIX}
+    assert all(len(each.read_text("utf-8").splitlines()) <= LONGEST for each in FOLDER.iterdir())
