@@ -1,0 +1,92 @@
+"""The arguments of the pods are options of argotun, and all of its options can be set by the chart."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from argotun.config.load import Loaded, load
+from argotun.config.options import OPTIONS
+from argotun.config.sources import read
+from tests.chart.helm import Helm, Rendered
+from tests.chart.values import AGENT, MATRIX, MODES, SERVER
+
+
+def written(rendered: Rendered, folder: Path) -> None:
+    """Put files below `folder` where the pod mounts them: what the chart's own Secrets say, or something."""
+    own = {each["metadata"]["name"]: each["data"] for each in rendered.all("Secret")}
+    volumes = {each["name"]: each for each in rendered.pod["volumes"]}
+    for mount in rendered.container["volumeMounts"]:
+        path = folder / mount["mountPath"].strip("/")
+        path.mkdir(parents=True, exist_ok=True)
+        volume = volumes[mount["name"]]
+        for name in ("tls.crt", "tls.key", "ca.crt", "token", "clusters.json"):
+            (path / name).write_text("[]" if name == "clusters.json" else "something")
+        (path / "config.yaml").write_text("keepalive-timeout: 50s\n")
+        for name, value in own.get(volume.get("secret", {}).get("secretName"), {}).items():
+            (path / name).write_bytes(base64.b64decode(value))
+
+
+def started(rendered: Rendered, folder: Path) -> Loaded:
+    """What argotun makes of the pod's arguments and environment, with its files in `folder`."""
+    written(rendered, folder)
+    arguments = [each.replace("=/", f"={folder}/", 1) for each in rendered.args]
+    environment = {each["name"]: each["value"] for each in rendered.container.get("env", [])}
+    return load(read(arguments, environment), environment)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_argotun_refuses_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
+    loaded = started(helm.render(MATRIX[name]), tmp_path)
+    assert loaded.mode == MATRIX[name]["mode"]
+
+
+@pytest.mark.parametrize("name", ["server-mtls", "agent-mtls"])
+def test_argotun_warns_of_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
+    assert started(helm.render(MATRIX[name]), tmp_path).warnings == ()
+
+
+def values_of_every_option(mode: str) -> dict[str, Any]:
+    """Arguments that set each option of `mode` to its default."""
+    found = {}
+    for option in OPTIONS:
+        default = option.show(option.default(mode)) if mode in option.modes else ""
+        if default:
+            found[option.name] = default
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_option_cannot_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: str) -> None:
+    options = values_of_every_option(mode)
+    assert len(options) > 10
+    rendered = helm.render(MODES[mode] | {"configSecret": "more"})
+    written(rendered, tmp_path)
+    (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(options))
+    arguments = [each.replace("=/", f"={tmp_path}/", 1) for each in rendered.args]
+    loaded = load(read(arguments, {}), {})
+    for name in options:
+        assert name in loaded.origins
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "expected"),
+    [
+        (SERVER | {"drainSeconds": 7}, "drain", 7.0),
+        (SERVER | {"rateLimit": 1000000}, "rate_limit", 1e6),
+        (SERVER | {"rateLimit": 0.25}, "rate_limit", 0.25),
+        (SERVER | {"logLevel": "debug"}, "log_level", "debug"),
+        (AGENT | {"logFormat": "json"}, "log_format", "json"),
+        (AGENT | {"maxRetryInterval": "1m30s"}, "max_retry", 90.0),
+        (AGENT | {"proxy": "http://proxy:3128"}, "proxy", "http://proxy:3128"),
+        (AGENT | {"extraArgs": ["--max-conns=7"]}, "max_conns", 7),
+        (AGENT | {"extraEnv": [{"name": "ARGOTUN_MAX_CONNS", "value": "8"}]}, "max_conns", 8),
+        (AGENT | {"configSecret": "more"}, "keepalive_timeout", 50.0),
+    ],
+)
+def test_a_value_arrives_as_something_else(
+    helm: Helm, tmp_path: Path, values: dict[str, Any], field: str, expected: Any
+) -> None:
+    assert getattr(started(helm.render(values), tmp_path).config, field) == expected
