@@ -1,0 +1,93 @@
+"""The workflows of CI: they call what is there, with the rights that they need and no more."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".github" / "workflows"
+WORKFLOWS = {path.name: yaml.safe_load(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.yaml"))}
+
+each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS.values(), ids=WORKFLOWS)
+
+
+def scripts(workflow: dict[str, Any]) -> list[str]:
+    """Every script that a workflow runs."""
+    return [
+        step["run"] for job in workflow["jobs"].values() for step in job.get("steps", []) if "run" in step
+    ]
+
+
+def test_a_part_of_ci_has_no_workflow() -> None:
+    assert set(WORKFLOWS) == {"test.yaml", "kind.yaml", "image.yaml", "chart.yaml", "release.yaml"}
+    ran = {target for each in WORKFLOWS.values() for text in scripts(each) for target in targets(text)}
+    assert ran >= {"lint", "test", "e2e", "chart", "demo", "image"}
+
+
+def targets(script: str) -> list[str]:
+    """The make targets that a script names."""
+    return re.findall(r"^\s*make ([a-z0-9]+)", script, re.M)
+
+
+@each_workflow
+def test_a_make_target_is_not_there(workflow: dict[str, Any]) -> None:
+    there = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    for text in scripts(workflow):
+        assert set(targets(text)) <= set(there)
+
+
+@each_workflow
+def test_a_job_may_write_by_default(workflow: dict[str, Any]) -> None:
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+@each_workflow
+def test_a_job_runs_for_hours_when_it_hangs(workflow: dict[str, Any]) -> None:
+    for name, job in workflow["jobs"].items():
+        assert "uses" in job or job["timeout-minutes"] <= 60, name
+
+
+@each_workflow
+def test_the_token_stays_in_the_clone(workflow: dict[str, Any]) -> None:
+    for job in workflow["jobs"].values():
+        for step in job.get("steps", []):
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+@each_workflow
+def test_an_expression_is_a_part_of_a_script(workflow: dict[str, Any]) -> None:
+    """What comes from outside reaches a script by its environment, where no shell reads it as code."""
+    for text in scripts(workflow):
+        assert "${{" not in text
+
+
+def test_a_python_that_setup_py_names_is_not_tested() -> None:
+    named = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.py").read_text("utf-8"))
+    assert WORKFLOWS["test.yaml"]["jobs"]["test"]["strategy"]["matrix"]["python"] == named
+
+
+def test_a_called_workflow_gets_fewer_rights_than_it_asks_for() -> None:
+    for workflow in WORKFLOWS.values():
+        for job in workflow["jobs"].values():
+            if not job.get("uses", "").startswith("./"):
+                continue
+            called = WORKFLOWS[Path(job["uses"]).name]
+            given = job.get("permissions", workflow["permissions"])
+            for inner in called["jobs"].values():
+                assert inner.get("permissions", called["permissions"]).items() <= given.items()
+
+
+def test_actionlint_has_something_to_say() -> None:
+    actionlint = shutil.which("actionlint")
+    if not actionlint:
+        pytest.skip("actionlint is not installed (go install github.com/rhysd/actionlint/cmd/actionlint)")
+    done = subprocess.run(
+        [actionlint, "-color=false"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout
