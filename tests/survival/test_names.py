@@ -279,3 +279,44 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
     assert len(told) == 1
     assert f"{NAME}:{address[1]}" in told[0]
     assert "temporary failure in name resolution" in told[0]
+
+
+def test_a_vanished_name_of_the_api_costs_more_than_new_connections(dns: Dns) -> None:
+    """Kept connections go on; new ones are refused so that client-go tries again, and then are served."""
+    with Rig(agent=None) as rig:
+        lookup = dns.lookup = lambda name: [("127.0.0.1", rig.api.port)]
+        rig.start_agent(target=(NAME, rig.api.port), target_host_name="localhost")
+        kept = rig.client()
+        assert rig.get(client=kept).status == 200
+        dns.lookup = unknown
+        for _ in range(2):
+            refused = rig.get()
+            assert (refused.status, refused.header("retry-after")) == (503, "1")
+            assert "the name cannot be resolved" in refused.json()["message"]
+            assert rig.get(client=kept).status == 200
+        dns.lookup = lookup
+        assert rig.get().status == 200
+
+
+def test_a_vanished_name_ends_the_tunnel_that_was_dialled_by_it(dns: Dns) -> None:
+    with Rig(mutual=False, agent=None) as rig:
+        address = rig.server.public_address
+        dns.lookup = lambda name: [address]
+        agent = rig.start_agent(server=f"ws://{NAME}:{address[1]}/connect")
+        (tunnel,) = agent.tunnels
+        dns.lookup = unknown
+        for _ in range(5):
+            assert rig.get().status == 200
+        assert agent.tunnels == [tunnel]
+        assert dns.asked == [NAME]
+
+
+def test_a_proxys_vanished_name_is_taken_for_the_servers(dns: Dns) -> None:
+    with Rig(mutual=False, agent=None) as rig:
+        agent = rig.make_agent(proxy=f"http://user:hunter2@{NAME}:3128")
+        agent.start()
+        until(lambda: dns.asked, "the lookup")
+        until(lambda: agent._status()["lastError"], "the reason")
+        said = agent._status()["lastError"]
+        assert f"the proxy cannot be reached: cannot connect to {NAME}:3128: the name cannot be" in said
+        assert "hunter2" not in said

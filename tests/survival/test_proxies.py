@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -70,6 +69,13 @@ def echo(peer: Peer) -> None:
         peer.send(peer.read(size))
 
 
+def show(rig: Rig, name: str) -> None:
+    """Let the server show a certificate for this name alone."""
+    leaf = rig.authority.ca.issue_cert(name)
+    leaf.private_key_pem.write_to_path(rig.authority.path("server.key"))
+    leaf.cert_chain_pems[0].write_to_path(rig.authority.path("server.pem"))
+
+
 def refusal(rig: Rig, proxy: str, **options: Any) -> str:
     """What an agent says that this proxy refuses."""
     agent = rig.make_agent(proxy=proxy, **options)
@@ -118,6 +124,16 @@ def test_an_upgraded_connection_is_cut_by_a_proxy(url: str) -> None:
         assert client.response().status == 101
         client.send(b"ls\n")
         assert client.rest() == b"$ LS\n"
+
+
+def test_an_ipv6_server_is_asked_for_without_brackets(squids: RealProxy) -> None:
+    rig = Rig(agent=None, server={"addr": ("::1", 0)})
+    show(rig, "::1")
+    with rig:
+        host = f"[::1]:{rig.server.public_address[1]}"
+        rig.start_agent(proxy=squids.url("six"), server=f"wss://{host}/connect")
+        assert rig.get().status == 200
+    until(lambda: f"CONNECT {host} " in squids.log(), "the proxy's line", LONG)
 
 
 def test_an_idle_tunnel_is_ended_by_a_proxy_that_likes_none() -> None:
@@ -234,12 +250,10 @@ def test_a_request_hangs_when_the_proxy_dies() -> None:
 
 
 @pytest.fixture
-def named(tmp_path: Path) -> Iterator[Rig]:
+def named() -> Iterator[Rig]:
     """A server whose certificate has the name that the proxy alone resolves."""
     rig = Rig(agent=None)
-    leaf = rig.authority.ca.issue_cert(NAME)
-    leaf.private_key_pem.write_to_path(str(rig.folder / "server.key"))
-    leaf.cert_chain_pems[0].write_to_path(str(rig.folder / "server.pem"))
+    show(rig, NAME)
     with rig:
         yield rig
 
