@@ -13,7 +13,8 @@ the real one. Modelled of the objects:
   CiliumGatewayClassConfig turns it off; passthrough and termination do not share a port.
 
 Not modelled: attachment rules, ReferenceGrants, status, load balancing (each Service has one pod), and
-the control planes' own timeouts. Envoy's defaults stand, and they are the strictest of all.
+the control planes' own timeouts. Envoy's defaults stand, and they are the strictest of all. HTTP/2 is always
+offered where TLS ends, and appProtocol is always heeded, both of which Cilium has to be told.
 """
 
 from collections.abc import Mapping
