@@ -266,7 +266,7 @@ class Upstream:
         sock = self._sock
         if sock is None:
             return False
-        recv = Reader(sock).recv
+        recv = Reader(sock, self._stream.backlog).recv
         answers = self._answers
         problem, in_order = "the API closed the connection without an answer", True
         try:

@@ -327,6 +327,7 @@ class ClientConnection:
             exchange.detach()
             stream = mux.open(exchange, session.target)
             exchange.attach(session, stream)
+            self._reader.backlog = stream.backlog
         extra = b"Audit-ID: %b\r\n" % exchange.audit_id
         mux.send(
             stream,

@@ -15,6 +15,7 @@ from gevent.socket import socket
 from argotun.errors import DialError
 from argotun.transport.explain import explain
 from argotun.transport.proxy import Proxy, tunnel
+from argotun.transport.writer import keep_queue_short
 
 STAGGER = 0.25
 """Seconds until the next address is tried beside one that has not answered, RFC 8305 §5."""
@@ -51,8 +52,9 @@ def dial(host: str, port: int, timeout: float, proxy: Proxy | None = None) -> so
 
 
 def keep_alive(sock: socket) -> None:
-    """Set what a long-lived TCP connection needs: no Nagle delay, and keepalive probes."""
+    """Set what a long-lived TCP connection needs: no Nagle delay, a short queue, and keepalive probes."""
     sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    keep_queue_short(sock)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE.items():
         sock.setsockopt(_socket.IPPROTO_TCP, option, value)

@@ -13,11 +13,14 @@ from typing import Any
 
 from gevent import get_hub
 
+from argotun.wire.streams import Backlog
+
 SIZE = 64 * 1024
 """Bytes asked of a plain socket at once."""
 
 RECORD = 16 * 1024
-"""Bytes asked of TLS at once: OpenSSL gives no more than one record (RFC 8446 §5.1)."""
+"""Bytes asked of TLS at once: OpenSSL gives no more than one record (RFC 8446 §5.1). And of a plain socket
+where memory is scarce."""
 
 MORE = 4096
 """A read of so many bytes was probably not the last of its burst."""
@@ -27,13 +30,17 @@ BURST = 8
 
 
 class Reader:
-    """The reading side of one gevent socket, plain or TLS."""
+    """The reading side of one gevent socket, plain or TLS.
 
-    __slots__ = ("_hub", "_left", "_read", "_size", "_sock")
+    `backlog` is where the bytes go, if anywhere: while that is full, they are read in small pieces.
+    """
 
-    def __init__(self, sock: Any) -> None:
+    __slots__ = ("_hub", "_left", "_read", "_size", "_sock", "backlog")
+
+    def __init__(self, sock: Any, backlog: Backlog | None = None) -> None:
         tls = getattr(sock, "_sslobj", None)
         self._sock = sock
+        self.backlog = backlog
         self._hub = get_hub()
         self._size = SIZE if tls is None else RECORD
         self._left = BURST
@@ -50,7 +57,9 @@ class Reader:
                 self._wait(self._sock._read_event)
                 left = BURST
             try:
-                data = self._read(self._size)
+                backlog = self.backlog
+                scarce = backlog is not None and backlog.size > backlog.limit
+                data = self._read(RECORD if scarce else self._size)
             except (BlockingIOError, ssl.SSLWantReadError):
                 left = 0
             except ssl.SSLWantWriteError:

@@ -26,6 +26,11 @@ DISCARD = 64 * 1024
 TCP_NOTSENT_LOWAT = 25
 """Linux's option number (linux/tcp.h); the socket module has no name for it."""
 
+UNSENT = 64 * 1024
+"""What the kernel keeps of one socket beyond what is in flight, bytes: two chunks. Its own limit is 4 MiB,
+which a thousand readers that stall would fill: more than the tunnel's whole buffer, and counted with it
+where a container's memory is limited."""
+
 
 class Writer:
     """The sending side of one gevent socket, plain or TLS.
@@ -251,11 +256,11 @@ def _discard(sock: socket, seconds: float) -> None:
         sock.close()
 
 
-def keep_queue_short(sock: Any, size: int) -> None:
+def keep_queue_short(sock: Any, size: int = UNSENT) -> None:
     """Let the kernel hold at most about `size` unsent bytes, so that turns are decided here.
 
     Without it a busy tunnel's send buffer grows to megabytes, and whatever is written next waits
-    behind them.
+    behind them. What is in flight does not count, so a long link is as fast as before.
     """
     try:
         sock.setsockopt(_socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
