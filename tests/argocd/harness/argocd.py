@@ -99,6 +99,10 @@ class ArgoCD:
         assert answer.status in (200, 404), answer
         return answer.json() if answer.status == 200 else {}
 
+    def list(self) -> list[dict[str, Any]]:
+        """All applications."""
+        return list(self.management.admin.get(APPLICATIONS).json()["items"])
+
     def patch(self, name: str, patch: dict[str, Any]) -> None:
         """Merge-patch an application."""
         kind = {"Content-Type": "application/merge-patch+json"}

@@ -30,8 +30,9 @@ class Server:
 class Hub:
     """A server and its agents in a folder; clusters are known by their names.
 
-    With TLS, both ports want certificates. With links, agents and Argo CD reach the server through
-    `outside` and `inside`, so that a test can cut them, freeze them or lead them to another server.
+    Options are given to both. With TLS, both ports want certificates. With links, agents and Argo CD reach
+    the server through `outside` and `inside`, which a test can cut, freeze or lead elsewhere.
+    With `name_targets` the clusters file says what agents are to dial, which those of version 1 need.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Hub:
         *options: str,
         tls: bool = True,
         linked: bool = False,
+        name_targets: bool = False,
     ) -> None:
         folder.mkdir()
         self.folder = folder
         self.clusters = clusters
         self._options = options
+        self._name_targets = name_targets
         authority = Authority("hub", folder)
         self._ca = authority.cert
         self._serving = authority.issue("argotun", "127.0.0.1", "localhost")
@@ -124,11 +127,16 @@ class Hub:
             "--ca-cert", cluster.ca,
             "--sa-token-path", self._file(name, "account-token"),
             "--health-addr", f"127.0.0.1:{self._health[name]}",
+            *self._options,
         )  # fmt: skip
 
     def stop_agent(self, name: str, how: int = signal.SIGTERM) -> int:
         """End a cluster's agent; its exit code."""
         return self.agents.pop(name).stop(how, seconds=40)
+
+    def agent_is_ready(self, name: str) -> bool:
+        """Whether the agent that was started last has a tunnel."""
+        return Endpoint(self._health[name]).get("/readyz").status == 200
 
     def endpoint(self, name: str) -> Endpoint:
         """Where Argo CD finds a cluster."""
@@ -158,7 +166,11 @@ class Hub:
 
     def write_clusters(self) -> None:
         """Write the clusters file anew from `tokens`."""
-        self._put("clusters.json", json.dumps([{"id": n, "tokens": t} for n, t in self.tokens.items()]))
+        entries: list[dict[str, object]] = [{"id": n, "tokens": t} for n, t in self.tokens.items()]
+        if self._name_targets:
+            for entry, cluster in zip(entries, self.clusters.values(), strict=True):
+                entry["targetAddr"] = f"127.0.0.1:{cluster.api_port}"
+        self._put("clusters.json", json.dumps(entries))
 
     def give_agent_token(self, name: str, token: str) -> None:
         """Give the agent another token for the server."""

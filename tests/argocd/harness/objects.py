@@ -31,6 +31,13 @@ def summary(status: dict[str, Any]) -> str:
     )
 
 
+def is_fine(application: dict[str, Any]) -> bool:
+    """Whether an application is synced and healthy."""
+    status = application.get("status", {})
+    synced = status.get("sync", {}).get("status"), status.get("health", {}).get("status")
+    return synced == ("Synced", "Healthy") and status.get("operationState", {}).get("phase") == "Succeeded"
+
+
 def argocd_secret(data: dict[str, str]) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": "argocd-secret", "app.kubernetes.io/part-of": "argocd"}
     return {

@@ -1,0 +1,97 @@
+"""A thousand objects through one tunnel and directly, side by side: time, requests, CPU and memory."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.argocd.harness import objects, rendered
+from tests.argocd.harness.argocd import SECRETS, ArgoCD
+from tests.argocd.harness.hub import Hub
+from tests.argocd.harness.repository import Repository
+from tests.e2e.harness.cluster import Cluster
+from tests.e2e.harness.processes import Process
+from tests.e2e.harness.waiting import until
+
+APPLICATIONS, OBJECTS, ROUNDS = 20, 50, 2
+SLOWER = 2.0
+"""How much longer it may take through the tunnel on a busy machine; docs/argocd.md has figures."""
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds so far, and resident memory in MiB."""
+
+    cpu: float
+    memory: float
+
+    @classmethod
+    def of(cls, process: Process) -> "Usage":
+        proc = Path("/proc") / str(process.pid)
+        fields = (proc / "stat").read_text().rpartition(")")[2].split()
+        pages = int((proc / "statm").read_text().split()[1])
+        return cls((int(fields[11]) + int(fields[12])) / TICKS, pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+    def since(self, before: "Usage") -> str:
+        """What was used since then, in words."""
+        return f"{self.cpu - before.cpu:.2f} CPU s, {self.memory:.0f} MiB"
+
+
+def deploy_all(
+    argocd: ArgoCD, repository: Repository, way: str, number: int, count: int = APPLICATIONS
+) -> float:
+    """Create the applications, and wait until all are synced; seconds."""
+    names = [f"load-{way}-{number}-{i:02}" for i in range(count)]
+    started = time.monotonic()
+    for name in names:
+        application = objects.application(name, repository.source("load"), way, "Validate=false")
+        argocd.create(application)
+    left = set(names)
+
+    def all_synced() -> bool:
+        listed = argocd.list()
+        for each in listed:
+            if objects.is_fine(each):
+                left.discard(each["metadata"]["name"])
+        return not left
+
+    until(f"{count} applications of {way} are synced", all_synced, seconds=240, every=0.2)
+    return time.monotonic() - started
+
+
+def test_a_thousand_objects(
+    argocd: ArgoCD, hub: Hub, customer: Cluster, repository: Repository, figures: list[str]
+) -> None:
+    argocd.management.create(SECRETS, rendered.direct_secret("straight", customer, customer.api_port))
+    repository.objects("load/all.json", *objects.configmaps(OBJECTS))
+    repository.commit("Add the load")
+    ways = {"customer-a": "argotun, mutual TLS on every hop", "straight": "direct"}
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for way in ways:
+        deploy_all(argocd, repository, way, 0, count=1)  # fills Argo CD's cache of the cluster
+    assert hub.server
+    parts = {"server": hub.server.process, "agent": hub.agents["customer-a"]}
+    for number in range(1, ROUNDS + 1):
+        for way in ways:
+            before = {name: Usage.of(process) for name, process in parts.items()}
+            requests = hub.requests("customer-a")
+            times[way].append(deploy_all(argocd, repository, way, number))
+            if way == "customer-a":
+                used = [Usage.of(process).since(before[name]) for name, process in parts.items()]
+                requests = hub.requests("customer-a") - requests
+                figures.append(
+                    f"load, round {number}: {requests} requests; server {used[0]}; agent {used[1]}"
+                )
+    for number in range(1, ROUNDS + 1):
+        for way in ways:
+            namespace = f"load-{way}-{number}-{APPLICATIONS - 1:02}"
+            found = customer.admin.get(f"/api/v1/namespaces/{namespace}/configmaps").json()["items"]
+            assert len([each for each in found if each["metadata"]["name"].startswith("map-")]) == OBJECTS
+    for way, words in ways.items():
+        figures.append(
+            f"load, {APPLICATIONS} x {OBJECTS} objects, {words}: {' '.join(f'{t:.1f}' for t in times[way])} s"
+        )
+    ratio = min(times["customer-a"]) / min(times["straight"])
+    figures.append(f"load, argotun to direct: {ratio:.2f}")
+    assert ratio < SLOWER
