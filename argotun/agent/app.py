@@ -16,7 +16,7 @@ from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.config.network import show_address
-from argotun.errors import ArgotunError
+from argotun.errors import ArgotunError, CredentialError
 from argotun.observe.access import AccessLog, LogRequest
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
@@ -276,16 +276,25 @@ class Agent:
         gevent.sleep(delay)
 
     def _measure(self) -> None:
-        """Keep the gauges no older than a second, and look at the certificates as often."""
+        """Keep the gauges no older than a second, and look at the files as often."""
         metrics = self.metrics
         while True:
             gevent.sleep(1.0)
             metrics.active = sum(len(tunnel.mux.streams) for tunnel in self.tunnels)
             metrics.rtt = self.tunnels[-1].rtt if self.tunnels else 0.0
             metrics.window_exhausted += sum(tunnel.take_exhausted() for tunnel in self.tunnels)
-            for tls in filter(None, (self._server_tls, self.api.tls)):
-                # A set that is broken is reported now, and not at a handshake months from now.
-                tls.context()
+            self._look_at_files()
+
+    def _look_at_files(self) -> None:
+        """Let those that cannot be used be reported now, and not at a dial months from now."""
+        for tls in filter(None, (self._server_tls, self.api.tls)):
+            tls.context()
+        for token in (self._token.current, self.api.credential):
+            try:
+                token()
+            except CredentialError:
+                # Whoever needs it says what that means.
+                pass
 
     def _status(self) -> dict[str, object]:
         return {
