@@ -260,6 +260,7 @@ def test_a_broken_account_token_is_reported_to_clients_only(caplog: pytest.LogCa
         assert site.get(client=client).status == 200
         before = site.agent.metrics.upstream_errors
         site.publish("account", token=b"\n")
+        until(lambda: errors(caplog), "the report, which waits for no request", LONG)
         assert [site.get(client=client).status for _ in range(3)] == [502] * 3
         assert site.agent.metrics.upstream_errors == before + 3
         site.publish("account", token=b"account-new\n")
@@ -306,22 +307,25 @@ def test_broken_sets_take_the_last_good_ones_away(caplog: pytest.LogCaptureFixtu
         site.publish("server", **issued(site.ca, "127.0.0.1") | {"tls_key": b""})
         site.publish("agent", **site.agent_files | {"tls_crt": cut})
         site.publish("api", ca_crt=b"")
-        until(lambda: len(errors(caplog)) == 3, "a report of each", LONG)
+        site.publish("token", token=b"two words")
+        until(lambda: len(errors(caplog)) == 4, "a report of each", LONG)
         for _ in range(3):
             site.redial()
             assert site.get().status == 200
         said = errors(caplog)
-        assert len(said) == 3
-        assert all("the certificates loaded before stay in use" in line for line in said)
-        for volume, file in (("server", "tls.key"), ("agent", "tls.crt"), ("api", "ca.crt")):
+        assert len(said) == 4
+        assert sum("the certificates loaded before stay in use" in line for line in said) == 3
+        broken = {"server": "tls.key", "agent": "tls.crt", "api": "ca.crt", "token": "token"}
+        for volume, file in broken.items():
             assert any(site.path(volume, file) in line for line in said)
         assert reload_errors(site.server.metrics, "certificates") == 1
         assert reload_errors(site.agent.metrics, "certificates") == 2
+        assert reload_errors(site.agent.metrics, "token") == 1
         assert {name: expiry(site.server.metrics, name) for name in before} == before
         fresh = issued(site.ca, "127.0.0.1", not_after=LATER)
         site.publish("server", **fresh)
         assert site.shake(site.agent_files)["serialNumber"] == serial(fresh["tls_crt"])
-        assert len(errors(caplog)) == 3
+        assert len(errors(caplog)) == 4
 
 
 def test_a_volume_that_vanishes_takes_the_last_good_set_away(caplog: pytest.LogCaptureFixture) -> None:
