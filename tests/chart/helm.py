@@ -123,11 +123,12 @@ class Helm:
     path: Path
     home: Path
 
-    def run(self, *arguments: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        """Run Helm with `values` on its standard input."""
+    def run(self, *arguments: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run Helm, with `values` on its standard input if there are any."""
+        more = () if values is None else ("--values", "-")
         environment = {"HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
         return subprocess.run(
-            [str(self.path), *arguments, "--values", "-"],
+            [str(self.path), *arguments, *more],
             input=json.dumps(values),
             env=environment,
             capture_output=True,
@@ -136,15 +137,18 @@ class Helm:
             check=False,
         )
 
-    def render(self, values: dict[str, Any], *more: str, name: str = "argotun") -> "Rendered":
+    def render(
+        self, values: dict[str, Any], *more: str, name: str = "argotun", chart: Path = CHART
+    ) -> "Rendered":
         """What `helm template` makes of `values`; raises Refused."""
-        return Rendered(list(yaml.load_all(template(self, name, more, json.dumps(values)), LOADER)))
+        text = template(self, name, (str(chart), *more), json.dumps(values))
+        return Rendered(list(yaml.load_all(text, LOADER)))
 
 
 @functools.cache
 def template(helm: Helm, name: str, more: tuple[str, ...], values: str) -> str:
     """The text that `helm template` prints, once for each set of values; raises Refused."""
-    command = ("template", name, str(CHART), "--namespace", NAMESPACE, *more)
+    command = ("template", name, *more, "--namespace", NAMESPACE)
     done = helm.run(*command, values=json.loads(values))
     if done.returncode:
         raise Refused(done.stderr)

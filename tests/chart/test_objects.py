@@ -13,6 +13,7 @@ from tests.chart.values import MATRIX, SECRETS
 
 OLDEST = "1.28"
 """The Kubernetes version that Chart.yaml asks for."""
+NEWEST = kubernetes_validate.latest_version()
 
 ELSEWHERE = ("gateway.networking.k8s.io/", "cert-manager.io/", "monitoring.coreos.com/")
 """API groups whose schemas come with their own projects."""
@@ -26,6 +27,7 @@ def test_an_object_does_not_fit_the_schema_of_kubernetes(helm: Helm, values: dic
     for each in helm.render(values).objects:
         if not each["apiVersion"].startswith(ELSEWHERE):
             kubernetes_validate.validate(each, OLDEST, strict=True)
+            kubernetes_validate.validate(each, NEWEST, strict=True)
             checked += 1
     assert checked > 4
 
