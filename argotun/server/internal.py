@@ -17,6 +17,7 @@ from argotun.server.exchange import IDLE, RETRY_AFTER, Exchange
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
 from argotun.wire.head import RequestHead
+from argotun.wire.status import is_discovery
 
 NOTICE = 5.0
 """Seconds at most, and a quarter of the drain, that new clients are served as before: load balancers and
@@ -24,6 +25,10 @@ kube-proxy go on sending them for so long until they have all heard that this se
 
 LAST_WORDS = 1.0
 """Seconds that all clients together have to take the last bytes when a drain is over."""
+
+DISCOVERY_GRACE = 1.0
+"""Seconds at most that a discovery request waits for an agent. All eleven attempts of client-go have 32 s
+together, with our Retry-After between them; then it says "deadline exceeded" in place of our words."""
 
 SWEEP = 1.0
 """Seconds between two looks for connections that have waited too long."""
@@ -104,10 +109,14 @@ class InternalPort:
         held = exchange.session
         if held is not None and held.cluster == name and held.usable:
             return held
-        session = self._registry.pick(name) or self._registry.wait(name, self._reconnect_grace)
+        session = self._registry.pick(name) or self._registry.wait(name, self._grace(exchange.target))
         if session is None:
             exchange.refuse(503, f"no agent of cluster {name!r} is connected", RETRY_AFTER)
         return session
+
+    def _grace(self, target: bytes) -> float:
+        """Seconds that a request waits for an agent to come back."""
+        return min(self._reconnect_grace, DISCOVERY_GRACE) if is_discovery(target) else self._reconnect_grace
 
     def answer_locally(self, head: RequestHead, exchange: Exchange) -> None:
         """Probes, metrics and status; anything else is a mistake in the client's address."""

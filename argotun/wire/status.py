@@ -33,6 +33,11 @@ MAX_MESSAGE = 1024
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
+def is_discovery(target: bytes) -> bool:
+    """Whether a path, without the tunnel prefix, is one that client-go's discovery asks for."""
+    return _DISCOVERY.fullmatch(target) is not None
+
+
 def error_response(
     code: int,
     message: str,
@@ -53,7 +58,7 @@ def error_response(
     head_only    answers a HEAD: the same head without the body
     """
     text = _one_line(message)
-    if code == 503 and _DISCOVERY.fullmatch(target):
+    if code == 503 and is_discovery(target):
         code, kind, body = 502, b"text/plain; charset=utf-8", text.encode()
     else:
         kind, body = b"application/json", _status(code, text, retry_after)

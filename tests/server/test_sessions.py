@@ -264,6 +264,17 @@ def test_a_new_agent_within_the_grace_serves_the_waiting_request() -> None:
         assert client.response().status == 200
 
 
+def test_discovery_waits_so_long_that_its_client_gives_up_before_our_words() -> None:
+    """All attempts of client-go's discovery have 32 s together; other requests have no such limit."""
+    with Rig(agent=None, server={"reconnect_grace": 60.0}) as rig:
+        other = ask(rig)
+        answer = ask(rig, b"GET /tunnel/c1/version?timeout=32s HTTP/1.1\r\nHost: a\r\n\r\n").response()
+        assert (answer.status, answer.header("retry-after")) == (502, "1")
+        assert b"no agent of cluster" in answer.body
+        rig.start_agent()
+        assert other.response().status == 200
+
+
 def test_status_shows_the_sessions(rig: Rig) -> None:
     agent = V2Agent(rig, release="9.9", target="api.example:443")
     client = rig.client()
