@@ -21,6 +21,21 @@ WAYS: dict[str, dict[str, Any]] = {
         for kind in ("istio", "traefik", "contour")
     },
     **{
+        f"server-{kind}-ends-tls": SERVER
+        | {"exposure": {"kind": kind, "host": HOST, "tlsMode": "Terminate", "tlsSecret": "gateway-tls"}}
+        for kind in ("istio", "traefik", "contour")
+    },
+    "server-argocd-cilium": SERVER
+    | {
+        "argocdServer": {
+            "exposure": {
+                "way": "gateway-split",
+                "host": "argocd.example.com",
+                "cilium": {"createClass": True},
+            }
+        }
+    },
+    **{
         f"server-argocd-{way}": SERVER
         | {
             "argocdServer": {
