@@ -66,7 +66,7 @@ class _FollowedFiles:
         if isinstance(loaded, ConfigError):
             raise loaded
         self._content = content
-        self._context, self._expiry = loaded
+        self._use(loaded)
 
     def context(self) -> SSLContext:
         """Give the context of the files as they are now, or of the last ones that were whole.
@@ -99,8 +99,17 @@ class _FollowedFiles:
             self.errors += 1
             _log.error("%s; the certificates loaded before stay in use", loaded)
         else:
-            self._context, self._expiry = loaded
+            self._use(loaded)
             _log.info("certificates loaded again: %s", ", ".join(self._files))
+
+    def _use(self, loaded: _Loaded) -> None:
+        self._context, self._expiry = loaded
+        for name, end in self._expiry.items():
+            if end < time.time():
+                # Not refused: the clock may be what is wrong.
+                path, what = (self._ca, "last CA") if name == "ca" else (self._cert, "certificate")
+                when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(end))
+                _log.warning("%s: the %s in it ended on %s UTC", path, what, when)
 
     def _versions(self) -> tuple[_Version, ...]:
         return tuple(map(_version, self._files))

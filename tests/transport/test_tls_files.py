@@ -169,6 +169,21 @@ def test_an_unchanged_file_is_looked_at_and_not_read(tmp_path, monkeypatch):
     assert tls.context() is tls.context()
 
 
+def test_a_certificate_that_has_ended_is_loaded_without_a_word(volume, caplog):
+    """Used all the same: the clock may be what is wrong, and the metric says it too."""
+    then = datetime.datetime(2020, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    ca = trustme.CA()
+    files = publish(volume, ca)
+    tls = ServerTls(volume.path("crt"), volume.path("key"), volume.path("ca"))
+    old = ca.issue_cert("localhost", not_before=then - datetime.timedelta(days=1), not_after=then)
+    volume.publish(**{**files, "crt": pem_of(old), "key": old.private_key_pem.bytes()})
+    for _ in range(3):
+        assert tls.expiry()["certificate"] == then.timestamp()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{volume.path('crt')}: the certificate in it ended on 2020-02-03 04:05 UTC")
+    ]
+
+
 def test_a_damaged_certificate_is_not_taken_for_a_damaged_key(pki, tmp_path):
     (der,) = map(ssl.PEM_cert_to_DER_cert, [pki.server.cert_chain_pems[0].bytes().decode()])
     damaged = bytearray(der)
