@@ -161,6 +161,7 @@ class Answers:
     def forget(self) -> None:
         """The connection is another one from now on: what was begun on the old one is of no use."""
         self._partial = b""
+        self.reusable = False
 
     def record(self) -> None:
         """No request is in progress any more: write the access line of the one that was."""

@@ -48,6 +48,7 @@ class KubernetesApi:
         self.address = show_address(config.target)
         self._target = config.target
         self._timeout = config.dial_timeout
+        self.stall_timeout = config.stall_timeout
         self._name = config.target_host_name or config.target[0]
         self.host = config.target_host_name.encode() if config.target_host_name else _host_field(config)
         self.tls: ClientTls | None = None

@@ -27,9 +27,10 @@ FLUSH = 60.0
 
 
 class Api(Ledger, Protocol):
-    """What an upstream asks of the agent."""
+    """What an upstream asks of the agent; `stall_timeout` is in seconds, 0 is no limit."""
 
     host: bytes
+    stall_timeout: float
 
     def dial(self) -> Any:
         """A new connected socket to the API; TransportError."""
@@ -113,8 +114,9 @@ class Upstream:
     def on_over(self, message: str | None) -> None:
         """The client has left, or the server gave up: the API need not go on."""
         if self._answers.state == RAW and message is None and self._writer is not None:
-            # What the client still said before it closed is delivered first.
+            # What the client still said before it closed is delivered first, if the API can go on as well.
             self._server_ended = self._api_ended = True
+            self._answers.gate.open()
             self._finish_writing()
         else:
             self._close()
@@ -164,8 +166,7 @@ class Upstream:
         credit = end - seen
         self._buffer = b""
         request = parse_request(data[:end])
-        answers = self._answers
-        answers.begin(request, end)
+        self._answers.begin(request, end)
         self._discard = False
         self._upload.begin(request.length)
         self._at_head = not self._upload.open
@@ -179,11 +180,11 @@ class Upstream:
             return rest
         close = self._tunnel.version == 1 and request.upgrade is None
         out = rewrite_request(request, request.target, credential, host=self._api.host, close=close)
-        self._replay = out if answers.repeatable else b""
+        self._replay = out if self._answers.repeatable else b""
         # The head and what came of the body leave in one write.
         used = self._upload.take(rest) if rest and self._upload.open else 0
         self._at_head = not self._upload.open
-        answers.received += used
+        self._answers.received += used
         self._write(out + rest[:used] if used else out, credit + used)
         return rest[used:]
 
@@ -257,9 +258,8 @@ class Upstream:
             sock.close()
             raise gevent.GreenletExit
         self._sock = sock
-        self._writer = Writer(sock, self._unwritable, readable=True)
+        self._writer = Writer(sock, self._unwritable, readable=True, stall=self._api.stall_timeout)
         self._writer.on_sent = self._left_queue
-        self._answers.reusable = False
 
     def _read(self) -> bool:
         """Read answers until the connection ends; True when the request is to be sent again."""
@@ -267,25 +267,24 @@ class Upstream:
         if sock is None:
             return False
         recv = Reader(sock, self._stream.backlog).recv
-        answers = self._answers
         problem, in_order = "the API closed the connection without an answer", True
         try:
             while data := recv():
                 self._replay = b""
-                answers.take(data)
+                self._answers.take(data)
                 if self._sock is sock:
-                    answers.gate.wait(self._stream)
+                    self._answers.gate.wait(self._stream)
                 if self._sock is not sock:
                     # Given up meanwhile; a new connection, if any, has a reader of its own.
                     return False
         except HeadError as error:
             problem, in_order = f"the API's answer is refused: {error}", False
-            answers.reusable = False
+            self._answers.reusable = False
         except OSError as error:
             if self._sock is not sock:
                 return False
             problem, in_order = f"the API connection was lost: {error.strerror or error}", False
-            if answers.state == RAW:
+            if self._answers.state == RAW:
                 # Both halves are gone; what it said until then is heard first.
                 self._tunnel.mux.close(self._stream)
                 self._close()
@@ -347,7 +346,15 @@ class Upstream:
         self._answers.refuse(code, message, retry_after)
 
     def _unwritable(self, reason: str) -> None:
-        """The API takes no more; its reader hears what it said before, and then that it is gone."""
+        """The API takes no more: its reader will hear the end, unless the API has only stopped to read."""
+        if self._writer is None or not self._writer.stalled:
+            return
+        if self._answers.state == HEAD:
+            self._refuse(504, f"the API {reason}")
+            self._drop()
+        else:
+            self._tunnel.mux.fail(self._stream, f"the API {reason}")
+            self._close()
 
     def _finish_writing(self) -> None:
         """Half-close towards the API behind what is queued; close where it has ended as well."""
@@ -366,9 +373,8 @@ class Upstream:
         if writer is not None:
             writer.close()
         owed, self._owed = self._owed, 0
-        if owed:
-            # The stream may carry further requests, and needs all of its window.
-            self._tunnel.consumed(self._stream, owed)
+        # The stream may carry further requests, and needs all of its window.
+        self._tunnel.consumed(self._stream, owed)
         self._replay = b""
         self._answers.forget()
 
@@ -380,8 +386,7 @@ class Upstream:
 
     def _close(self) -> None:
         """The stream is over: nothing of it stays, and what still comes is for nobody."""
-        if self._answers.state != IDLE:
-            self._answers.record()
+        self._answers.record()
         running = self._greenlet
         self._drop()
         self._over = True

@@ -39,6 +39,9 @@ class Writer:
     `on_drained()` when the queue is empty again, `on_error(reason)` once when the socket fails;
     all three are called in the hub or the draining greenlet and must not block. A socket that
     fails is closed, except where it is `readable`: a peer that takes no more may have said why.
+
+    A peer that takes nothing for `stall` seconds (0 = no limit) is a failure too, and `stalled`
+    tells it from others: the socket is reset, so that the peer cannot take what it has for complete.
     """
 
     __slots__ = (
@@ -49,14 +52,18 @@ class Writer:
         "_reading",
         "_send",
         "_sock",
+        "_stall",
         "closed",
         "on_drained",
         "on_error",
         "on_sent",
         "pending",
+        "stalled",
     )
 
-    def __init__(self, sock: Any, on_error: Callable[[str], None], *, readable: bool = False) -> None:
+    def __init__(
+        self, sock: Any, on_error: Callable[[str], None], *, readable: bool = False, stall: float = 0.0
+    ) -> None:
         tls = getattr(sock, "_sslobj", None)
         self._sock = sock
         # gevent's own send() would wait for the socket; these two answer at once.
@@ -66,6 +73,8 @@ class Writer:
         self._ending = False
         self._readable = readable
         self._reading = False
+        self._stall = stall or None
+        self.stalled = False
         self.pending = 0
         self.closed = False
         self.on_sent: Callable[[int], None] | None = None
@@ -186,9 +195,12 @@ class Writer:
         elif self.on_drained is not None:
             self.on_drained()
 
-    def _await(self, wait: Callable[[int], None]) -> None:
+    def _await(self, wait: Callable[[int, float | None], None]) -> None:
         try:
-            wait(self._sock.fileno())
+            wait(self._sock.fileno(), self._stall)
+        except TimeoutError:
+            self.stalled = True
+            self._fail(TimeoutError(f"took nothing for {self._stall:g} s"))
         except (OSError, ValueError) as error:
             self._fail(error)
 
@@ -214,6 +226,8 @@ class Writer:
                 self._queue = None
                 self._drainer = None
                 self.pending = 0
+            elif self.stalled:
+                self.abort()
             else:
                 self.close()
             self.on_error(str(error) or type(error).__name__)

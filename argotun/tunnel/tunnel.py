@@ -40,8 +40,8 @@ RTT_GAIN = 0.125
 class Tunnel:
     """One tunnel, alive from construction until `ended` is set.
 
-    `keepalive` is the time between PINGs and `keepalive_timeout` the silence after which the peer
-    is dead, both in seconds.
+    `keepalive` is the time between PINGs and `keepalive_timeout` after how long the peer is dead that
+    says nothing, or takes nothing, both in seconds.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Tunnel:
         self.reason = ""
         self.since = monotonic()
         self._socket = socket
-        self._writer = Writer(socket.sock, self._lost)
+        self._writer = Writer(socket.sock, self._lost, stall=keepalive_timeout)
         self._writer.on_drained = self._flush
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout

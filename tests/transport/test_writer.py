@@ -214,6 +214,34 @@ def test_a_peer_that_resets_under_a_queue_is_told_once(pair: Pair, writer: Write
     assert (len(errors), writer.pending, writer.closed) == (1, 0, True)
 
 
+@pytest.mark.parametrize("readable", [False, True])
+def test_a_peer_that_takes_nothing_is_given_up(pair: Pair, errors: list[str], readable: bool) -> None:
+    writer = Writer(pair[0], errors.append, readable=readable, stall=0.2)
+    writer.write(BIG)
+    until(lambda: errors, "the limit")
+    assert errors == ["took nothing for 0.2 s"]
+    assert (writer.stalled, writer.pending, writer.closed) == (True, 0, not readable)
+    assert not writer.write(b"x")
+    if readable:
+        pair[1].sendall(b"still there")
+        assert Peer(pair[0]).read(11) == b"still there"
+    else:
+        with pytest.raises(OSError, match=r"reset|EOF"):
+            Peer(pair[1]).read(len(BIG))
+
+
+def test_a_peer_that_takes_little_is_not_given_up(pair: Pair, errors: list[str]) -> None:
+    writer = Writer(pair[0], errors.append, stall=1.0)
+    writer.write(BIG)
+    reader = Peer(pair[1])
+    for _ in range(10):
+        gevent.sleep(0.15)
+        reader.read(100_000)
+    assert writer.pending
+    assert not errors
+    writer.close()
+
+
 def test_flush_waits_no_longer_than_it_was_told(pair: Pair, writer: Writer) -> None:
     writer.write(BIG)
     writer.flush(0.05)
