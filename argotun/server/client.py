@@ -5,16 +5,17 @@ way, because only that tells when the client leaves. Heads are routed on their r
 are passed on as they come and wait when the tunnel is full.
 """
 
-import re
-import socket
+import logging
 from time import monotonic
 from typing import Any, Protocol
 
 from gevent.event import Event
 
 from argotun.errors import HeadError
+from argotun.observe.logs import fields
 from argotun.server.exchange import HEAD, IDLE, RAW, Exchange
 from argotun.server.registry import Session
+from argotun.server.routes import LASTING, TUNNEL, WATCH
 from argotun.transport.reader import Reader
 from argotun.transport.writer import Writer
 from argotun.wire.frames import V1
@@ -22,11 +23,7 @@ from argotun.wire.framing import Body
 from argotun.wire.head import RequestHead, find_head_end, parse_request, rewrite_request
 from argotun.wire.streams import CLOSED, Stream
 
-ROUTE = re.compile(rb"/tunnel/([A-Za-z0-9][A-Za-z0-9._-]*)(?=[/?]|$)")
-"""The raw target: what follows the cluster's id goes to its API byte for byte."""
-
-WATCH = re.compile(rb"[?&]watch=(?:1|true)(?:&|$)|/api(?:s/[^/?]+)?/[^/?]+/watch/")
-"""A request that lasts until somebody ends it, and that may be ended between two events."""
+log = logging.getLogger("argotun.server")
 
 LINGER = 5.0
 """Seconds that a client has to close after the last answer; until then what it sends is discarded."""
@@ -34,20 +31,19 @@ LINGER = 5.0
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach a client that reads slowly."""
 
-# TCP's own states (linux/tcp_states.h): all is over, and the peer has sent its FIN.
-TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
-
 # What the next bytes from the client are.
 AT_HEAD, AT_BODY, HELD, LEAVING = range(4)
 
 
 class Port(Protocol):
-    """What a connection asks of the port that accepted it; times are in seconds."""
+    """What a connection asks of the port that accepted it; times are in seconds, 0 is no limit."""
 
     draining: bool
     head_timeout: float
+    body_timeout: float
     idle_timeout: float
     response_timeout: float
+    stall_timeout: float
     max_body: int
 
     def admit(self, exchange: Exchange) -> Session | None:
@@ -69,6 +65,7 @@ class ClientConnection:
     __slots__ = (
         "_body",
         "_buffer",
+        "_moved",
         "_port",
         "_reader",
         "_sock",
@@ -85,11 +82,12 @@ class ClientConnection:
         self._port = port
         self._sock = sock
         self._reader = Reader(sock)
-        self._writer = Writer(sock, self._unwritable)
+        self._writer = Writer(sock, self._unwritable, stall=port.stall_timeout)
         self._writer.on_drained = self._wake
         self._state = AT_HEAD
         self._buffer = b""
         self._body = Body()
+        self._moved = 0
         self._uploaded = 0
         self._woken: Event | None = None
         self.exchange = Exchange(self, self._writer)
@@ -157,34 +155,52 @@ class ClientConnection:
         """Whether the request in progress is a watch."""
         return self.exchange.state != IDLE and WATCH.search(self.exchange.target) is not None
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the answer to the request in progress may begin late and pause for hours."""
+        return self.exchange.upgrade or LASTING.search(self.exchange.target) is not None
+
     def sweep(self, now: float) -> None:
-        """End what has waited for too long; called about once a second."""
-        port = self._port
+        """End what has waited for too long; called about once a second.
+
+        A client that takes nothing of its answer is the writer's affair.
+        """
         waited = now - self.since
-        exchange = self.exchange
+        exchange, pending = self.exchange, self._writer.pending
         if self._state == LEAVING:
-            if waited > LINGER and not self._writer.pending:
+            if waited > LINGER and not pending:
                 self._writer.close()
-        elif self._unread and self._has_left():
+        elif self._unread and self._reader.peer_left(halves=exchange.state == RAW):
             self._give_up()
         elif exchange.state == RAW:
             if exchange.peer_ended and waited > FLUSH:
                 self._give_up()
-        elif exchange.state == IDLE:
-            if self._buffer:
-                if waited > port.head_timeout:
-                    self._malformed(HeadError("the request head did not arrive in time", 408))
-            elif waited > port.idle_timeout:
-                self.finish()
-        elif (
-            port.response_timeout
-            and self.request_done
-            and not exchange.status
-            and not exchange.upgrade
-            and waited > port.response_timeout
-            and not self.watching
-        ):
-            exchange.expire()
+        elif pending:
+            self.since = now
+        elif exchange.state != IDLE:
+            self._press(now)
+        elif self._buffer:
+            if waited > self._port.head_timeout:
+                self._malformed(HeadError("the request head did not arrive in time", 408))
+        elif waited > self._port.idle_timeout:
+            self.finish()
+
+    def _press(self, now: float) -> None:
+        """End a request when the one side that it waits for has been silent for too long."""
+        port, exchange, stream = self._port, self.exchange, self.exchange.stream
+        moved = exchange.received + exchange.sent - (stream.queued if stream is not None else 0)
+        if moved != self._moved:
+            self._moved, self.since = moved, now
+            return
+        waited = now - self.since
+        if stream is not None and stream.waiting:
+            if 0 < port.stall_timeout < waited:
+                exchange.fail(504, f"the API took nothing of the request for {port.stall_timeout:g} s")
+        elif not self.request_done:
+            if stream is not None and waited > port.body_timeout:
+                self._malformed(HeadError("the rest of the request did not arrive in time", 408))
+        elif 0 < port.response_timeout < waited and not self.lasting:
+            exchange.fail(504, f"the API was silent for {port.response_timeout:g} s")
 
     def end(self, seconds: float) -> None:
         """End for good: what is written out gets so long to leave, what is not complete is cut."""
@@ -300,7 +316,7 @@ class ClientConnection:
         exchange.received = size
         exchange.sent = 0
         exchange.audit_id = head.audit_id or port.new_audit_id()
-        route = ROUTE.match(head.target)
+        route = TUNNEL.match(head.target)
         if route is None:
             exchange.cluster = ""
             exchange.target = head.target
@@ -358,8 +374,11 @@ class ClientConnection:
             pass
 
     def _unwritable(self, reason: str) -> None:
-        """The client cannot be written to; its reader ends on the closed socket and says so."""
+        """The client cannot be written to: the greenlet ends on the closed socket, wherever it waits now."""
+        if self._writer.stalled:
+            log.info("a client was given up: it %s", reason, extra=fields(path=self.exchange.target))
         self._wake()
+        self.exchange.gate.open()
 
     @property
     def _unread(self) -> bool:
@@ -367,15 +386,6 @@ class ClientConnection:
         exchange = self.exchange
         stream = exchange.stream
         return self._woken is not None or (stream.waiting if stream is not None else exchange.state == HEAD)
-
-    def _has_left(self) -> bool:
-        """Whether the client has ended its connection; half of it, where halves have no meaning."""
-        try:
-            state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        except (OSError, AttributeError):
-            # Not TCP, or not Linux: it is noticed when the greenlet reads again.
-            return False
-        return state == TCP_CLOSE or (state == TCP_CLOSE_WAIT and self.exchange.state != RAW)
 
     def _give_up(self) -> None:
         """Close, whatever the greenlet waits for."""

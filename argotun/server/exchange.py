@@ -187,10 +187,6 @@ class Exchange:
         elif self.state != IDLE:
             self._cut()
 
-    def expire(self) -> None:
-        """The API was silent for too long."""
-        self.fail(504, "the API did not answer in time")
-
     def abandon(self) -> None:
         """The client has left: tell the agent, so that a watch without a reader ends there too."""
         self.detach()

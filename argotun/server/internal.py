@@ -37,7 +37,8 @@ SWEEP = 1.0
 class InternalPort:
     """What all client connections share.
 
-    Times are in seconds, `max_body` in bytes (0 = no limit), `response_timeout` 0 = off.
+    Times are in seconds, `max_body` in bytes; 0 is no limit for it, `response_timeout` and
+    `stall_timeout`.
     """
 
     def __init__(
@@ -49,16 +50,20 @@ class InternalPort:
         access: AccessLog,
         probes: Probes,
         head_timeout: float = 10.0,
+        body_timeout: float = 60.0,
         idle_timeout: float = 600.0,
         response_timeout: float = 0.0,
+        stall_timeout: float = 0.0,
         reconnect_grace: float = 2.0,
         max_body: int = 0,
         rate_limit: float = 0.0,
     ) -> None:
         self.draining = False
         self.head_timeout = head_timeout
+        self.body_timeout = body_timeout
         self.idle_timeout = idle_timeout
         self.response_timeout = response_timeout
+        self.stall_timeout = stall_timeout
         self.max_body = max_body
         self.connections: set[ClientConnection] = set()
         self._reconnect_grace = reconnect_grace

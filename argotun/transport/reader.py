@@ -7,6 +7,7 @@ without pause would otherwise keep every other greenlet from running.
 
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,9 @@ MORE = 4096
 
 BURST = 8
 """Reads in a row before the event loop gets its turn."""
+
+# TCP's own states (linux/tcp_states.h): all is over, and the peer has sent its FIN.
+TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 
 
 class Reader:
@@ -69,6 +73,18 @@ class Reader:
             else:
                 self._left = left - 1 if len(data) >= MORE else 0
                 return data
+
+    def peer_left(self, *, halves: bool) -> bool:
+        """Whether the peer has ended the connection, told without reading what it said before.
+
+        `halves` says that a peer which has ended its own direction is still there.
+        """
+        try:
+            state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except (OSError, AttributeError):
+            # Not TCP, or not Linux: the next read tells.
+            return False
+        return state == TCP_CLOSE or (state == TCP_CLOSE_WAIT and not halves)
 
     def _wait(self, event: Any) -> None:
         if event is None:
