@@ -15,13 +15,20 @@ PIECE = 1 << 20  # bytes handed to the socket at once
 
 
 class Client:
-    """One connection to the host of a URL; every request goes to that URL."""
+    """One connection to the host of a URL; requests go to that URL, or to what is named below it.
 
-    def __init__(self, url: str, ca: Path | None = None) -> None:
+    Its kernel holds about `receive_buffer` bytes unread, where that is given.
+    """
+
+    def __init__(self, url: str, ca: Path | None = None, receive_buffer: int = 0) -> None:
         parts = urlsplit(url)
         self._host = parts.netloc
         self._path = parts.path
-        self._sock = socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT)
+        self._sock = socket.socket()
+        self._sock.settimeout(TIMEOUT)
+        if receive_buffer:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._sock.connect((parts.hostname or "", parts.port or 80))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=ca)
@@ -37,13 +44,21 @@ class Client:
         """End the connection."""
         self._sock.close()
 
-    def get(self) -> tuple[int, bytes]:
+    def get(self, below: str = "") -> tuple[int, bytes]:
         """Status and body of a small answer."""
-        self._send_head("GET")
+        self.ask(below)
         status, length, body = self._read_head()
         while len(body) < length:
             body += self._some()
         return status, body
+
+    def ask(self, below: str = "") -> None:
+        """Send a GET and leave its answer to `take`."""
+        self._send_head("GET", below=below)
+
+    def take(self, size: int) -> int:
+        """Read at most so many bytes of whatever comes; how many there were, 0 at the end."""
+        return len(self._sock.recv(size))
 
     def download(self) -> tuple[int, int]:
         """Status and number of body bytes, which are read and thrown away."""
@@ -68,8 +83,9 @@ class Client:
             left -= count
         return self._read_head()[0]
 
-    def _send_head(self, method: str, fields: str = "") -> None:
-        head = f"{method} {self._path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: */*\r\n{fields}\r\n"
+    def _send_head(self, method: str, fields: str = "", below: str = "") -> None:
+        path = f"{self._path}/{below}" if below else self._path
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: */*\r\n{fields}\r\n"
         self._sock.sendall(head.encode())
 
     def _read_head(self) -> tuple[int, int, bytes]:

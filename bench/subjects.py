@@ -110,10 +110,15 @@ def choose(subjects: list[Subject], names: list[str]) -> list[Subject]:
     return [subject for subject in subjects if subject.name in names]
 
 
-def start(ground: Ground, via: Callable[[str], str] = str, options: Sequence[str] = ()) -> Running:
+def start(
+    ground: Ground,
+    via: Callable[[str], str] = str,
+    options: Sequence[str] = (),
+    agent_options: Sequence[str] = (),
+) -> Running:
     """The subject `argotun`, for a benchmark of its own.
 
-    The agent dials what `via` makes of the server's `host:port`; `options` are given to both.
+    The agent dials what `via` makes of the server's `host:port`; `options` are given to both roles.
     """
     return _start_pair(
         ground,
@@ -122,7 +127,7 @@ def start(ground: Ground, via: Callable[[str], str] = str, options: Sequence[str
         agent_command=[sys.executable, str(OWN_PROGRAM), "--mode", "agent"],
         options="--",
         server_extra=["--internal-plain", *_access_log(False), *options],
-        agent_extra=[*_access_log(False), *options],
+        agent_extra=[*_access_log(False), *options, *agent_options],
         via=via,
     )
 
