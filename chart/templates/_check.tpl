@@ -24,6 +24,10 @@
 {{- $wrong = append $wrong "extraArgs: --token would be readable in the Deployment; use token or existingSecret" -}}
 {{- end -}}
 {{- end -}}
+{{- $monitored := or .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
+{{- if and $monitored .Values.networkPolicy.enabled (not (or .Values.monitoring.namespace .Values.networkPolicy.ingressFrom)) -}}
+{{- $wrong = append $wrong "monitoring.namespace: expected Prometheus' namespace, since the NetworkPolicy lets nobody else in (or networkPolicy.ingressFrom)" -}}
+{{- end -}}
 {{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
 {{- $wrong = append $wrong "podMonitor.enabled, serviceMonitor.enabled: expected only one, or everything is scraped twice" -}}
 {{- end -}}

@@ -17,6 +17,7 @@ from tests.chart.values import AGENT, MATRIX, MODES, SERVER
 ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text("utf-8"))
 NAMES = [each["alert"] for each in ALERTS]
 METRIC = re.compile(r"\b(?:argotun|proxy|tunnel|agents?)_[a-z_]+\b")
+PROMETHEUS = {"monitoring": {"namespace": "monitoring"}}
 RUNBOOK = "https://example.com/alerts.md"
 
 
@@ -215,7 +216,7 @@ def test_a_service_monitor_asks_a_service_that_is_not_there(helm: Helm) -> None:
 def test_labels_or_interval_of_a_monitor_are_lost(helm: Helm) -> None:
     settings = {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"}
     for name, kind in (("podMonitor", "PodMonitor"), ("serviceMonitor", "ServiceMonitor")):
-        monitor, endpoint = scraped(helm.render(SERVER | {name: settings}), kind)
+        monitor, endpoint = scraped(helm.render(SERVER | PROMETHEUS | {name: settings}), kind)
         assert monitor["metadata"]["labels"]["release"] == "prometheus"
         assert endpoint["interval"] == "15s"
 
@@ -232,7 +233,7 @@ def test_a_pod_is_scraped_twice_or_not_at_all(helm: Helm, mode: str) -> None:
         "prometheus.io/path": "/metrics",
     }
     assert annotations({"healthPort": 9081})["prometheus.io/port"] == "9081"
-    assert annotations({"podMonitor": {"enabled": True}}) == {}
+    assert annotations(PROMETHEUS | {"podMonitor": {"enabled": True}}) == {}
     assert annotations({"monitoring": {"annotations": False}}) == {}
 
 

@@ -209,6 +209,10 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         AGENT | {"extraArgs": ["--token=x"]},
         "extraArgs: --token would be readable",
     ),
+    "a monitor that is locked out": (
+        AGENT | {"podMonitor": {"enabled": True}},
+        "monitoring.namespace: expected Prometheus' namespace",
+    ),
     "both monitors": (
         SERVER | {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
         "podMonitor.enabled, serviceMonitor.enabled: expected only one",
