@@ -1,5 +1,6 @@
 """Values that cannot be used: each is refused with a sentence, before anything is rendered."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -27,11 +28,16 @@ def refusal(helm: Helm, values: Values) -> str:
     return str(caught.value)
 
 
-def with_value(path: str, value: Any) -> Values:
-    """Values that have nothing but `value` at `path`, where `name[]` is a list of one object."""
+def put(values: Values, path: str, value: Any) -> None:
+    """Put `value` at `path`, where `name[]` is the first object of a list."""
     name, _, rest = path.partition(".")
-    inner = with_value(rest, value) if rest else value
-    return {name.removesuffix("[]"): [inner] if name.endswith("[]") else inner}
+    key = name.removesuffix("[]")
+    if not rest:
+        values[key] = value
+    elif name.endswith("[]"):
+        put(values.setdefault(key, [{}])[0], rest, value)
+    else:
+        put(values.setdefault(key, {}), rest, value)
 
 
 # What the schema says: the shape of the values.
@@ -107,12 +113,15 @@ def hidden(path: str) -> bool:
     return bool(PLACES[path].get("secret", False))
 
 
-def usable(path: str, value: Any) -> Values:
-    """Values of either mode with `value` at `path`, and an id where it is in a cluster."""
-    values = SERVER | with_value(path, value)
-    if path.startswith("clusters[]."):
-        values["clusters"] = [{"id": "a"} | values["clusters"][0]]
-    return values
+@functools.cache
+def sentences(helm: Helm, right: bool) -> tuple[str, ...]:
+    """What is said about all the right or all the wrong spellings at once."""
+    values: Values = SERVER | {"clusters": [{"id": "a"}]}
+    for path, spellings in SPELLINGS.items():
+        put(values, path, spellings[0 if right else 1])
+    words = refusal(helm, values)
+    assert "token: belongs to mode agent" in words
+    return tuple(line.removeprefix("  - ") for line in words.splitlines() if line.startswith("  - "))
 
 
 # What formats.yaml says: the form of the texts.
@@ -174,27 +183,28 @@ def test_a_format_is_not_tried() -> None:
     assert SPELLINGS.keys() == PLACES.keys()
 
 
-@pytest.mark.parametrize(
-    ("path", "wrong"), [(path, wrong) for path, (_, wrong) in SPELLINGS.items()], ids=SPELLINGS
-)
-def test_a_text_of_the_wrong_form_is_taken(helm: Helm, path: str, wrong: Any) -> None:
-    words = refusal(helm, usable(path, wrong))
-    (line,) = (each for each in words.splitlines() if PLACES[path]["expected"] in each)
-    assert re.sub(r"\[\d+\]", "", line).strip().startswith(f"- {path.replace('[]', '')}: expected ")
+def said(path: str, lines: tuple[str, ...]) -> list[str]:
+    """The sentences about the form of the value at `path`, without its place."""
+    found = []
+    for line in lines:
+        place, _, sentence = line.partition(": ")
+        about_form = sentence.startswith(f"expected {PLACES[path]['expected']}")
+        if about_form and re.sub(r"\[\d+\]", "", place) == path.replace("[]", ""):
+            found.append(sentence)
+    return found
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+def test_a_text_of_the_wrong_form_is_taken(helm: Helm, path: str) -> None:
+    wrong = SPELLINGS[path][1]
     text = wrong[-1] if isinstance(wrong, list) else wrong
-    assert line.endswith(
-        PLACES[path]["expected"] if hidden(path) or not text else f", got {json.dumps(text)}"
-    )
+    got = "" if hidden(path) or not text else f", got {json.dumps(text)}"
+    assert said(path, sentences(helm, False)) == [f"expected {PLACES[path]['expected']}{got}"]
 
 
-@pytest.mark.parametrize(
-    ("path", "right"), [(path, right) for path, (right, _) in SPELLINGS.items()], ids=SPELLINGS
-)
-def test_a_text_of_the_right_form_is_refused(helm: Helm, path: str, right: Any) -> None:
-    marker = {"extraArgs": ["not-a-flag"]} if path != "extraArgs" else {"configSecret": "/"}
-    words = refusal(helm, usable(path, right) | marker)
-    assert words.count("expected") >= 1
-    assert PLACES[path]["expected"] not in words
+@pytest.mark.parametrize("path", SPELLINGS)
+def test_a_text_of_the_right_form_is_refused(helm: Helm, path: str) -> None:
+    assert said(path, sentences(helm, True)) == []
 
 
 # What _check.tpl says: values that do not go together.
@@ -288,10 +298,10 @@ def test_values_that_do_not_go_together_are_taken(helm: Helm, values: Values, se
 
 
 def test_a_refusal_repeats_a_secret(helm: Helm) -> None:
-    secret = "hidden secret"
-    for path, format in PLACES.items():
-        if format.get("secret"):
-            assert secret not in refusal(helm, SERVER | with_value(path, secret))
+    values: Values = SERVER | {"clusters": [{"id": "a"}]}
+    for path in filter(hidden, PLACES):
+        put(values, path, "hidden secret")
+    assert "hidden secret" not in refusal(helm, values)
     assert "secret@" not in refusal(helm, AGENT | {"proxy": "http://u:secret@proxy:3128"})
 
 
