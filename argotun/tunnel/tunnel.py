@@ -6,6 +6,7 @@ has drained, and the multiplexer's turns decide what goes first.
 """
 
 import logging
+from collections import deque
 from time import monotonic
 
 import gevent
@@ -34,7 +35,10 @@ LINGER = 1.0
 """Seconds that the peer has to read the close frame; a close with bytes unread would be a reset."""
 
 RTT_GAIN = 0.125
-"""Weight of a new round-trip sample (RFC 6298 §2)."""
+"""Weight of a new sample in the round trip that is shown (RFC 6298 §2)."""
+
+RTT_SAMPLES = 8
+"""Samples whose least is the link's own round trip (BBR's RTprop): the others have queues in them."""
 
 
 class Tunnel:
@@ -63,7 +67,9 @@ class Tunnel:
         self._keepalive_timeout = keepalive_timeout
         self._heard = self.since
         self._pings = 0
+        self._rtt = 0.0
         self._pinged = 0.0
+        self._samples: deque[float] = deque(maxlen=RTT_SAMPLES)
         self._scheduled = False
         self._exhausted = 0
         self._run_callback = get_hub().loop.run_callback
@@ -82,8 +88,8 @@ class Tunnel:
 
     @property
     def rtt(self) -> float:
-        """The smoothed round-trip time in seconds; 0 until it was measured."""
-        return self.mux.rtt
+        """The smoothed round-trip time in seconds, queues included; 0 until it was measured."""
+        return self._rtt
 
     def run(self) -> str:
         """Read until the tunnel ends; the reason as a short text. Never raises what a peer caused."""
@@ -179,5 +185,7 @@ class Tunnel:
             return
         sample = monotonic() - self._pinged
         self._pinged = 0.0
-        rtt = self.mux.rtt
-        self.mux.rtt = sample if not rtt else rtt + RTT_GAIN * (sample - rtt)
+        self._rtt = self._rtt + RTT_GAIN * (sample - self._rtt) if self._rtt else sample
+        # Windows that grew with the queue which they make would make it longer still.
+        self._samples.append(sample)
+        self.mux.rtt = min(self._samples)

@@ -1,11 +1,12 @@
 """When a silent peer is given up, on a clock that the test moves."""
 
+from collections import deque
 from typing import Any
 
 import pytest
 
 from argotun.tunnel import tunnel as module
-from argotun.tunnel.tunnel import Tunnel
+from argotun.tunnel.tunnel import RTT_SAMPLES, Tunnel
 from argotun.wire.frames import V2
 from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
@@ -47,6 +48,7 @@ def silent(
     tunnel.mux.ping = lambda payload: pings.append(clock.now - 100)
     tunnel.since = tunnel._heard = clock.now
     tunnel._pings, tunnel._pinged = 0, 0.0
+    tunnel._rtt, tunnel._samples = 0.0, deque(maxlen=RTT_SAMPLES)
     tunnel._keepalive, tunnel._keepalive_timeout = keepalive, timeout
     tunnel.end = lambda reason: ends.append((clock.now - 100, reason))
     return tunnel, pings, ends
@@ -83,3 +85,22 @@ def test_a_late_pong_is_not_taken_for_the_answer_to_a_newer_ping(clock: Clock) -
     assert tunnel.rtt == pytest.approx(0.001)
     tunnel._ponged(b"2")
     assert tunnel.rtt == pytest.approx(0.001)
+
+
+def test_windows_grow_with_the_queue_that_they_make(clock: Clock) -> None:
+    """They follow the shortest of the last round trips, whatever is shown of the others."""
+    tunnel, _, _ = silent(clock, 10, 15)
+
+    def measure(seconds: float) -> None:
+        tunnel._pinged = clock.now - seconds
+        tunnel._ponged(b"%d" % tunnel._pings)
+
+    tunnel._pings = 1
+    measure(0.01)
+    for _ in range(RTT_SAMPLES - 1):
+        measure(0.5)
+    assert tunnel.mux.rtt == pytest.approx(0.01)
+    assert tunnel.rtt > 0.2
+    # A path that has become longer is believed in the end.
+    measure(0.5)
+    assert tunnel.mux.rtt == pytest.approx(0.5)
