@@ -4,11 +4,9 @@
     server.crt server.key     the server's, both ports
     argocd.crt argocd.key     Argo CD's, for the internal port
     server.yaml               the chart's values for the server
-    server-secrets.yaml       the Secrets that they name
     agents/ID/tls.crt tls.key the agent's of cluster ID
     agents/ID/token           its token
-    agents/ID/agent.yaml      the chart's values for it
-    agents/ID/secrets.yaml    the Secrets that they name
+    agents/ID/agent.yaml      the chart's values for it: all that the customer needs
 
 Every run keeps the CA, the tokens and the agents' certificates, which others hold already, and makes the
 rest anew from what is there: a folder under `agents` that was removed is a cluster that was removed.
@@ -81,8 +79,8 @@ class Folder:
         pair = KeyPair(str(folder / "tls.crt"), str(folder / "tls.key"))
         if self._config.pki_renew or not pair.exists():
             self._authority.issue(pair, values.cert_name(cluster), CLIENT, days=self._config.pki_days)
-        _write(folder / "agent.yaml", values.agent_values(self._config.pki_server))
-        _write(folder / "secrets.yaml", values.agent_secrets(self.path / "ca.crt", folder))
+        ca = Path(self._authority.cert)
+        _write(folder / "agent.yaml", values.agent_values(self._config.pki_server, ca, folder))
 
     def _make_server(self) -> None:
         days = self._config.pki_days
@@ -90,7 +88,6 @@ class Folder:
         self._authority.issue(self._pair("argocd"), "argocd", CLIENT, days=days)
         tokens = {each: (self.agent(each) / "token").read_text("ascii").strip() for each in self.clusters()}
         _write(self.path / "server.yaml", values.server_values(tokens, self.path))
-        _write(self.path / "server-secrets.yaml", values.server_secrets(self.path))
 
     def _pair(self, name: str) -> KeyPair:
         return KeyPair(str(self.path / f"{name}.crt"), str(self.path / f"{name}.key"))

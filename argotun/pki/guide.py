@@ -7,15 +7,11 @@ _SERVER = """\
 {folder} holds the certificates, tokens and values of {count}. Keep ca.key where nobody else gets it.
 
 On the management cluster, beside Argo CD:
-  kubectl create namespace {namespace}
-  kubectl -n {namespace} apply -f {folder}/server-secrets.yaml
-  helm upgrade --install {release} ./chart -n {namespace} -f {folder}/server.yaml
+  helm upgrade --install {release} ./chart -n {namespace} --create-namespace -f {folder}/server.yaml
 """
 _AGENT = """
 On {cluster}:
-  kubectl create namespace argotun
-  kubectl -n argotun apply -f {folder}/secrets.yaml
-  helm upgrade --install argotun ./chart -n argotun -f {folder}/agent.yaml
+  helm upgrade --install argotun ./chart -n argotun --create-namespace -f {folder}/agent.yaml
 """
 _NO_AGENT = """
 No cluster is listed yet: run this again with --pki-clusters.

@@ -1,4 +1,4 @@
-"""The chart's values for both sides, and the Secrets that they name, from files that are already there."""
+"""The chart's values for both sides, from files that are already there."""
 
 import base64
 import json
@@ -8,12 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-SERVER_TLS, CLIENT_CA = "argotun-tls", "argotun-client-ca"
-"""Secrets beside the server: its certificate, and the CA of those that agents and Argo CD show."""
-
-SERVER_CA, CLIENT_TLS, TOKEN = "argotun-server-ca", "argotun-client-tls", "argotun-token"
-"""Secrets beside an agent: the CA of the server's certificate, its own certificate, and its token."""
 
 
 def server_values(tokens: Mapping[str, str], folder: Path) -> str:
@@ -29,7 +23,12 @@ def server_values(tokens: Mapping[str, str], folder: Path) -> str:
                 }
                 for each, token in tokens.items()
             ],
-            "tls": {"enabled": True, "certSecret": SERVER_TLS, "clientCASecret": CLIENT_CA},
+            "tls": {
+                "enabled": True,
+                "certData": _base64(folder / "server.crt"),
+                "keyData": _base64(folder / "server.key"),
+                "clientCAData": _base64(folder / "ca.crt"),
+            },
             "argocd": {
                 "enabled": True,
                 "caData": _base64(folder / "ca.crt"),
@@ -40,53 +39,25 @@ def server_values(tokens: Mapping[str, str], folder: Path) -> str:
     )
 
 
-def agent_values(url: str) -> str:
-    """Values of `mode: agent` for a server at `url`."""
+def agent_values(url: str, ca: Path, folder: Path) -> str:
+    """Values of `mode: agent` for a server at `url` with a certificate of `ca`; `folder` is the agent's."""
     return _yaml(
         {
             "mode": "agent",
             "serverURL": url,
-            "existingSecret": TOKEN,
-            "tls": {"serverCASecret": SERVER_CA, "clientCertSecret": CLIENT_TLS},
+            "token": (folder / "token").read_text("ascii").strip(),
+            "tls": {
+                "serverCAData": _base64(ca),
+                "clientCertData": _base64(folder / "tls.crt"),
+                "clientKeyData": _base64(folder / "tls.key"),
+            },
         }
-    )
-
-
-def server_secrets(folder: Path) -> str:
-    """The Secrets that the server's values name."""
-    return _secrets(
-        _secret(SERVER_TLS, {"tls.crt": folder / "server.crt", "tls.key": folder / "server.key"}),
-        _secret(CLIENT_CA, {"ca.crt": folder / "ca.crt"}),
-    )
-
-
-def agent_secrets(ca: Path, folder: Path) -> str:
-    """The Secrets that an agent's values name; `folder` is that agent's."""
-    return _secrets(
-        _secret(SERVER_CA, {"ca.crt": ca}),
-        _secret(CLIENT_TLS, {"tls.crt": folder / "tls.crt", "tls.key": folder / "tls.key"}),
-        _secret(TOKEN, {"token": folder / "token"}),
     )
 
 
 def cert_name(cluster: str) -> str:
     """The name in the certificate of a cluster's agent, which lets it speak for no other cluster."""
     return cluster[:64]
-
-
-def _secret(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
-    tls = "tls.crt" in files
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name},
-        "type": "kubernetes.io/tls" if tls else "Opaque",
-        "data": {key: _base64(path) for key, path in files.items()},
-    }
-
-
-def _secrets(*secrets: Mapping[str, Any]) -> str:
-    return "".join(f"---\n{_yaml(each)}" for each in secrets)
 
 
 def _base64(path: Path) -> str:

@@ -31,6 +31,27 @@
 {{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
 {{- $wrong = append $wrong "podMonitor.enabled, serviceMonitor.enabled: expected only one, or everything is scraped twice" -}}
 {{- end -}}
+{{- $wrong = concat $wrong (include "argotun.check.data" . | fromJsonArray) -}}
+{{- toJson $wrong -}}
+{{- end -}}
+
+{{/* Certificates in the values: one source for each, and never a certificate without its key. */}}
+{{- define "argotun.check.data" -}}
+{{- $wrong := list -}}
+{{- $tls := .Values.tls -}}
+{{- range $secret, $data := dict "certSecret" "certData" "clientCASecret" "clientCAData" "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" -}}
+{{- if and (get $tls $secret) (get $tls $data) -}}
+{{- $wrong = append $wrong (printf "tls.%s, tls.%s: expected only one of them" $secret $data) -}}
+{{- end -}}
+{{- end -}}
+{{- range $cert, $key := dict "certData" "keyData" "clientCertData" "clientKeyData" -}}
+{{- if ne (empty (get $tls $cert)) (empty (get $tls $key)) -}}
+{{- $wrong = append $wrong (printf "tls.%s, tls.%s: expected both or neither" $cert $key) -}}
+{{- end -}}
+{{- if and (get $tls $cert) $.Values.certManager.enabled -}}
+{{- $wrong = append $wrong (printf "tls.%s: would not be used, since certManager issues that certificate; say only one" $cert) -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $wrong -}}
 {{- end -}}
 
@@ -42,7 +63,7 @@
 {{- $wrong = append $wrong (printf "%s: belongs to mode agent, this release is mode server" $name) -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := list "serverCASecret" "clientCertSecret" -}}
+{{- range $name := list "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" "clientKeyData" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode agent, this release is mode server" $name) -}}
 {{- end -}}
@@ -77,7 +98,7 @@
 {{- $wrong = append $wrong "tls.certSecret: expected the Secret with the server's tls.crt and tls.key, since tls.enabled is true" -}}
 {{- end -}}
 {{- if not (include "argotun.tls" .) -}}
-{{- range $name := list "certSecret" "clientCASecret" "internalPlain" -}}
+{{- range $name := list "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: has no meaning without tls.enabled: true" $name) -}}
 {{- end -}}
@@ -148,7 +169,7 @@
 {{- $wrong = append $wrong (printf "%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := list "enabled" "certSecret" "clientCASecret" "internalPlain" -}}
+{{- range $name := list "enabled" "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
@@ -180,7 +201,7 @@
 {{- if not $v.allowInsecureServer -}}
 {{- $wrong = append $wrong "serverURL: expected a wss:// URL, or allowInsecureServer: true for a test without TLS" -}}
 {{- end -}}
-{{- if or $v.tls.serverCASecret (include "argotun.clientCertSecret" .) -}}
+{{- if or (include "argotun.serverCASecret" .) (include "argotun.clientCertSecret" .) -}}
 {{- $wrong = append $wrong "tls: a ws:// server verifies nothing and shows nothing, so tls.serverCASecret, tls.clientCertSecret and certManager have no meaning" -}}
 {{- end -}}
 {{- end -}}

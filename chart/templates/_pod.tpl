@@ -34,7 +34,7 @@
 {{- else }}
 - {{ printf "--ca-cert=%s/ca.crt" (dir .Values.saTokenPath) | quote }}
 {{- end }}
-{{- if .Values.tls.serverCASecret }}
+{{- if include "argotun.serverCASecret" . }}
 - --server-ca-cert=/tls-server-ca/ca.crt
 {{- end }}
 {{- if include "argotun.clientCertSecret" . }}
@@ -66,7 +66,7 @@
 {{- define "argotun.agent.files" -}}
 {{- $token := .Values.existingSecret | default (printf "%s-token" (include "argotun.fullname" .)) -}}
 {{- $files := list (dict "name" "token" "path" "/token" "secret" $token "items" (list "token")) -}}
-{{- with .Values.tls.serverCASecret -}}
+{{- with include "argotun.serverCASecret" . -}}
 {{- $files = append $files (dict "name" "tls-server-ca" "path" "/tls-server-ca" "secret" . "items" (list "ca.crt")) -}}
 {{- end -}}
 {{- with include "argotun.clientCertSecret" . -}}

@@ -13,7 +13,7 @@
 {{- define "argotun.certSecret" -}}
 {{- if .Values.tls.certSecret -}}
 {{ .Values.tls.certSecret }}
-{{- else if .Values.certManager.enabled -}}
+{{- else if or .Values.certManager.enabled .Values.tls.certData -}}
 {{ include "argotun.fullname" . }}-tls
 {{- end -}}
 {{- end -}}
@@ -22,8 +22,19 @@
 {{- define "argotun.clientCASecret" -}}
 {{- if .Values.tls.clientCASecret -}}
 {{ .Values.tls.clientCASecret }}
+{{- else if .Values.tls.clientCAData -}}
+{{ include "argotun.fullname" . }}-client-ca
 {{- else if include "argotun.ownCA" . -}}
 {{ include "argotun.fullname" . }}-{{ empty .Values.tls.certSecret | ternary "tls" "ca" }}
+{{- end -}}
+{{- end -}}
+
+{{/* What the agent trusts the server by. */}}
+{{- define "argotun.serverCASecret" -}}
+{{- if .Values.tls.serverCASecret -}}
+{{ .Values.tls.serverCASecret }}
+{{- else if .Values.tls.serverCAData -}}
+{{ include "argotun.fullname" . }}-server-ca
 {{- end -}}
 {{- end -}}
 
@@ -31,7 +42,7 @@
 {{- define "argotun.clientCertSecret" -}}
 {{- if .Values.tls.clientCertSecret -}}
 {{ .Values.tls.clientCertSecret }}
-{{- else if .Values.certManager.enabled -}}
+{{- else if or .Values.certManager.enabled .Values.tls.clientCertData -}}
 {{ include "argotun.fullname" . }}-client-tls
 {{- end -}}
 {{- end -}}

@@ -138,6 +138,12 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
     "tls.clientCASecret": ("ca", "CA"),
     "tls.serverCASecret": ("ca", "CA"),
     "tls.clientCertSecret": ("tls", "TLS"),
+    "tls.certData": ("Yw==", "-----BEGIN"),
+    "tls.keyData": ("aw==", "-----BEGIN"),
+    "tls.clientCAData": ("Yw==", "a b"),
+    "tls.serverCAData": ("Yw==", "a b"),
+    "tls.clientCertData": ("Yw==", "a b"),
+    "tls.clientKeyData": ("aw==", "a b"),
     "certManager.issuerRef.name": ("corp", "Corp"),
     "argocd.namespace": ("argo-cd", "argo.cd"),
     "monitoring.namespace": ("prometheus", "Prometheus"),
@@ -231,6 +237,26 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
     "an agent's certificate on a server": (
         SERVER | {"tls": {"clientCertSecret": "x"}},
         "tls.clientCertSecret: belongs to",
+    ),
+    "an agent's certificate in the values of a server": (
+        SERVER | {"tls": {"clientCertData": "Yw==", "clientKeyData": "aw=="}},
+        "tls.clientCertData: belongs to mode agent",
+    ),
+    "a server's certificate in the values of an agent": (
+        AGENT | {"tls": {"certData": "Yw==", "keyData": "aw=="}},
+        "tls.certData: belongs to mode server",
+    ),
+    "an agent's certificate without its key": (
+        AGENT | {"tls": {"clientCertData": "Yw=="}},
+        "tls.clientCertData, tls.clientKeyData: expected both or neither",
+    ),
+    "a certificate from two places": (
+        AGENT | {"tls": {"serverCASecret": "ca", "serverCAData": "Yw=="}},
+        "tls.serverCASecret, tls.serverCAData: expected only one",
+    ),
+    "a certificate that cert-manager issues too": (
+        SERVER | {"certManager": {"enabled": True}, "tls": {"certData": "Yw==", "keyData": "aw=="}},
+        "tls.certData: would not be used",
     ),
     "one port twice": (SERVER | {"healthPort": 8443}, "expected three different ports"),
     "one cluster twice": (

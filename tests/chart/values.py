@@ -60,6 +60,12 @@ PLACEMENT = {
 MATRIX: dict[str, dict[str, Any]] = {
     "server": SERVER,
     "server-mtls": SERVER | {"clusters": CLUSTERS, "tls": TLS, "argocd": ARGOCD},
+    "server-data": SERVER
+    | {
+        "clusters": CLUSTERS,
+        "tls": {"enabled": True, "certData": PEM, "keyData": "aw==", "clientCAData": PEM},
+        "argocd": ARGOCD,
+    },
     "server-plain": SERVER | {"clusters": CLUSTERS, "argocd": {"enabled": True}, "rateLimit": 0.5},
     "server-internal-plain": SERVER
     | {"clusters": CLUSTERS, "tls": TLS | {"internalPlain": True}, "argocd": {"enabled": True}},
@@ -109,6 +115,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
     "agent": AGENT,
     "agent-mtls": AGENT | {"tls": {"serverCASecret": "server-ca", "clientCertSecret": "client-tls"}},
+    "agent-data": AGENT | {"tls": {"serverCAData": PEM, "clientCertData": "Yw==", "clientKeyData": "aw=="}},
     "agent-token": {"mode": "agent", "serverURL": "wss://argotun.example.com", "token": "token-of-an-agent"},
     "agent-test": AGENT
     | {"serverURL": "ws://argotun:8443/connect", "allowInsecureServer": True, "insecure": True},

@@ -141,32 +141,27 @@ def decoded(data: dict[str, str]) -> dict[str, bytes]:
     return {key: base64.b64decode(value, validate=True) for key, value in data.items()}
 
 
-def secrets_in(path: Path) -> dict[str, dict[str, bytes]]:
-    return {each["metadata"]["name"]: decoded(each["data"]) for each in yaml.safe_load_all(path.read_text())}
-
-
-def test_a_secret_holds_another_file_than_its_values_say(made):
-    values, secrets = server_values(made), secrets_in(made / "server-secrets.yaml")
-    assert secrets[values["tls"]["certSecret"]] == {
-        "tls.crt": (made / "server.crt").read_bytes(),
-        "tls.key": (made / "server.key").read_bytes(),
-    }
+def test_a_value_holds_another_file(made):
+    values = server_values(made)
+    data = {key: values["tls"][key] for key in ("certData", "keyData", "clientCAData")}
+    data |= {key: values["argocd"][key] for key in ("caData", "clientCertData", "clientKeyData")}
     ca = (made / "ca.crt").read_bytes()
-    assert secrets[values["tls"]["clientCASecret"]] == {"ca.crt": ca}
-    argocd = {key: values["argocd"][key] for key in ("caData", "clientCertData", "clientKeyData")}
-    assert decoded(argocd) == {
+    assert decoded(data) == {
+        "certData": (made / "server.crt").read_bytes(),
+        "keyData": (made / "server.key").read_bytes(),
+        "clientCAData": ca,
         "caData": ca,
         "clientCertData": (made / "argocd.crt").read_bytes(),
         "clientKeyData": (made / "argocd.key").read_bytes(),
     }
     agent = made / "agents" / "customer-b"
-    values, secrets = yaml.safe_load((agent / "agent.yaml").read_text()), secrets_in(agent / "secrets.yaml")
+    values = yaml.safe_load((agent / "agent.yaml").read_text())
     assert values["serverURL"] == URL
-    assert secrets[values["tls"]["serverCASecret"]] == {"ca.crt": ca}
-    assert secrets[values["existingSecret"]] == {"token": (agent / "token").read_bytes()}
-    assert secrets[values["tls"]["clientCertSecret"]] == {
-        "tls.crt": (agent / "tls.crt").read_bytes(),
-        "tls.key": (agent / "tls.key").read_bytes(),
+    assert values["token"] == (agent / "token").read_text()
+    assert decoded(values["tls"]) == {
+        "serverCAData": ca,
+        "clientCertData": (agent / "tls.crt").read_bytes(),
+        "clientKeyData": (agent / "tls.key").read_bytes(),
     }
 
 
@@ -186,7 +181,7 @@ def test_a_token_is_in_the_values_of_the_server(made):
 
 def test_others_can_read_a_key(made):
     files = [each for each in made.rglob("*") if each.is_file()]
-    assert len(files) == 18
+    assert len(files) == 15
     assert {each.stat().st_mode & 0o777 for each in files} == {0o600}
 
 
@@ -235,7 +230,7 @@ def test_the_commands_that_are_said_name_no_file(pki, capsys):
     folder = pki()
     said = capsys.readouterr().out
     named = [word for word in said.split() if word.endswith(".yaml")]
-    assert len(named) == 6
+    assert len(named) == 3
     assert all(Path(each).is_file() for each in named)
     assert "customer-b" in said
     assert (folder / "ca.key").read_text() not in said

@@ -53,17 +53,14 @@ class Installation:
         assert done.returncode == 0, done.stderr
 
     def install_server(self) -> None:
-        """Secrets and chart on the management cluster; also for an upgrade."""
-        self.management.kubectl.run("apply", "-n", SERVER_NAMESPACE, "-f", self.pki / "server-secrets.yaml")
+        """The chart on the management cluster; also for an upgrade."""
         values = [f"--set={name}={port}" for name, port in self.ports.items()]
         self._install(self.management, SERVER_NAMESPACE, self.pki / "server.yaml", *values)
 
     def install_agent(self, cluster: str, namespace: str, *values: str) -> None:
         """The same on the customer's cluster."""
-        folder = self.pki / "agents" / cluster
-        self.customer.kubectl.run("apply", "-n", namespace, "-f", folder / "secrets.yaml")
         target = f"--set=targetAddr=kubernetes.default.svc:{self.customer.api_port}"
-        self._install(self.customer, namespace, folder / "agent.yaml", target, *values)
+        self._install(self.customer, namespace, self.pki / "agents" / cluster / "agent.yaml", target, *values)
 
     def _install(self, cluster: Cluster, namespace: str, values: Path, *more: str) -> None:
         helm_on(
