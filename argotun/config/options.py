@@ -171,7 +171,9 @@ OPTIONS: tuple[Option, ...] = (
         duration(0.1, "no limit"),
         "how long a client (server) or the API (agent) may take nothing of what is for it",
     ),
-    Option("tunnel-buffer", TUNNEL, size(1 << 20), "most bytes that the streams of one tunnel hold together"),
+    Option(
+        "tunnel-buffer", TUNNEL, size(1 << 20), "most bytes of one tunnel's bodies that wait in this process"
+    ),
     Option("drain", TUNNEL, duration(0), "time for requests in flight to finish after SIGTERM"),
     Option("access-log", TUNNEL, SWITCH, "one log line per request; --no-access-log turns it off"),
     # Demo
