@@ -155,6 +155,26 @@ def test_notes_do_not_say_that_only_tokens_count(helm: Helm, values: dict[str, A
     assert f"wss://{HOST}/connect" in said
 
 
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        (exposed("istio"), f"wss://{HOST}/connect"),
+        (exposed("istio", istio={"port": 8443}), f"wss://{HOST}:8443/connect"),
+        (exposed("istio", istio={"port": 8443, "gateway": "a/b"}), f"wss://{HOST}/connect"),
+        (
+            {"gateway": {"create": True, "className": "any", "hostname": HOST, "port": 8443}},
+            f"wss://{HOST}:8443/connect",
+        ),
+        (
+            {"gateway": {"parentRefs": [{"name": "a"}], "hostnames": [HOST, "b.example.com"]}},
+            f"wss://{HOST}/connect, wss://b.example.com/connect",
+        ),
+    ],
+)
+def test_notes_tell_agents_another_address(helm: Helm, values: dict[str, Any], url: str) -> None:
+    assert f"\nAgents dial {url}\n" in notes(helm, PASS | values)
+
+
 def test_notes_speak_of_termination_where_tls_passes_through(helm: Helm) -> None:
     for values in test_passthrough.WAYS.values():
         assert "TLS ends" not in notes(helm, values)

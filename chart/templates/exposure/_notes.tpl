@@ -15,10 +15,27 @@
 {{- $hosts | compact | uniq | join ", " -}}
 {{- end -}}
 
-{{- define "argotun.notes.exposure" -}}
-{{- with include "argotun.publicHosts" . | fromJsonArray }}
+{{/* What agents dial, as far as this release knows: the port of somebody else's gateway is taken for 443. */}}
+{{- define "argotun.publicURLs" -}}
+{{- $ports := dict -}}
+{{- if .Values.gateway.create -}}
+{{- $_ := set $ports (.Values.gateway.hostname | default (first .Values.gateway.hostnames)) (int .Values.gateway.port) -}}
+{{- end -}}
+{{- if and (eq .Values.exposure.kind "istio") (not .Values.exposure.istio.gateway) -}}
+{{- $_ := set $ports .Values.exposure.host (int .Values.exposure.istio.port) -}}
+{{- end -}}
+{{- $urls := list -}}
+{{- range include "argotun.publicHosts" . | fromJsonArray -}}
+{{- $port := get $ports . | default 443 | int -}}
+{{- $urls = append $urls (printf "wss://%s%s/connect" . (eq $port 443 | ternary "" (printf ":%d" $port))) -}}
+{{- end -}}
+{{- join ", " $urls -}}
+{{- end -}}
 
-Agents dial wss://{{ join "/connect, wss://" . }}/connect
+{{- define "argotun.notes.exposure" -}}
+{{- with include "argotun.publicURLs" . }}
+
+Agents dial {{ . }}
 {{- end }}
 {{- with include "argotun.terminated" . }}
 TLS ends before argotun on {{ . }}: no client certificate arrives, so an agent's identity is its token
