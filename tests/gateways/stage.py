@@ -22,7 +22,11 @@ SECRET = "gateway-tls"
 
 
 class Stage(Rig):
-    """A Rig whose agents come through Envoy, which runs what the chart rendered."""
+    """A Rig whose agents come through Envoy, which runs what the chart rendered.
+
+    Until the `with` begins, `pods` takes the ports of more Services than argotun's, and `secrets` more
+    certificates of the gateway.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,13 @@ class Stage(Rig):
         self._objects = objects
         self._timeouts = timeouts
         self._cilium = cilium
+        self.pods: dict[str, int] = {}
         certificate, key = self.issue("public", HOST)
         self.secrets = {SECRET: (certificate, key)}
         if passthrough:
             self._server_options = {**self._server_options, "tls_cert": certificate, "tls_key": key}
-        self.port = free_port()
+        self.ports = {port: free_port() for port in gateway_ports(objects)}
+        self.port = self.ports[443]
         self.envoy: Envoy = None  # type: ignore[assignment]
 
     def issue(self, name: str, *identities: str) -> tuple[str, str]:
@@ -69,8 +75,8 @@ class Stage(Rig):
     def another_envoy(self) -> Envoy:
         """An Envoy for the same objects and port, not started."""
         site = Site(
-            pods={"argotun": self.server.public_address[1]},
-            ports=dict.fromkeys(gateway_ports(self._objects), self.port),
+            pods={"argotun": self.server.public_address[1], **self.pods},
+            ports=self.ports,
             secrets=self.secrets,
             cilium=self._cilium,
             timeouts=self._timeouts,

@@ -1,5 +1,6 @@
 """A tunnel's life behind Envoy: an hour without a request, its restart, its drain."""
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,6 +11,7 @@ import gevent
 import pytest
 
 from argotun.config import AgentConfig
+from tests.chart.helm import ROOT
 from tests.gateways import test_passthrough, test_termination
 from tests.gateways.conftest import Render
 from tests.gateways.envoy import PATIENCE
@@ -42,6 +44,15 @@ each_way = pytest.mark.parametrize("passthrough", WAYS.values(), ids=WAYS)
 def objects(render: Render, passthrough: bool) -> list[dict[str, Any]]:
     ways = test_passthrough.WAYS if passthrough else test_termination.WAYS
     return render(ways["gateway-api"]).objects
+
+
+def test_a_timeout_in_the_documents_is_too_short_for_the_keepalive() -> None:
+    table = (ROOT / "docs" / "exposing-argotun.md").read_text("utf-8").partition("## Idle timeouts")[2]
+    rows = re.findall(r"^\| .* \| (\d+) s\b[^|]* \| (\d+) \|$", table, re.M)
+    assert len(rows) == 8
+    for seconds, pings in rows:
+        assert int(pings) == int(seconds) // AgentConfig().keepalive
+        assert int(pings) >= 3
 
 
 def test_an_idle_tunnel_does_not_outlive_an_hour_or_a_silent_one_does(render: Render) -> None:

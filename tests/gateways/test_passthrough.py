@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
+from tests.chart.helm import Helm
+from tests.gateways.argocd import ArgoServer
 from tests.gateways.conftest import Render
+from tests.gateways.door import HOST as ARGOCD
+from tests.gateways.door import insecure, objects_and_values, service
 from tests.gateways.envoy import PATIENCE
 from tests.gateways.stage import HOST, Stage
 from tests.rig import until
@@ -63,3 +67,74 @@ def test_something_else_than_connect_is_reached(render: Render, values: dict[str
             peer = stage.tls(HOST)
             peer.send(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
             assert peer.response().status == status, path
+
+
+GATEWAY = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "Gateway",
+    "metadata": {"name": "shared", "namespace": "gateways"},
+    "spec": {
+        "gatewayClassName": "any",
+        "listeners": [
+            {
+                "name": "argotun",
+                "port": 443,
+                "protocol": "TLS",
+                "hostname": HOST,
+                "tls": {"mode": "Passthrough"},
+            },
+        ],
+    },
+}
+ISTIO = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "Gateway",
+    "metadata": {"name": "shared", "namespace": "gateways"},
+    "spec": {
+        "servers": [
+            {
+                "hosts": [HOST],
+                "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+                "tls": {"mode": "PASSTHROUGH"},
+            }
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("gateway", "values"),
+    [
+        (
+            GATEWAY,
+            {"gateway": {"hostname": HOST, "parentRefs": [{"name": "shared", "namespace": "gateways"}]}},
+        ),
+        (ISTIO, {"exposure": {"kind": "istio", "host": HOST, "istio": {"gateway": "gateways/shared"}}}),
+    ],
+    ids=WAYS,
+)
+def test_somebody_elses_gateway_has_no_route(
+    render: Render, gateway: dict[str, Any], values: dict[str, Any]
+) -> None:
+    rendered = render(SERVER | values)
+    assert not rendered.all("Gateway")
+    with Stage([gateway, *rendered.objects]) as stage:
+        stage.start_agent()
+        assert stage.get().status == 200
+
+
+@pytest.mark.parametrize("way", ["istio-passthrough", "istio-split"])
+def test_argotun_and_argocd_server_do_not_share_a_port(helm: Helm, render: Render, way: str) -> None:
+    """Istio's pods have one port 443 for all; which host is asked for says whose TLS it is."""
+    _, values = objects_and_values(helm, {"way": way})
+    both = WAYS["istio"] | {"argocdServer": {"exposure": {"way": way, "host": ARGOCD}}}
+    stage = Stage([*render(both).objects, service(values)])
+    certificate = stage.secrets["argocd-certificate"] = stage.issue("argocd", ARGOCD)
+    with ArgoServer(insecure(values), certificate) as argocd:
+        stage.pods["argocd-server"] = argocd.port
+        with stage:
+            stage.start_agent()
+            assert stage.get().status == 200
+            page = stage.tls(ARGOCD)
+            page.send(f"GET / HTTP/1.1\r\nHost: {ARGOCD}\r\n\r\n".encode())
+            assert b"Argo CD" in page.response().body
