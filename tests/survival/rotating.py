@@ -15,6 +15,8 @@ from gevent import socket
 
 from argotun.agent.app import Agent
 from argotun.observe.metrics import Metrics
+from argotun.server.registry import Session
+from argotun.tunnel.tunnel import Tunnel
 from tests.rig import Api, Rig, until
 from tests.volume import Volume
 
@@ -79,15 +81,26 @@ class Site(Rig):
 
     def redial(self) -> None:
         """Cut the agent's tunnel, and wait until it is back."""
-        (tunnel,) = self.agent.tunnels
-        tunnel.end("the test cuts the tunnel")
-        self.returned(tunnel)
+        self.returned(self.cut())
 
-    def returned(self, before: Any) -> None:
-        """Wait until the agent has another tunnel than this one, and the server knows it."""
-        until(lambda: self.agent.tunnels and before not in self.agent.tunnels, "another tunnel", LONG)
+    def cut(self) -> tuple[Tunnel, Session]:
+        """Cut the agent's tunnel; both sides of it."""
+        both = self.both_sides()
+        both[0].end("the test cuts the tunnel")
+        return both
+
+    def both_sides(self) -> tuple[Tunnel, Session]:
+        """The one tunnel, as the agent and as the server know it."""
+        (tunnel,) = self.agent.tunnels
+        return tunnel, self.session
+
+    def returned(self, before: tuple[Tunnel, Session]) -> None:
+        """Wait until the agent has another tunnel than this one, and the server serves through it."""
+        tunnel, session = before
+        until(lambda: self.agent.tunnels and tunnel not in self.agent.tunnels, "another tunnel", LONG)
+        until(lambda: self.server.registry.all() and self.session is not session, "another session", LONG)
+        until(lambda: len(self.server.registry) == 1, "the end of the old session", LONG)
         until(self.agent.connected.is_set, "the connection", LONG)
-        until(lambda: len(self.server.registry) == 1 and self.session.usable, "the session", LONG)
 
     def shake(self, files: Files, trust: trustme.CA | None = None, port: int = 0) -> dict[str, Any]:
         """Shake hands as a client with this certificate: what the server shows; OSError when it refuses."""

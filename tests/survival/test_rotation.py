@@ -150,27 +150,24 @@ def test_a_server_ca_cannot_be_exchanged_without_an_outage() -> None:
         site.publish("agent", **site.agent_files | {"ca_crt": other.cert_pem.bytes()})
         site.redial()
         site.publish("server", **issued(site.ca, "127.0.0.1"))
-        (tunnel,) = site.agent.tunnels
-        tunnel.end("the test cuts the tunnel")
-        until(
-            lambda: "not among the CA certificates" in site.agent._status()["lastError"], "the refusal", LONG
-        )
+        before = site.cut()
+        until(lambda: "not among the CA" in last_error(site.agent), "the refusal", LONG)
         # As an operator repairs it: the agent trusts what the server shows.
         site.publish("agent", **site.agent_files)
-        site.returned(tunnel)
+        site.returned(before)
 
 
 def test_a_new_token_of_the_agent_waits_for_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server takes the old one away: its session ends, and the agent comes with the new one."""
     monkeypatch.setattr(app, "REFRESH", 0.05)
     with Site() as site:
-        (tunnel,) = site.agent.tunnels
+        before = site.both_sides()
         site.let_in({"id": "c1", "tokens": [site.TOKEN, "tok-new"]})
         site.publish("token", token=b"tok-new\n")
         until(lambda: len(site.server.clusters.clusters["c1"].tokens) == 2, "the second token")
-        assert site.agent.tunnels == [tunnel]
+        assert site.both_sides() == before
         site.let_in({"id": "c1", "token": "tok-new"})
-        site.returned(tunnel)
+        site.returned(before)
         assert site.get().status == 200
         late = site.make_agent(token=site.TOKEN, token_file=None)
         late.start()
