@@ -18,7 +18,6 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,17 +25,16 @@ import gevent
 from gevent import socket
 
 from argotun.transport.listen import BACKLOG
-from bench import certificates, procfs
+from bench import procfs
 from bench.errors import BenchError
-from bench.light_agent import Driver, cluster, token
-from bench.rolling import PROGRAM, Api, Connection
-from bench.site import Child, Site, free_port, wait_until
+from bench.fleet import PROCESSES, Fleet
+from bench.light_agent import cluster
+from bench.live import Latency, Requests
+from bench.rolling import Api
+from bench.site import Site, wait_until
 
-PROCESSES = 4  # that the agents are spread over
 LIMIT = 15.0  # seconds after which the last agent must be back
-PATIENCE = 60.0  # seconds after which a storm is given up
 DOWN = 1.0  # seconds that the server is away in a restart
-EVERY = 0.02  # seconds between two requests on the live tunnel
 CALM = 3.0  # seconds of requests before the storms, to compare with
 SLOW = 500  # clients that begin a handshake and do not end it
 LIVE = 0  # the number of the agent whose tunnel stays
@@ -45,23 +43,6 @@ LIVE = 0  # the number of the agent whose tunnel stays
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 COUNTERS = ("ListenOverflows", "ListenDrops", "TCPReqQFullDrop")
-
-
-@dataclass
-class Latency:
-    """Of the requests on the live tunnel, seconds; `failed` counts those that were not answered with 200."""
-
-    count: int
-    p50: float
-    p99: float
-    slowest: float
-    failed: dict[str, int]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.count} requests, p50 {self.p50 * 1000:.1f} ms, p99 {self.p99 * 1000:.1f} ms, "
-            f"slowest {self.slowest * 1000:.0f} ms, failed: {self.failed or 'none'}"
-        )
 
 
 @dataclass
@@ -111,55 +92,6 @@ class Outcome:
         return found + [f"{name} rose" for name, count in self.lost.items() if count]
 
 
-class Requests:
-    """One request after the other through the live tunnel, each timed from when it was due."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._address = address
-        self._request = b"GET /tunnel/%b/api HTTP/1.1\r\nHost: argotun\r\n\r\n" % cluster(LIVE).encode()
-        self._taken: list[tuple[float, float, str]] = []
-        self._connection: Connection | None = None
-        self._greenlet = gevent.spawn(self._run)
-
-    def stop(self) -> None:
-        """Ask no more."""
-        self._greenlet.kill()
-        self._hang_up()
-
-    def since(self, began: float) -> Latency:
-        """What those that were due since then took."""
-        taken = [(seconds, failure) for due, seconds, failure in self._taken if due >= began]
-        seconds = sorted(each for each, _ in taken) or [0.0]
-        return Latency(
-            count=len(taken),
-            p50=seconds[len(seconds) // 2],
-            p99=seconds[min(len(seconds) - 1, len(seconds) * 99 // 100)],
-            slowest=seconds[-1],
-            failed=dict(Counter(failure for _, failure in taken if failure)),
-        )
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        while True:
-            gevent.sleep(max(0.0, due - time.monotonic()))
-            try:
-                self._connection = self._connection or Connection(self._address)
-                status = self._connection.ask(self._request)[0]
-                failure = "" if status == 200 else str(status)
-            except (OSError, EOFError) as error:
-                failure = type(error).__name__
-                self._hang_up()
-            now = time.monotonic()
-            self._taken.append((due, now - due, failure))
-            # After a long wait the next one is due at once, but those that were missed are not made up for.
-            due = max(due + EVERY, now)
-
-    def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-
 class Slow:
     """Clients that keep handshakes open, silently or with half a message, and come again when dropped."""
 
@@ -186,111 +118,44 @@ class Slow:
                 sock.close()
 
 
-class Deployment:
-    """A server, its agents in a few processes, the live one in one of its own, and the API."""
-
-    def __init__(self, site: Site, agents: int, processes: int, handshake_timeout: str = "10s") -> None:
-        self._site = site
-        self._made = certificates.make(site.folder)
-        self._clusters = site.write(
-            "clusters.json", [{"id": cluster(n), "token": token(n)} for n in range(agents + 1)]
-        )
-        self.public = ("127.0.0.1", free_port())
-        self.internal = ("127.0.0.1", free_port())
-        self._handshake_timeout = handshake_timeout
-        self._api = Api()
-        self.count = agents
-        self.server = self.start_server()
-        options = self._agent_options()
-        self.live = Driver(site, LIVE, 1, [*options, "--max-retry", "100ms"])
-        share = -(-agents // processes)
-        self.drivers = [
-            Driver(site, first, min(share, agents + 1 - first), options)
-            for first in range(1, agents + 1, share)
-        ]
-        for driver in (self.live, *self.drivers):
-            driver.connect()
-
-    def start_server(self) -> Child:
-        """Start the server, and wait until it listens."""
-        made = self._made
-        command = ["--mode", "server", "--clusters", str(self._clusters), "--no-access-log"]
-        command += ["--addr", _shown(self.public), "--internal-addr", _shown(self.internal)]
-        command += ["--internal-plain", "--tls-client-ca", str(made.ca), "--log-level", "error"]
-        command += ["--tls-cert", str(made.server), "--tls-key", str(made.server_key)]
-        command += ["--handshake-timeout", self._handshake_timeout]
-        self.server = self._site.start("server", [*PROGRAM, *command])
-        wait_until("the server", lambda: _listens(self.internal), [self.server])
-        return self.server
-
-    def kill_server(self) -> None:
-        """End it as kill -9 does."""
-        self.server.process.kill()
-        self.server.process.wait()
-
-    def wait(self, began: float) -> list[tuple[int, float, int]]:
-        """Until all agents have connected after `began`, or for as long as patience lasts; their reports."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            reports = [each for driver in self.drivers for each in driver.say("report")]
-            if all(came > began for _, came, _ in reports) or time.monotonic() > deadline:
-                return reports
-            gevent.sleep(0.25)
-
-    def stop(self) -> None:
-        """End what is in this process."""
-        for driver in (self.live, *self.drivers):
-            driver.close()
-        self._api.stop()
-
-    def _agent_options(self) -> list[str]:
-        made, folder = self._made, self._site
-        return [
-            *("--server", f"wss://127.0.0.1:{self.public[1]}/connect"),
-            *("--server-ca-cert", str(made.ca), "--client-cert", str(made.agent)),
-            *("--client-key", str(made.agent_key), "--target", self._api.address, "--plain-target"),
-            *("--sa-token-path", str(folder.write("sa-token", "sa-token")), "--health-addr", "off"),
-        ]
-
-
-def restart(deployment: Deployment, requests: Requests) -> Storm:
+def restart(fleet: Fleet, requests: Requests) -> Storm:
     """Kill the server, wait a moment, start it again."""
-    before = _dials(deployment)
+    before = _dials(fleet)
     killed = time.monotonic()
-    deployment.kill_server()
+    fleet.kill_server()
     gevent.sleep(DOWN)
-    deployment.start_server()
-    return _observe("restart", deployment, requests, killed, time.monotonic(), before)
+    fleet.start_server()
+    return _observe("restart", fleet, requests, killed, time.monotonic(), before)
 
 
-def cut(deployment: Deployment, requests: Requests, name: str = "cut") -> Storm:
+def cut(fleet: Fleet, requests: Requests, name: str = "cut") -> Storm:
     """Break all tunnels but the live one."""
-    before = _dials(deployment)
-    began = min(gevent.pool.Group().map(lambda driver: driver.say("storm"), deployment.drivers))
-    return _observe(name, deployment, requests, began, began, before)
+    before = _dials(fleet)
+    began = min(gevent.pool.Group().map(lambda each: each.say("storm"), fleet.agents))
+    return _observe(name, fleet, requests, began, began, before)
 
 
-def beside_slow_clients(deployment: Deployment, requests: Requests, count: int) -> Storm:
+def beside_slow_clients(fleet: Fleet, requests: Requests, count: int) -> Storm:
     """Break all tunnels while others do not end their handshakes."""
-    slow = Slow(deployment.public, count)
+    slow = Slow(fleet.public, count)
     gevent.sleep(1.0)
     try:
-        return cut(deployment, requests, f"beside {count} slow clients")
+        return cut(fleet, requests, f"beside {count} slow clients")
     finally:
         slow.stop()
 
 
 def _observe(
     name: str,
-    deployment: Deployment,
+    fleet: Fleet,
     requests: Requests,
     lost: float,
     began: float,
     before: dict[int, int],
 ) -> Storm:
     """The agents were `lost` then, and could come back from `began` on."""
-    cpu = procfs.cpu_seconds(deployment.server.pid)
-    reports = deployment.wait(lost)
+    cpu = procfs.cpu_seconds(fleet.server.pid)
+    reports = fleet.wait(lost)
     live = requests.since(began)
     came = sorted(max(came - began, 0.0) for _, came, _ in reports if came > lost)
     dials = [count - before[number] for number, _, count in reports]
@@ -302,34 +167,38 @@ def _observe(
         last=came[-1] if came else 0.0,
         dials=sum(dials) / len(dials),
         most_dials=max(dials),
-        cpu=procfs.cpu_seconds(deployment.server.pid) - cpu,
+        cpu=procfs.cpu_seconds(fleet.server.pid) - cpu,
         live=live,
     )
 
 
-def _dials(deployment: Deployment) -> dict[int, int]:
-    return {number: dials for driver in deployment.drivers for number, _, dials in driver.say("report")}
+def _dials(fleet: Fleet) -> dict[int, int]:
+    return {number: dials for each in fleet.agents for number, _, dials in each.say("report")}
 
 
 def run(site: Site, agents: int, processes: int, slow: int, calm: float = CALM) -> Outcome:
     """All three storms, one after the other."""
     before = listen_counters()
-    deployment = Deployment(site, agents, processes)
+    api = Api()
+    fleet = Fleet(site, agents, processes, ["--target", api.address, "--plain-target"])
+    live = fleet.start_agents("live", LIVE, 1, "--max-retry", "100ms")
     requests = None
     try:
-        deployment.wait(0.0)
-        wait_until("the live agent", lambda: deployment.live.say("report")[0][1] > 0, [deployment.live.child])
-        requests = Requests(deployment.internal)
+        fleet.wait(0.0)
+        wait_until("the live agent", lambda: live.say("report")[0][1] > 0, [live.child])
+        requests = Requests(fleet.internal, cluster(LIVE))
         began = time.monotonic()
         gevent.sleep(calm)
         outcome = Outcome(backlog=accept_queue(), calm=requests.since(began))
-        outcome.storms.append(cut(deployment, requests))
-        outcome.storms.append(beside_slow_clients(deployment, requests, slow))
-        outcome.storms.append(restart(deployment, requests))
+        outcome.storms.append(cut(fleet, requests))
+        outcome.storms.append(beside_slow_clients(fleet, requests, slow))
+        outcome.storms.append(restart(fleet, requests))
     finally:
         if requests is not None:
             requests.stop()
-        deployment.stop()
+        for child in (live, *fleet.agents):
+            child.close()
+        api.stop()
     after = listen_counters()
     outcome.lost = {name: after[name] - before[name] for name in COUNTERS}
     return outcome
@@ -345,18 +214,6 @@ def listen_counters() -> dict[str, int]:
 def accept_queue() -> int:
     """How many connections the kernel holds for one of argotun's listeners until they are accepted."""
     return min(BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text()))
-
-
-def _shown(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
-
-
-def _listens(address: tuple[str, int]) -> bool:
-    try:
-        Connection(address).close()
-    except OSError:
-        return False
-    return True
 
 
 def main() -> int:

@@ -1,0 +1,92 @@
+"""A server with many agents over mutual TLS, in a few processes: what storm and watches are measured on."""
+
+import time
+from collections.abc import Sequence
+
+import gevent
+
+from bench import certificates
+from bench.certificates import Certificates
+from bench.light_agent import cluster, token
+from bench.rolling import PROGRAM, Connection
+from bench.site import Child, Site, free_port, wait_until
+from bench.words import Told
+
+PROCESSES = 4  # that the agents are spread over
+PATIENCE = 60.0  # seconds after which agents that are not back are given up
+
+
+class Fleet:
+    """A server, and agents 1 to `count`, whose API is what the options in `target` name."""
+
+    def __init__(
+        self,
+        site: Site,
+        count: int,
+        processes: int,
+        target: Sequence[str],
+        made: Certificates | None = None,
+    ) -> None:
+        self._site = site
+        self._target = target
+        self._made = made or certificates.make(site.folder)
+        # One more than there are agents: a tunnel to compare with may be number 0.
+        entries = [{"id": cluster(number), "token": token(number)} for number in range(count + 1)]
+        self._clusters = site.write("clusters.json", entries)
+        self._token = site.write("sa-token", "sa-token")
+        self.public = ("127.0.0.1", free_port())
+        self.internal = ("127.0.0.1", free_port())
+        self.server = self.start_server()
+        share = -(-count // processes)
+        self.agents = [
+            self.start_agents(f"agents-{first}", first, min(share, count + 1 - first))
+            for first in range(1, count + 1, share)
+        ]
+
+    def start_server(self) -> Child:
+        """Start the server, and wait until it listens."""
+        made = self._made
+        command = ["--mode", "server", "--clusters", str(self._clusters), "--no-access-log"]
+        command += ["--addr", _shown(self.public), "--internal-addr", _shown(self.internal)]
+        command += ["--internal-plain", "--tls-client-ca", str(made.ca), "--log-level", "error"]
+        command += ["--tls-cert", str(made.server), "--tls-key", str(made.server_key)]
+        self.server = self._site.start("server", [*PROGRAM, *command])
+        wait_until("the server", lambda: _listens(self.internal), [self.server])
+        return self.server
+
+    def kill_server(self) -> None:
+        """End it as kill -9 does."""
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def start_agents(self, name: str, first: int, count: int, *options: str) -> Told:
+        """A process with so many agents, which obeys."""
+        made = self._made
+        command = [str(first), str(count), "--server", f"wss://{_shown(self.public)}/connect"]
+        command += ["--server-ca-cert", str(made.ca), "--client-cert", str(made.agent)]
+        command += ["--client-key", str(made.agent_key), "--sa-token-path", str(self._token)]
+        command += ["--health-addr", "off", *self._target, *options]
+        agents = Told(self._site, name, "bench.light_agent", command)
+        agents.connect()
+        return agents
+
+    def wait(self, began: float) -> list[tuple[int, float, int]]:
+        """Until all agents have connected after `began`, or for as long as patience lasts; their reports."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            reports = [report for each in self.agents for report in each.say("report")]
+            if all(came > began for _, came, _ in reports) or time.monotonic() > deadline:
+                return reports
+            gevent.sleep(0.25)
+
+
+def _shown(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        Connection(address).close()
+    except OSError:
+        return False
+    return True

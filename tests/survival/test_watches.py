@@ -1,0 +1,43 @@
+"""Many watches that wait for something to happen: the benchmark's in small, with real processes and TLS."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from bench import watches
+from bench.site import Site
+
+STREAMS = 300
+EVENTS = 100
+
+# Of what one idle stream may take, KiB: far above what it does take, which varies with so few of them.
+SERVER_KIB = 28
+AGENT_KIB = 68
+
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")
+
+
+@pytest.fixture(scope="module")
+def outcome() -> Iterator[watches.Outcome]:
+    with Site() as site:
+        yield watches.run(site, STREAMS, tunnels=6, processes=2, events=EVENTS, calm=0.5, settle=0.5)
+
+
+def test_an_event_is_lost_among_many_watches(outcome: watches.Outcome) -> None:
+    """Each watch has its own: an event that went astray would be missing elsewhere."""
+    assert [delivery.events for delivery in outcome.deliveries] == [EVENTS, STREAMS], str(outcome)
+
+
+def test_idle_watches_take_too_much_memory(outcome: watches.Outcome) -> None:
+    assert 0 < outcome.server_kib < SERVER_KIB, str(outcome)
+    assert 0 < outcome.agent_kib < AGENT_KIB, str(outcome)
+
+
+def test_watches_stay_at_the_api_when_their_clients_have_gone(outcome: watches.Outcome) -> None:
+    assert outcome.left == 0
+
+
+def test_a_request_beside_idle_watches_fails(outcome: watches.Outcome) -> None:
+    assert outcome.beside.count > 0
+    assert not outcome.beside.failed
