@@ -9,4 +9,4 @@ from tests.chart.helm import RELEASES, Helm, helm_or_skip
     scope="session", params=[each.version for each in RELEASES], ids=lambda version: f"helm{version}"
 )
 def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    return helm_or_skip(request.param, tmp_path_factory.mktemp("helm"))
+    return helm_or_skip(request.param, tmp_path_factory.getbasetemp())
