@@ -37,6 +37,7 @@ SOURCES = (
         "github.com/cilium/cilium@v1.20.2",
         "pkg/k8s/apis/cilium.io/client/crds/v2alpha1/ciliumgatewayclassconfigs.yaml",
     ),
+    Source("github.com/argoproj/argo-cd/v3@v3.5.6", "manifests/crds/application-crd.yaml"),
 )
 
 

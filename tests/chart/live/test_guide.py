@@ -1,0 +1,239 @@
+"""Every command of docs/install.md, run as it stands there against two real API servers, until a pod serves.
+
+What is not here is played: `rollout status` waits for a pod that this test runs, certificates for
+cert-manager, and namespaces for Kubernetes' own controllers; Helm gets ports of this machine as more values.
+"""
+
+import base64
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+
+from tests.chart.helm import ROOT, Helm
+from tests.chart.live import crds
+from tests.chart.live.argocd import ClusterSecret
+from tests.chart.live.pods import Pod, behind_service, make_namespace
+from tests.e2e.harness.cluster import Cluster
+from tests.e2e.harness.waiting import free_port, until
+from tests.image.dockerfile import Image
+
+GUIDE = (ROOT / "docs" / "install.md").read_text("utf-8")
+HOST = "argotun.example.com"
+HOSTS = f"127.0.0.1 {HOST} kubernetes.default.svc\n"
+CLUSTERS = ("management", "customer-a")
+WAYS = ("Certificates from argotun", "Certificates from cert-manager", "Certificates by hand")
+SECONDS = 300
+
+ROLLOUT = """\
+#!/bin/sh
+# kubectl, but what needs controllers is asked and waited for by means of two files.
+case " $* " in
+  *" rollout status "*) wanted="pod-$2" ;;
+  *" wait --for=condition=Ready certificates "*) wanted="certificates-$2" ;;
+  *" create namespace argotun "*) wanted="namespace-$2" ;;
+  *) exec {kubectl} "$@" ;;
+esac
+: > "{folder}/wanted-$wanted"
+until [ -e "{folder}/done-$wanted" ]; do sleep 0.1; done
+"""
+HELM = """\
+#!/bin/sh
+# helm, with values of this machine after those of the guide.
+case " $* " in
+  *" upgrade "*) exec {helm} "$@" -f "{folder}/machine-$2.yaml" ;;
+  *) exec {helm} "$@" ;;
+esac
+"""
+
+
+def scripts(title: str) -> str:
+    """The commands of one part of the guide."""
+    part = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", GUIDE, re.M | re.S)
+    assert part, title
+    return "".join(re.findall(r"^```sh\n(.*?)^```$", part[1], re.M | re.S))
+
+
+def test_a_part_of_the_guide_is_run_by_nobody() -> None:
+    titles = re.findall(r"^## (.+)$", GUIDE, re.M)
+    ran = {"The way in", *WAYS, "An Application", "Taking it away"}
+    assert set(titles) == ran
+    assert GUIDE.count("```") == 2 * len(re.findall(r"^```sh$", GUIDE, re.M))
+
+
+class Reader:
+    """Somebody who follows the guide, in a folder that looks like a clone."""
+
+    def __init__(self, helm: Helm, image: Image, clusters: dict[str, Cluster], folder: Path) -> None:
+        self.clusters, self.image, self.folder = clusters, image, folder
+        self.pods: dict[str, Pod] = {}
+        self.ports = {name: free_port() for name in ("port", "internalPort", "healthPort")}
+        for name in ("clone", "bin", "home", "signals"):
+            (folder / name).mkdir(parents=True)
+        for name in ("argotun.py", "argotun", "chart"):
+            (folder / "clone" / name).symlink_to(ROOT / name)
+        (folder / "bin" / "python").symlink_to(sys.executable)
+        self._program(
+            "kubectl",
+            ROLLOUT.format(kubectl=clusters["management"].binaries["kubectl"], folder=self._signals),
+        )
+        self._program("helm", HELM.format(helm=helm.path, folder=self._signals))
+        self._write_kubeconfig()
+        agent = {
+            "serverURL": f"wss://{HOST}:{self.ports['port']}/connect",
+            "targetAddr": f"kubernetes.default.svc:{clusters['customer-a'].api_port}",
+            "healthPort": free_port(),
+        }
+        for context, values in (
+            ("management", self.ports | {"service": {"port": None}}),
+            ("customer-a", agent),
+        ):
+            (self._signals / f"machine-{context}.yaml").write_text(yaml.safe_dump(values))
+
+    @property
+    def _signals(self) -> Path:
+        return self.folder / "signals"
+
+    def _program(self, name: str, text: str) -> None:
+        path = self.folder / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def _write_kubeconfig(self) -> None:
+        merged: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [],
+            "users": [],
+            "contexts": [],
+        }
+        for name, cluster in self.clusters.items():
+            config = json.loads(cluster.kubectl.kubeconfig.read_text())
+            merged["clusters"].append({"name": name, "cluster": config["clusters"][0]["cluster"]})
+            merged["users"].append({"name": name, "user": config["users"][0]["user"]})
+            merged["contexts"].append({"name": name, "context": {"cluster": name, "user": name}})
+        (self.folder / "kubeconfig").write_text(json.dumps(merged))
+
+    def follow(self, script: str) -> str:
+        """Run commands one after the other; what they printed, or AssertionError with what failed."""
+        env = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(self.folder / "home"),
+            "KUBECONFIG": str(self.folder / "kubeconfig"),
+        }
+        log = self.folder / "commands.log"
+        # Through python3's own shim, because a virtual environment is found by the path of its interpreter.
+        script = script.replace("\npython ", f"\n{shlex.quote(sys.executable)} ")
+        with log.open("w") as out:
+            shell = subprocess.Popen(
+                ["bash", "-euxo", "pipefail", "-c", "\n" + script],
+                cwd=self.folder / "clone", env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            )  # fmt: skip
+            try:
+                until("the commands end", lambda: self._play() or shell.poll() is not None, SECONDS, 0.1)
+            finally:
+                shell.kill()
+        assert shell.wait() == 0, log.read_text()[-4000:]
+        return log.read_text()
+
+    def _play(self) -> None:
+        """Do what a command waits for."""
+        for wanted in self._signals.glob("wanted-*"):
+            wanted.unlink()
+            what, _, context = wanted.name.removeprefix("wanted-").partition("-")
+            if what == "namespace":
+                make_namespace(self.clusters[context], "argotun")
+            elif what == "certificates":
+                issue_certificates(self.clusters[context])
+            elif context not in self.pods:
+                pod = Pod(self.clusters[context], "argotun", "argotun", self.image, self.folder / context)
+                self.pods[context] = pod
+                pod.start(HOSTS)
+                pod.wait_until_ready()
+            (self._signals / wanted.name.replace("wanted", "done")).touch()
+
+    def stop(self) -> None:
+        """End the pods, and leave the clusters as they were."""
+        for pod in self.pods.values():
+            pod.kill()
+        for cluster in self.clusters.values():
+            cluster.kubectl.run("delete", "secrets,configmaps,serviceaccounts", "--all", "-n", "argotun")
+
+
+def issue_certificates(cluster: Cluster) -> None:
+    """What cert-manager does for each Certificate: a Secret with certificate, key and CA."""
+    ca = trustme.CA()
+    for each in cluster.kubectl.json("get", "certificates", "-n", "argotun")["items"]:
+        spec = each["spec"]
+        if spec.get("isCA"):
+            continue
+        names = spec.get("dnsNames") or [spec["commonName"]]
+        leaf = ca.issue_cert(*names, common_name=spec.get("commonName"))
+        files = {
+            "ca.crt": ca.cert_pem.bytes(),
+            "tls.crt": leaf.cert_chain_pems[0].bytes(),
+            "tls.key": leaf.private_key_pem.bytes(),
+        }
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": spec["secretName"], "namespace": "argotun"},
+            "type": "kubernetes.io/tls",
+            "data": {key: base64.b64encode(content).decode() for key, content in files.items()},
+        }
+        cluster.kubectl.run("apply", "-f", "-", stdin=secret)
+
+
+@pytest.fixture(scope="module")
+def clusters(management: Cluster, customer: Cluster) -> dict[str, Cluster]:
+    try:
+        paths = list(crds.files())
+    except crds.MissingError as why:
+        pytest.skip(str(why))
+    files = [word for path in paths for word in ("-f", path)]
+    management.kubectl.run("apply", "--server-side", *files, seconds=300)
+    management.kubectl.run(
+        "wait", "--for=condition=Established", "crds", "--all", "--timeout=120s", seconds=150
+    )
+    make_namespace(management, "argocd")
+    return dict(zip(CLUSTERS, (management, customer), strict=True))
+
+
+@pytest.fixture
+def reader(
+    helm: Helm, image: Image, clusters: dict[str, Cluster], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], str]]:
+    reader = Reader(helm, image, clusters, tmp_path)
+    try:
+        yield reader
+    finally:
+        reader.stop()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_commands_of_the_guide_do_not_lead_to_the_cluster(reader: Reader, way: str) -> None:
+    for cluster in reader.clusters.values():
+        make_namespace(cluster, "argotun")
+    said = reader.follow(scripts("The way in") + scripts(way) + scripts("An Application"))
+    assert "application.argoproj.io/guestbook" in said
+    management = reader.clusters["management"]
+    (found,) = management.kubectl.json(
+        "get", "secrets", "-n", "argocd", "-l", "argocd.argoproj.io/secret-type=cluster"
+    )["items"]
+    secret = ClusterSecret(found)
+    port = behind_service(secret.server, reader.pods["management"])
+    status, body, _ = secret.get("/api/v1/namespaces", secret.context(reader.folder), port)
+    assert status == 200
+    assert "argotun" in {each["metadata"]["name"] for each in body["items"]}
+    reader.follow(scripts("Taking it away"))
+    left = management.kubectl.json("get", "secrets", "-n", "argocd")["items"]
+    assert not left
