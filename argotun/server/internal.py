@@ -33,6 +33,12 @@ together, with our Retry-After between them; then it says "deadline exceeded" in
 SWEEP = 1.0
 """Seconds between two looks for connections that have waited too long."""
 
+AT_ONCE = 250
+"""Connections that are looked at in one turn of the event loop: about a millisecond's work."""
+
+NEXT_TURN = 1e-6
+"""Any timer, seconds: it comes behind the sockets, where sleep(0) would come before them."""
+
 
 class InternalPort:
     """What all client connections share.
@@ -229,10 +235,13 @@ class InternalPort:
         while True:
             gevent.sleep(SWEEP)
             now = monotonic()
-            for connection in list(self.connections):
-                connection.sweep(now)
-                if connection.exchange.state != IDLE:
-                    self._count(connection.exchange)
+            for done, connection in enumerate(list(self.connections), 1):
+                if connection in self.connections:
+                    connection.sweep(now)
+                    if connection.exchange.state != IDLE:
+                        self._count(connection.exchange)
+                if not done % AT_ONCE:
+                    gevent.sleep(NEXT_TURN)
 
     def _count(self, exchange: Exchange) -> None:
         """Add what a request that still runs has carried; a watch may run for hours."""

@@ -2,11 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import gevent
 import pytest
 
+from argotun.server import internal
 from bench import watches
 from bench.site import Site
+from tests.rig import Rig, until
 
 STREAMS = 300
 EVENTS = 100
@@ -15,11 +20,11 @@ EVENTS = 100
 SERVER_KIB = 28
 AGENT_KIB = 68
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")
-
 
 @pytest.fixture(scope="module")
 def outcome() -> Iterator[watches.Outcome]:
+    if not shutil.which("openssl"):
+        pytest.skip("needs the openssl program")
     with Site() as site:
         yield watches.run(site, STREAMS, tunnels=6, processes=2, events=EVENTS, calm=0.5, settle=0.5)
 
@@ -41,3 +46,33 @@ def test_watches_stay_at_the_api_when_their_clients_have_gone(outcome: watches.O
 def test_a_request_beside_idle_watches_fails(outcome: watches.Outcome) -> None:
     assert outcome.beside.count > 0
     assert not outcome.beside.failed
+
+
+class Stub(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+def test_looking_after_many_connections_holds_up_everybody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(internal, "AT_ONCE", 2)
+    monkeypatch.setattr(internal, "SWEEP", 0.01)
+    turns = 0
+    looked: list[int] = []
+    connections: set[Any] = {
+        # Idle, and nothing to count.
+        Stub(sweep=lambda now: looked.append(turns), exchange=Stub(state=internal.IDLE))
+        for _ in range(20)
+    }
+    with Rig(mutual=False, agent=None) as rig:
+        rig.server.internal.connections |= connections
+
+        def take_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                gevent.sleep(1e-6)
+
+        beside = gevent.spawn(take_turns)
+        until(lambda: len(looked) >= len(connections), "a look at every connection")
+        beside.kill()
+        rig.server.internal.connections -= connections
+    assert len(set(looked[: len(connections)])) >= 5
