@@ -7,6 +7,7 @@
     ├── HeadError           an HTTP message that two parsers could read differently, or too large
     ├── TransportError      the network let us down
     │   ├── DialError       no connection could be made
+    │   │   └── NameLost    … because its name could not be resolved
     │   ├── HandshakeError  a connection was made, but TLS, a proxy or the upgrade refused it
     │   └── ConnectionLost  an established connection ended
     └── CredentialError     the agent has no usable ServiceAccount token
@@ -62,6 +63,10 @@ class TransportError(ArgotunError):
 
 class DialError(TransportError):
     """No connection could be made: name, address, port or time ran out."""
+
+
+class NameLost(DialError):
+    """The name could not be resolved: nobody has been asked for anything yet."""
 
 
 class HandshakeError(TransportError):

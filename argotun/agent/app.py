@@ -16,7 +16,7 @@ from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.config.network import show_address
-from argotun.errors import ArgotunError, CredentialError
+from argotun.errors import ArgotunError, CredentialError, NameLost
 from argotun.observe.access import AccessLog, LogRequest
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
@@ -168,7 +168,8 @@ class Agent:
             try:
                 tunnel, leave = self._dial()
             except (ArgotunError, OSError) as error:
-                self._pause(f"cannot connect: {error}", self._backoff.delay(covered=bool(self.tunnels)))
+                delay = self._backoff.delay(bool(self.tunnels), isinstance(error, NameLost))
+                self._pause(f"cannot connect: {error}", delay)
                 continue
             except Exception as error:
                 # An agent that no longer dials would be alive and of no use for ever.

@@ -15,6 +15,10 @@ FACTOR = 1.5
 COVERED = 3
 """Attempts that count while an older tunnel still serves, so that it is not outlived by a long delay."""
 
+NAMELESS = 5.0
+"""Upper bound while the server's name cannot be resolved, seconds: waiting longer would spare nobody but
+the resolver, and cost up to a minute after each minute without DNS."""
+
 GOOD_LIFE = 30.0
 """A tunnel that lived so long, seconds, was no failed attempt."""
 
@@ -28,16 +32,20 @@ class Backoff:
         self._attempts = 0
         self._replaced = False
 
-    def delay(self, covered: bool = False) -> float:
-        """Seconds to wait before the next attempt; `covered` when another tunnel serves meanwhile."""
+    def delay(self, covered: bool = False, nameless: bool = False) -> float:
+        """Seconds to wait before the next attempt.
+
+        `covered` when another tunnel serves meanwhile, `nameless` when there was no address to dial.
+        """
         if self._replaced:
             self._replaced = False
             return self._jitter(self._longest / 2, self._longest)
         # Past a hundred attempts the power would only overflow.
         bound = min(self._longest, FIRST * FACTOR ** min(self._attempts, 100))
-        if not covered or self._attempts < COVERED:
+        enough = nameless and bound >= NAMELESS
+        if self._attempts < COVERED or not (covered or enough):
             self._attempts += 1
-        return self._jitter(0.0, bound)
+        return self._jitter(0.0, NAMELESS if enough else bound)
 
     def handover(self) -> float:
         """Seconds to wait when the server sends a live tunnel away: none, the first time."""

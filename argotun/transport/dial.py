@@ -12,7 +12,7 @@ from gevent.monkey import get_original
 from gevent.queue import Empty, SimpleQueue
 from gevent.socket import socket
 
-from argotun.errors import DialError
+from argotun.errors import DialError, NameLost
 from argotun.transport.explain import explain
 from argotun.transport.proxy import Proxy, tunnel
 from argotun.transport.writer import keep_queue_short
@@ -38,8 +38,8 @@ def dial(host: str, port: int, timeout: float, proxy: Proxy | None = None) -> so
     the families in turn, the next one when one has failed or STAGGER seconds have passed; the first
     connection wins.
 
-    Raises DialError when no connection could be made, naming every address and what became of it, and
-    HandshakeError when the proxy was reached and refused.
+    Raises DialError when no connection could be made, naming every address and what became of it, the
+    NameLost among them when there was none, and HandshakeError when the proxy was reached and refused.
     """
     deadline = time.monotonic() + timeout
     if proxy is None:
@@ -47,7 +47,7 @@ def dial(host: str, port: int, timeout: float, proxy: Proxy | None = None) -> so
     try:
         sock = _connect(proxy.host, proxy.port, deadline)
     except DialError as error:
-        raise DialError(f"the proxy cannot be reached: {error}") from error
+        raise type(error)(f"the proxy cannot be reached: {error}") from error
     return tunnel(sock, proxy, host, port, deadline)
 
 
@@ -84,13 +84,13 @@ def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address
     except gevent.Timeout as fired:
         if fired is not timer:
             raise
-        raise DialError(f"cannot connect to {where}: the name was not resolved in time") from None
+        raise NameLost(f"cannot connect to {where}: the name was not resolved in time") from None
     except OSError as error:
-        raise DialError(f"cannot connect to {where}: {explain(error)}") from error
+        raise NameLost(f"cannot connect to {where}: {explain(error)}") from error
     finally:
         timer.close()
     if not found:
-        raise DialError(f"cannot connect to {where}: the name has no address")
+        raise NameLost(f"cannot connect to {where}: the name has no address")
     return _in_turn(found)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from argotun.agent import app
 from argotun.agent.app import Agent
-from argotun.agent.backoff import FIRST, GOOD_LIFE, Backoff
+from argotun.agent.backoff import FIRST, GOOD_LIFE, NAMELESS, Backoff
 from argotun.config.network import parse_server_url
 from tests.raw_websocket import Listening
 from tests.rig import Peer, Rig, until
@@ -27,6 +27,16 @@ def test_delays_grow_by_half_up_to_the_longest() -> None:
     assert got[:4] == pytest.approx([0.5, 0.75, 1.125, 1.6875])
     assert got[-5:] == [60.0] * 5
     assert got == sorted(got)
+
+
+def test_a_minute_without_dns_costs_a_minute_more() -> None:
+    backoff = Backoff(60.0, most)
+    nameless = [backoff.delay(nameless=True) for _ in range(20)]
+    assert nameless[:4] == pytest.approx([0.5, 0.75, 1.125, 1.6875])
+    assert nameless[-5:] == [NAMELESS] * 5
+    assert backoff.delay() < 10
+    bounds(backoff, 20)
+    assert backoff.delay(nameless=True) == NAMELESS
 
 
 def test_jitter_is_full() -> None:

@@ -15,7 +15,8 @@ import pytest
 from gevent import get_hub
 from gevent.monkey import get_original
 
-from argotun.errors import DialError
+from argotun.agent.backoff import NAMELESS, Backoff
+from argotun.errors import DialError, NameLost
 from argotun.transport.dial import STAGGER, dial
 from tests.rig import PATIENCE, Rig, until
 
@@ -239,7 +240,7 @@ def test_lookups_that_were_given_up_leave_no_queue_behind(dns: Dns, listen: Call
     threads = get_hub().threadpool.maxsize
     waiting = [gevent.spawn(dial, NAME, 1, 0.2) for _ in range(threads * 3)]
     gevent.joinall(waiting, timeout=PATIENCE)
-    assert all(isinstance(each.exception, DialError) for each in waiting)
+    assert all(isinstance(each.exception, NameLost) for each in waiting)
     assert len(dns.asked) == threads
     back.append(True)
     release.set()
@@ -279,6 +280,24 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
     assert len(told) == 1
     assert f"{NAME}:{address[1]}" in told[0]
     assert "temporary failure in name resolution" in told[0]
+
+
+def test_an_agent_waits_as_long_for_a_name_as_for_a_server_that_is_down(
+    dns: Dns, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many attempts went before, so that the name's return is noticed soon."""
+    with Rig(mutual=False, agent=None) as rig:
+        ways = {"name": {}, "proxy": {"proxy": f"http://{NAME}:3128"}}
+        for way, options in ways.items():
+            agent = rig.make_agent(server=f"ws://{NAME}:1/connect", max_retry=60.0, **options)
+            agent._backoff = Backoff(60.0, lambda low, high: high)
+            for _ in range(20):
+                agent._backoff.delay()
+            agent.start()
+            until(lambda agent=agent: agent._status()["lastError"], f"the failure by {way}")
+            agent.stop()
+    waits = [r.fields["retry_seconds"] for r in caplog.records if "cannot be resolved" in r.getMessage()]
+    assert waits == [NAMELESS, NAMELESS]
 
 
 def test_a_vanished_name_of_the_api_costs_more_than_new_connections(dns: Dns) -> None:

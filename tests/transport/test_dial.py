@@ -7,7 +7,7 @@ import gevent
 import pytest
 from gevent import socket as gevent_socket
 
-from argotun.errors import DialError
+from argotun.errors import DialError, NameLost
 from argotun.transport import dial as module
 from argotun.transport.dial import STAGGER, dial
 
@@ -155,7 +155,7 @@ def test_addresses_that_do_not_answer_are_given_up_together(deaf, resolved, time
 
 def test_a_resolver_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(module._socket, "getaddrinfo", lambda *_a, **_k: gevent.sleep(60))
-    with pytest.raises(DialError, match="not resolved in time"):
+    with pytest.raises(NameLost, match="not resolved in time"):
         dial("api.example", 1, 0.1)
 
 
@@ -175,7 +175,7 @@ def test_an_unknown_name_is_told(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(module._socket, "getaddrinfo", unknown)
-    with pytest.raises(DialError, match=r"cannot connect to api\.example:1: the name cannot be resolved"):
+    with pytest.raises(NameLost, match=r"cannot connect to api\.example:1: the name cannot be resolved"):
         dial("api.example", 1, 5)
 
 
