@@ -1,6 +1,8 @@
 """The chart as it is published: what is in the package, for which releases it is."""
 
+import re
 import tarfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,14 @@ def test_a_kubernetes_that_is_too_old_is_taken(helm: Helm) -> None:
     assert helm.render(SERVER, "--kube-version", "v1.28.3-gke.100").objects
     with pytest.raises(Refused, match=r"1\.27"):
         helm.render(SERVER, "--kube-version", "1.27.9")
+
+
+def test_the_readme_shows_values_that_are_refused(helm: Helm) -> None:
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (CHART / "README.md").read_text("utf-8"), re.M)
+    shown = [yaml.safe_load(textwrap.dedent(each)) for each in blocks if "mode:" in each]
+    assert [each["mode"] for each in shown] == ["server", "server", "agent"]
+    for each in shown:
+        assert helm.render(each).objects
 
 
 # The values of the two charts before this one, as their documents used them.
