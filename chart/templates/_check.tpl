@@ -19,7 +19,12 @@
 {{- if and $grace (lt $grace (int .Values.drainSeconds)) -}}
 {{- $wrong = append $wrong "terminationGracePeriodSeconds: expected at least drainSeconds, or Kubernetes kills requests that may still finish" -}}
 {{- end -}}
+{{- $args := include "argotun.args" . -}}
 {{- range .Values.extraArgs -}}
+{{- $flag := regexFind "^--[a-z0-9-]+" . -}}
+{{- if regexMatch (printf "(?m)^- \"?%s(=|$)" $flag) $args -}}
+{{- $wrong = append $wrong (printf "extraArgs: %s is an argument already, from a value of its own" $flag) -}}
+{{- end -}}
 {{- if hasPrefix "--token=" . -}}
 {{- $wrong = append $wrong "extraArgs: --token would be readable in the Deployment; use token or existingSecret" -}}
 {{- end -}}

@@ -50,6 +50,18 @@
 - --max-retry={{ .Values.maxRetryInterval }}
 {{- end -}}
 
+{{/* All arguments but the extra ones. */}}
+{{- define "argotun.args" -}}
+{{ include (printf "argotun.%s.args" .Values.mode) . }}
+- --health-addr=:{{ int .Values.healthPort }}
+- --drain={{ int .Values.drainSeconds }}s
+- --log-level={{ .Values.logLevel }}
+- --log-format={{ .Values.logFormat }}
+{{- if .Values.configSecret }}
+- --config=/config/config.yaml
+{{- end }}
+{{- end -}}
+
 {{/* The files of a mode as a JSON list of name, path, and secret with its items or the agent's projected token. */}}
 {{- define "argotun.server.files" -}}
 {{- $clusters := .Values.existingClustersSecret | default (printf "%s-clusters" (include "argotun.fullname" .)) -}}

@@ -225,6 +225,11 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         AGENT | {"extraArgs": ["--token=x"]},
         "extraArgs: --token would be readable",
     ),
+    "an argument twice": (
+        SERVER | {"extraArgs": ["--drain=60s"]},
+        "extraArgs: --drain is an argument already",
+    ),
+    "a quoted argument twice": (AGENT | {"extraArgs": ["--server=wss://x"]}, "extraArgs: --server is an"),
     "a monitor that is locked out": (
         AGENT | {"podMonitor": {"enabled": True}},
         "monitoring.namespace: expected Prometheus' namespace",
