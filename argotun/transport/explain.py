@@ -21,7 +21,7 @@ _BY_ERRNO = {
 
 _NOT_TLS = "the other side does not speak TLS on this port"
 _NO_COMMON = "no TLS version or cipher that both sides accept"
-_TRUNCATED = "the other side closed the connection during the TLS handshake"
+_CLOSED = "the other side closed the connection"
 
 # OpenSSL's reasons, by its own names (ERR_reason_error_string in capitals): the alerts first, which
 # are the other side's verdict on us, then our verdict on it.
@@ -50,7 +50,7 @@ _BY_REASON = {
     "VERSION_TOO_LOW": _NO_COMMON,
     "NO_SHARED_CIPHER": _NO_COMMON,
     "NO_PROTOCOLS_AVAILABLE": _NO_COMMON,
-    "UNEXPECTED_EOF_WHILE_READING": _TRUNCATED,
+    "UNEXPECTED_EOF_WHILE_READING": _CLOSED,
 }
 
 # X509_V_ERR_… of OpenSSL, where its own words do not say what to do.
@@ -76,7 +76,7 @@ def explain(error: BaseException) -> str:
             return f"the other side's certificate {verdict}"
         return f"the other side's certificate is not accepted: {error.verify_message}".rstrip(".")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return _TRUNCATED
+        return _CLOSED
     if isinstance(error, ssl.SSLError):
         reason = str(error.reason or "unknown reason")
         return _BY_REASON.get(reason) or "TLS failed: " + reason.lower().replace("_", " ")

@@ -204,7 +204,9 @@ def assert_answered_as_lost(asked: dict[bytes, Peer]) -> None:
     """502 where nothing was answered, and nothing that looks complete where something was."""
     answer = asked[b"/waiting"].response()
     assert (answer.status, answer.header("retry-after")) == (502, None)
-    assert answer.json()["message"].startswith("argotun: the tunnel was lost")
+    message = answer.json()["message"]
+    assert message.startswith("argotun: the tunnel was lost")
+    assert "handshake" not in message
     for path in (b"/length", WATCH, b"/upgrade"):
         assert asked[path].ended() == "reset", path
         assert asked[path].buffer == b"", path
