@@ -92,8 +92,7 @@ class Image:
 
 def build(folder: Path) -> Image:
     """Build the Dockerfile in `folder`; raises MissingError, or AssertionError where a step fails."""
-    if not shutil.which("bwrap"):
-        raise MissingError("bubblewrap (bwrap) is not installed")
+    need_sandbox()
     python = python_prefix()
     first, last = stages((ROOT / "Dockerfile").read_text("utf-8"))
     builder = Builder(folder / "build", python)
@@ -109,6 +108,16 @@ def build(folder: Path) -> Image:
         assert source == f"--from={first.name}"
         shutil.copytree(builder.root / path.lstrip("/"), files / destination.lstrip("/"), symlinks=True)
     return Image(files, python, last)
+
+
+def need_sandbox() -> None:
+    """Raise MissingError where bubblewrap is not installed or may not make namespaces."""
+    if not shutil.which("bwrap"):
+        raise MissingError("bubblewrap (bwrap) is not installed")
+    tried = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-pid", "--proc", "/proc", "true"]
+    done = subprocess.run(tried, capture_output=True, text=True, timeout=LIMIT, check=False)
+    if done.returncode:
+        raise MissingError(f"bubblewrap does not work here: {done.stderr.strip()}")
 
 
 def python_prefix() -> Path:

@@ -1,5 +1,6 @@
 """The image that the Dockerfile describes, in the sandbox that the chart's pods ask for."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import requests
 from argotun import __version__
 from tests.e2e.harness.waiting import free_port, until
 from tests.image.container import Container
-from tests.image.dockerfile import ROOT, Image, stages
+from tests.image.dockerfile import ROOT, Image, build, stages
 
 PYTHON = ["/opt/argotun/bin/python3"]
 
@@ -95,6 +96,16 @@ for path in pathlib.Path("/opt/argotun/app").rglob("*.py"):
 print(missing)
 """
     assert python(image, folder, code).strip() == "[]"
+
+
+def test_a_second_build_makes_other_files(image: Image, tmp_path: Path) -> None:
+    again = build(tmp_path / "again")
+
+    def contents(files: Path) -> dict[str, bytes]:
+        found = [path for path in files.rglob("*") if path.is_file() and not path.is_symlink()]
+        return {str(path.relative_to(files)): hashlib.sha256(path.read_bytes()).digest() for path in found}
+
+    assert contents(again.files) == contents(image.files)
 
 
 def test_the_tests_or_the_history_are_in_the_image(image: Image) -> None:

@@ -30,6 +30,12 @@ def kubernetes() -> binaries.Binaries:
 
 
 @pytest.fixture(scope="session")
+def openssl() -> str:
+    """The program that `--mode pki` and people make certificates with."""
+    return shutil.which("openssl") or pytest.skip("the openssl program is not installed")
+
+
+@pytest.fixture(scope="session")
 def image(folder: Path) -> Image:
     try:
         return build(folder / "image")

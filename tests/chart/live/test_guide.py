@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +210,8 @@ def clusters(management: Cluster, customer: Cluster) -> dict[str, Cluster]:
 
 @pytest.fixture
 def reader(
-    helm: Helm, image: Image, clusters: dict[str, Cluster], tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[[str], str]]:
+    helm: Helm, image: Image, openssl: str, clusters: dict[str, Cluster], tmp_path: Path
+) -> Iterator[Reader]:
     reader = Reader(helm, image, clusters, tmp_path)
     try:
         yield reader

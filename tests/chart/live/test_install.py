@@ -90,7 +90,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installed(
-    helm: Helm, image: Image, management: Cluster, customer: Cluster, folder: Path
+    helm: Helm, image: Image, openssl: str, management: Cluster, customer: Cluster, folder: Path
 ) -> Iterator[Installation]:
     it = Installation(helm, image, management, customer, folder / "installed")
     try:
