@@ -18,6 +18,11 @@ from argotun.transport.tls import ClientTls, handshake_client
 
 _PORTS = {"http": 80, "https": 443}
 _PIPE = 64 * 1024
+
+# Seconds in which a proxy behind TLS must take _PIPE bytes: by then the tunnel has given it up (45 s), and
+# nobody else would ever notice that it takes no more.
+_STALL = 60.0
+
 _PLACE = re.compile(r"(?:\[[0-9a-f:.]*\]?|[^:]*)(?::\d{0,5})?/?", re.IGNORECASE)
 
 # What a proxy may ask for beside Basic, by their names in Proxy-Authenticate (IANA's registry, and NTLM).
@@ -163,7 +168,7 @@ def _plain(outer: socket) -> socket:
     """A plain socket for the inside of a TLS connection, so that another TLS can run through it.
 
     OpenSSL here works on file descriptors only. Two greenlets carry the bytes; both sides are closed
-    when either ends.
+    when either ends, or the proxy takes nothing any more.
     """
     try:
         inner, ours = socketpair()
@@ -178,7 +183,8 @@ def _plain(outer: socket) -> socket:
 def _carry(source: socket, target: socket) -> None:
     try:
         while data := source.recv(_PIPE):
-            target.sendall(data)
+            with gevent.Timeout(_STALL, TimeoutError):
+                target.sendall(data)
     except (OSError, ValueError):
         # Closing both sides is all that can be done, and is done where this greenlet ends.
         pass
