@@ -17,6 +17,7 @@ from tests.e2e.harness.processes import Process
 from tests.e2e.harness.waiting import free_port, until
 
 APPLICATIONS = f"/apis/argoproj.io/v1alpha1/namespaces/{objects.ARGOCD}/applications"
+PROJECTS = f"/apis/argoproj.io/v1alpha1/namespaces/{objects.ARGOCD}/appprojects"
 APPLICATION_SETS = f"/apis/argoproj.io/v1alpha1/namespaces/{objects.ARGOCD}/applicationsets"
 SECRETS = f"/api/v1/namespaces/{objects.ARGOCD}/secrets"
 SETTINGS = {"exec.enabled": "true", "timeout.reconciliation": "3600s"}
@@ -167,6 +168,12 @@ class ArgoCD:
         line = re.search(rf'^{name}\{{[^}}]*server="{re.escape(server)}"[^}}]*\}} (\S+)$', text, re.M)
         return float(line[1]) if line else None
 
+    def configure(self, settings: dict[str, str]) -> None:
+        """Change settings of argocd-cm."""
+        patch = json.dumps({"data": settings})
+        which = ("configmap", "argocd-cm", "-n", objects.ARGOCD)
+        self.management.kubectl.run("patch", *which, "--type", "merge", "-p", patch)
+
     def cli(self, *args: str, seconds: float = 60) -> str:
         """What the `argocd` command prints, as admin."""
         argv = [self.program.argocd, *args, "--plaintext", "--server", f"127.0.0.1:{self.api.port}"]
@@ -284,17 +291,7 @@ class ArgoCD:
         self.management.create("/api/v1/namespaces", objects.namespace(objects.ARGOCD))
         files = [arg for path in self.program.manifests() for arg in ("-f", path)]
         kubectl.run("apply", "--server-side", "-n", objects.ARGOCD, *files)
-        kubectl.run(
-            "patch",
-            "configmap",
-            "argocd-cm",
-            "-n",
-            objects.ARGOCD,
-            "--type",
-            "merge",
-            "-p",
-            json.dumps({"data": SETTINGS}),
-        )
+        self.configure(SETTINGS)
         argv = [self.program.argocd, "account", "bcrypt", "--password", self.password]
         digest = subprocess.run(
             argv, env=self._environment("argocd"), capture_output=True, text=True, check=True
@@ -306,11 +303,9 @@ class ArgoCD:
             "server.secretkey": secrets.token_hex(32),
         }
         kubectl.run("apply", "-f", "-", stdin=objects.argocd_secret(data))
-        projects = f"/apis/argoproj.io/v1alpha1/namespaces/{objects.ARGOCD}/appprojects"
-        for kind in ("applications", "applicationsets", "appprojects"):
-            path = projects.replace("appprojects", kind)
-            until(f"{kind} are served", lambda path=path: self.management.admin.get(path).status == 200)
-        self.management.create(projects, objects.project())
+        for path in (APPLICATIONS, APPLICATION_SETS, PROJECTS):
+            until(f"{path} is served", lambda path=path: self.management.admin.get(path).status == 200)
+        self.management.create(PROJECTS, objects.project())
 
     def _add_tools(self, tools: dict[str, Path]) -> None:
         path = self.folder / "path"

@@ -49,12 +49,12 @@ def argocd_secret(data: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def project() -> dict[str, Any]:
-    """The default project, which may do everything."""
+def project(name: str = "default") -> dict[str, Any]:
+    """A project that may do everything."""
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "AppProject",
-        "metadata": metadata("default", namespace=ARGOCD),
+        "metadata": metadata(name, namespace=ARGOCD),
         "spec": {
             "sourceRepos": ["*"],
             "destinations": [{"namespace": "*", "server": "*"}],
