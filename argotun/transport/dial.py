@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from itertools import chain, zip_longest
+from random import randrange
 from typing import Any
 
 import gevent
@@ -20,8 +21,8 @@ from argotun.transport.writer import keep_queue_short
 STAGGER = 0.25
 """Seconds until the next address is tried beside one that has not answered, RFC 8305 §5."""
 
-# A peer that is gone without a word is noticed after 30 + 3 x 10 s, and no NAT or load balancer with a
-# timeout over 30 s forgets the connection (the strictest in use are at 240 and 350 s).
+# A peer that is gone without a word is noticed after 30 + 3 x 10 s, or up to three times as late, and no NAT
+# or load balancer forgets the connection (the strictest in use are at 240 and 350 s).
 _KEEPALIVE = {_socket.TCP_KEEPIDLE: 30, _socket.TCP_KEEPINTVL: 10, _socket.TCP_KEEPCNT: 3}
 
 # The standard library's own, which works in the calling thread.
@@ -56,7 +57,10 @@ def keep_alive(sock: socket) -> None:
     sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     keep_queue_short(sock)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
+    for option, least in _KEEPALIVE.items():
+        # The probes of thousands that became idle together must not leave together: queues would drop
+        # them together too, and living connections would be taken for dead.
+        value = least if option == _socket.TCP_KEEPCNT else randrange(least, 3 * least)
         sock.setsockopt(_socket.IPPROTO_TCP, option, value)
 
 
