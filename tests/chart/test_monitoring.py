@@ -37,7 +37,7 @@ def refuse_unknown(expression: str) -> None:
     named = METRIC.findall(expression)
     assert named, expression
     assert set(named) <= metrics.keys(), expression
-    labels = {"le"}.union(*(metrics[name] for name in named))
+    labels = {"le", "namespace"}.union(*(metrics[name] for name in named))
     for group in re.findall(r"by \(([a-z, ]+)\)", expression):
         assert set(group.split(", ")) <= labels, expression
     for label in re.findall(r"[{,](\w+)(?:=|!)", expression):
@@ -116,7 +116,14 @@ FIRING: dict[str, tuple[Series, Series]] = {
         {'argotun_auth_failures_total{reason="unknown_token"}': "0+1x180"},
         {'argotun_auth_failures_total{reason="unknown_token"}': "0x100 3x80"},
     ),
-    "ArgotunAgentDisconnected": ({"agent_connected": "0x180"}, {"agent_connected": "1x180"}),
+    "ArgotunAgentDisconnected": (
+        # Another agent of another release is connected.
+        {'agent_connected{namespace="a"}': "0x180", 'agent_connected{namespace="b"}': "1x180"},
+        {
+            'agent_connected{namespace="a",pod="x"}': "0x180",
+            'agent_connected{namespace="a",pod="y"}': "1x180",
+        },
+    ),
     "ArgotunUpstreamErrors": (
         {"agent_upstream_errors_total": "0+12x180"},
         {"agent_upstream_errors_total": "0x100 5x80"},

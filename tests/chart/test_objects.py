@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,22 @@ def talking_chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     notes.with_name("notes.yaml").write_text(text, "utf-8")
     notes.unlink()
     return chart
+
+
+OTHER_EACH_TIME = re.compile(
+    r"\b(lookup|rand\w+|gen[A-Z]\w+|derivePassword|uuidv4|now|bcrypt|htpasswd|getHostByName)\b"
+)
+COMMENT = re.compile(r"\{\{-? ?/\*.*?\*/ ?-?\}\}", re.S)
+ACTION = re.compile(r"\{\{.*?\}\}", re.S)
+
+
+def test_a_template_asks_the_cluster_or_makes_a_secret() -> None:
+    """Argo CD renders without a cluster, and again and again."""
+    paths = [path for path in (CHART / "templates").rglob("*") if path.is_file()]
+    assert len(paths) > 20
+    for path in paths:
+        for action in ACTION.findall(COMMENT.sub("", path.read_text("utf-8"))):
+            assert not OTHER_EACH_TIME.search(action), f"{path.name}: {action}"
 
 
 @each_set
