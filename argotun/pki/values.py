@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from argotun.pki.openssl import LONGEST_COMMON_NAME
+
 
 def server_values(tokens: Mapping[str, str], folder: Path) -> str:
     """Values of `mode: server` for the clusters with those tokens, of which only digests are written."""
@@ -57,7 +59,10 @@ def agent_values(url: str, ca: Path, folder: Path) -> str:
 
 def cert_name(cluster: str) -> str:
     """The name in the certificate of a cluster's agent, which lets it speak for no other cluster."""
-    return cluster[:64]
+    if len(cluster) <= LONGEST_COMMON_NAME:
+        return cluster
+    # As the chart does it: two ids that differ late must not have one name.
+    return f"{cluster[:55]}-{sha256(cluster.encode()).hexdigest()[:8]}"
 
 
 def _base64(path: Path) -> str:

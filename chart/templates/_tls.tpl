@@ -74,5 +74,6 @@ issuerRef:
 
 {{/* The certificate name of a cluster's agent where the chart has one issued; a common name has 64 characters at most. */}}
 {{- define "argotun.certName" -}}
-{{- .certNames | default (list (trunc 64 .id)) | first -}}
+{{- $short := gt (len .id) 64 | ternary (printf "%s-%s" (trunc 55 .id) (sha256sum .id | trunc 8)) .id -}}
+{{- .certNames | default (list $short) | first -}}
 {{- end -}}

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def test_an_agents_certificate_opens_another_cluster(helm: Helm) -> None:
         "customer-a": ["customer-a"],
         "customer-b": ["customer-b"],
         "own": ["agent.own", "second"],
-        long: ["x" * 64],
+        long: ["x" * 55 + "-" + sha256(long.encode()).hexdigest()[:8]],
     }
     found = certificates(rendered)
     assert found["argotun-agent-own-tls"]["commonName"] == "agent.own"

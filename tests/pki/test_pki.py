@@ -114,12 +114,12 @@ def test_the_certificate_of_the_server_lets_an_agent_in(made):
 
 
 def test_an_agent_speaks_for_another_cluster(pki):
-    long = "c" * 128
-    folder = pki(clusters=f"customer-a,customer-b,{long}")
+    long, longer = "c" * 127, "c" * 128
+    folder = pki(clusters=f"customer-a,customer-b,{long},{longer}")
     (folder / "clusters.json").write_text(json.dumps(server_values(folder)["clusters"]))
     clusters = ClustersFile(str(folder / "clusters.json"))
     clusters.load()
-    assert set(clusters.clusters) == {"customer-a", "customer-b", long}
+    assert set(clusters.clusters) == {"customer-a", "customer-b", long, longer}
     server = server_context(folder)
     for each in clusters.clusters:
         agent = folder / "agents" / each
