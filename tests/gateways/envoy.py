@@ -43,12 +43,21 @@ class Envoy:
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
+        """The test is skipped where there is no Envoy."""
+        path = binary()
+        if path is None:
+            pytest.skip("there is no Envoy: make gateways installs one")
+        self._path = path
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="argotun-envoy-"))
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,14 +65,11 @@ class Envoy:
         shutil.rmtree(self.folder)
 
     def start(self) -> None:
-        """Start it and wait until it is live; the test is skipped where there is no Envoy."""
-        path = binary()
-        if path is None:
-            pytest.skip("there is no Envoy: make gateways installs one")
+        """Start it, and wait until it is live."""
         (self.folder / "config.json").write_text(json.dumps(self._config))
         (self.folder / "admin").unlink(missing_ok=True)
         command = [
-            path,
+            self._path,
             *("--config-path", str(self.folder / "config.json")),
             *("--admin-address-path", str(self.folder / "admin")),
             *("--concurrency", "1"),

@@ -48,7 +48,7 @@ class Stage(Rig):
             self._server_options = {**self._server_options, "tls_cert": certificate, "tls_key": key}
         self.ports = {port: free_port() for port in gateway_ports(objects)}
         self.port = self.ports[443]
-        self.envoy: Envoy = None  # type: ignore[assignment]
+        self.envoy: Envoy = None  # type: ignore[assignment]  there once the `with` has begun
 
     def issue(self, name: str, *identities: str) -> tuple[str, str]:
         """Paths of a fresh certificate for these names and of its key."""
@@ -60,8 +60,8 @@ class Stage(Rig):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.envoy = self.another_envoy()
         try:
+            self.envoy = self.another_envoy()
             self.envoy.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -70,7 +70,8 @@ class Stage(Rig):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self.envoy.__exit__()
+        if self.envoy:
+            self.envoy.__exit__()
 
     def another_envoy(self) -> Envoy:
         """An Envoy for the same objects and port, not started."""
