@@ -17,7 +17,6 @@ if __name__ == "__main__":
     monkey.patch_all()
 
 import logging
-import socket
 import sys
 import time
 from dataclasses import replace
@@ -28,12 +27,9 @@ from argotun.agent.backoff import Backoff
 from argotun.config import AgentConfig
 from argotun.config.load import load
 from argotun.config.sources import read
-from argotun.transport import dial
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import Hello
 from bench import words
-
-PROBES_AFTER = 3600  # seconds of silence before TCP's own keepalive; the tunnel's is as it always is
 
 
 def cluster(number: int) -> str:
@@ -91,9 +87,6 @@ class Agents:
 def main() -> int:
     logging.basicConfig(level=logging.ERROR)
     control, first, count, *options = sys.argv[1:]
-    # Probes of so many idle connections leave in the same tick of the kernel, more than the queue of the
-    # loopback takes (net.core.netdev_max_backlog), and what has lost three of them is given up.
-    dial._KEEPALIVE[socket.TCP_KEEPIDLE] = PROBES_AFTER
     config = load(read(["--mode", "agent", "--token", "each-has-its-own", *options], {}), {}).config
     assert isinstance(config, AgentConfig)
     agents = Agents(int(first), int(count), config)
