@@ -15,7 +15,7 @@ from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
 from argotun.transport.tls import ServerTls
 
-BACKLOG = 1024
+BACKLOG = 4096
 """Connections that the kernel holds until they are accepted; it takes somaxconn where that is less."""
 
 # A burst of connections must not keep the event loop from those that are there already: each costs 0.1 ms.
