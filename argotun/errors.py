@@ -85,4 +85,4 @@ class ConnectionLost(TransportError):
 
 
 class CredentialError(ArgotunError):
-    """The agent has no usable ServiceAccount token for this request."""
+    """A token cannot be used: the ServiceAccount's for this request, or the server's for this dial."""

@@ -34,7 +34,7 @@ from argotun.server.app import Server
 from argotun.server.registry import Session
 from argotun.wire.streams import Stream
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
 
 
