@@ -10,6 +10,8 @@ IMAGE  ?= argotun:$(VERSION)
 DEMO_ARGS   ?=
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
+SOAK_ARGS   ?=
+SOAK        ?= 600
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -22,7 +24,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e argocd chart gateways bench lint image
+.PHONY: help demo test e2e argocd chart gateways bench soak lint image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +49,9 @@ gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real E
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)
+
+soak: $(VENV)/.dev ## Load and kill everything for SOAK seconds, and look what is left (needs openssl)
+	$(RUN) -m bench.soak --seconds $(SOAK) $(SOAK_ARGS)
 
 lint: $(VENV)/.dev ## Check format, style and types
 	$(RUN) -m ruff format --check .
