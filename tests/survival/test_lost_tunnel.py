@@ -113,7 +113,7 @@ class World:
                 *("--client-key", path("agent.key"), "--target", f"127.0.0.1:{self.api.port}"),
                 *("--ca-cert", path("ca.pem"), "--sa-token-path", str(self._folder / "sa-token")),
                 *("--health-addr", "off", "--no-access-log", "--max-retry", "1s", "--log-level", "debug"),
-                *("--dial-timeout", "2s", *self._options, *options),
+                *("--dial-timeout", "2s" if self.net else "20s", *self._options, *options),
             )  # fmt: skip
         self._processes.append(process)
         if wait:
