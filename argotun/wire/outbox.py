@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from argotun.wire import frames
-from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MAX_CREDIT, Profile
+from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MAX_CREDIT, MIB, Profile
 from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
 
 BATCH = 128 * 1024
@@ -24,6 +24,9 @@ LOW_WATER = 64 * 1024
 
 MIN_TURN = 4 * KIB
 """Nothing smaller is taken out of the peer's pool, bytes, unless it is all there is: crumbs cost too much."""
+
+PROVEN = 1 * MIB
+"""A stream of which so much was given back has a reader, bytes: more than the kernels on the way hold."""
 
 RETRIES = 8
 """Streams that wait for the pool and are tried again when some of it is free; the others come later."""
@@ -49,6 +52,7 @@ class Outbox:
         "_early",
         "_ended",
         "_half",
+        "_kept",
         "_pool",
         "_profile",
         "_ready",
@@ -71,9 +75,13 @@ class Outbox:
         self._control: list[bytes] = []
         self._ready: deque[Stream] = deque()
         self._relieved: list[Stream] = []
-        self._pool = self._half = 0
+        self._pool = self._half = self._kept = 0
         self._share = MAX_CREDIT
-        self._starved: OrderedDict[int, Stream] = OrderedDict()
+        # Those with a proven reader, and the others.
+        self._starved: tuple[OrderedDict[int, Stream], OrderedDict[int, Stream]] = (
+            OrderedDict(),
+            OrderedDict(),
+        )
 
     @property
     def waiting(self) -> bool:
@@ -105,16 +113,17 @@ class Outbox:
         """The peer bounds what all streams together may have under way."""
         self._pool = pool
         self._half = pool // 2
+        self._kept = pool // 4
         self._share = share
 
     def credited(self, stream: Stream, credit: int, growth: int) -> None:
         """The peer gave back credit and widened the stream's window."""
         beyond = stream.granted - stream.send_credit - self._share
         stream.send_credit += credit + growth
+        stream.returned += credit
         # A peer that knows of no pool does not tell the two apart.
         stream.granted = max(stream.granted + growth, stream.send_credit)
-        if self._starved:
-            self._starved.pop(stream.id, None)
+        self._feed(stream)
         if beyond > 0:
             self._pool += min(beyond, credit)
             self._retry()
@@ -122,7 +131,7 @@ class Outbox:
 
     def forget(self, stream: Stream) -> None:
         """The stream is over: what it had under way is the others' now."""
-        self._starved.pop(stream.id, None)
+        self._feed(stream)
         beyond = stream.granted - stream.send_credit - self._share
         if beyond > 0:
             self._pool += beyond
@@ -131,7 +140,8 @@ class Outbox:
     def close(self) -> None:
         """The tunnel is gone: nothing is said any more."""
         self._closed = True
-        self._starved.clear()
+        for starved in self._starved:
+            starved.clear()
         self._ready.clear()
         self._control.clear()
         self.control_size = 0
@@ -165,10 +175,11 @@ class Outbox:
             taken = min(stream.queued, stream.send_credit, CHUNK)
             under_way = stream.granted - stream.send_credit
             if under_way + taken > self._share:
-                taken = self._from_pool(under_way, taken)
+                taken = self._from_pool(under_way, taken, stream.returned >= PROVEN)
                 if not taken:
-                    self.exhausted += stream.id not in self._starved
-                    self._starved[stream.id] = stream
+                    starved = self._starved[stream.returned < PROVEN]
+                    self.exhausted += stream.id not in starved
+                    starved[stream.id] = stream
                     return 0
             parts = self._message(messages)
             parts.append(profile.head(DATA, stream.id, taken))
@@ -187,26 +198,34 @@ class Outbox:
             self._relieved.append(stream)
         return taken + profile.header.size
 
-    def _from_pool(self, under_way: int, wanted: int) -> int:
+    def _from_pool(self, under_way: int, wanted: int, proven: bool) -> int:
         """How much of `wanted` a stream may send that goes beyond its share; taken out of the pool.
 
         A stream may have as much of the pool as is left in it (Choudhury and Hahne, "Dynamic queue
         length thresholds", 1998): a few get all they can use, and many leave something to the next.
+        A part is left to streams whose readers read: others would fill it, and keep it.
         """
         beyond = max(0, under_way - self._share)
         sure = max(0, self._share - under_way)
-        spare = (self._pool - beyond) // 2
+        spare = (self._pool - (0 if proven else self._kept) - beyond) // 2
         if spare < min(wanted - sure, MIN_TURN):
             return sure
         taken = min(wanted, sure + spare)
         self._pool -= taken - sure
         return taken
 
+    def _feed(self, stream: Stream) -> None:
+        """It waits for the pool no more."""
+        for starved in self._starved:
+            if starved:
+                starved.pop(stream.id, None)
+
     def _retry(self) -> None:
         """Some of the pool is free again: those that wait for it longest come into line."""
-        starved = self._starved
-        for _ in range(len(starved) if self._pool > self._half else min(RETRIES, len(starved))):
-            self.line_up(starved.popitem(last=False)[1])
+        for starved, kept in zip(self._starved, (0, self._kept), strict=True):
+            if starved and self._pool > kept:
+                for _ in range(len(starved) if self._pool > self._half else min(RETRIES, len(starved))):
+                    self.line_up(starved.popitem(last=False)[1])
 
     def _say_end(self, stream: Stream, messages: list[list[Part]]) -> None:
         kind = stream.closing

@@ -167,9 +167,10 @@ class Stream:
 
     `send_credit` and `receive_credit` are bytes that may still travel each way; `granted` is what
     the peer's window is in all and `window` what this side's is; `consumed` was read since the last
-    WINDOW. `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's
-    `backlog` too. `closing` is the type of the frame that ends this direction behind the queue (0 =
-    none); `failure` is the text of its ERROR; `waiting` asks for `on_writable`.
+    WINDOW, `returned` is what the peer gave back so far. `queued` bytes in `queue` wait for credit or
+    for a turn and count in the tunnel's `backlog` too. `closing` is the type of the frame that ends this
+    direction behind the queue (0 = none); `failure` is the text of its ERROR; `waiting` asks for
+    `on_writable`.
     """
 
     __slots__ = (
@@ -183,6 +184,7 @@ class Stream:
         "queued",
         "ready",
         "receive_credit",
+        "returned",
         "send_credit",
         "sink",
         "state",
@@ -201,6 +203,7 @@ class Stream:
         self.receive_credit = window
         self.window = window
         self.consumed = 0
+        self.returned = 0
         self.updated = 0.0
         self.queue: list[bytes | memoryview] | None = None
         self.queued = 0

@@ -196,7 +196,9 @@ def test_the_documents_limits_differ() -> None:
     code = {"V1.max_message": V1.max_message, "V2.max_message": V2.max_message}
     code |= {name: getattr(frames, name) for name in ("CHUNK", "INITIAL_WINDOW", "MAX_WINDOW", "MAX_CREDIT")}
     code |= {name: getattr(frames, name) for name in ("MAX_ERROR_TEXT", "MAX_PING")}
-    code |= {name: getattr(outbox, name) for name in ("BATCH", "MAX_BATCH", "LOW_WATER", "MIN_TURN")}
+    code |= {
+        name: getattr(outbox, name) for name in ("BATCH", "MAX_BATCH", "LOW_WATER", "MIN_TURN", "PROVEN")
+    }
     code["MAX_CONTROL"] = mux.MAX_CONTROL
     code["MIN_SHARE"] = hello.MIN_SHARE
     code["MAX_HELLO"] = hello.MAX_HELLO

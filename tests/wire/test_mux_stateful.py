@@ -352,7 +352,7 @@ class Tunnel(RuleBasedStateMachine):
         connected = STATES[stream.state].startswith("OPENING") is False
         early = side is self.server and self.profile.credit
         # Whether those that wait for the pool get on is seen when everything has to arrive.
-        starved = stream.id in side.mux._out._starved and not stream.ready
+        starved = any(stream.id in each for each in side.mux._out._starved) and not stream.ready
         return bool(stream.queued) and stream.send_credit > 0 and (connected or early) and not starved
 
     @invariant()
