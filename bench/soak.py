@@ -230,6 +230,10 @@ class Soak:
         self._ready()
         for process in self.processes:
             self._judge(process, before[process.name])
+        deadline = time.monotonic() + SETTLE
+        while self._api.connections and time.monotonic() < deadline:
+            # A watch notices only when it writes that nobody is there.
+            gevent.sleep(0.1)
         if self._api.connections:
             outcome.faults.append(f"the API still has {self._api.connections} connections")
         self._api.stop()
