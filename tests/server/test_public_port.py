@@ -12,7 +12,7 @@ from gevent.ssl import create_default_context
 from argotun.server import public
 from argotun.wire.head import parse_request
 from tests.raw_websocket import RawWebSocket, Refused, dial
-from tests.rig import Peer, Rig, until
+from tests.rig import PATIENCE, Peer, Rig, until
 from tests.v2_peers import SUBPROTOCOL, V2Agent, hello
 
 BEARER = b"Authorization: Bearer tok-c1\r\n"
@@ -274,6 +274,7 @@ def test_a_field_is_found_in_linear_time() -> None:
 def test_many_refused_agents_leave_nothing_behind() -> None:
     with Rig(agent=None) as rig:
         jobs = [gevent.spawn(refused, rig, b"Authorization: Bearer wrong\r\n") for _ in range(30)]
-        gevent.joinall(jobs, timeout=30, raise_error=True)
+        gevent.joinall(jobs, timeout=PATIENCE, raise_error=True)
         assert all(job.get().status == 401 for job in jobs)
         assert len(rig.server.registry) == 0
+
