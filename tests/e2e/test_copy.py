@@ -1,4 +1,4 @@
-"""kubectl cp: a hundred megabytes into a pod and out of it, byte for byte."""
+"""kubectl cp: half a gigabyte into a pod and out of it, byte for byte."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ import pytest
 from .harness.way import Way
 
 pytestmark = pytest.mark.node
-SIZE = 100_000_000
+SIZE = 500_000_000
 
 
 def digest(file: Path) -> str:
@@ -35,6 +35,8 @@ def test_a_file_is_the_same_after_the_way_in_and_out(
     assert digest(inside) == digest(original)
     way.kubectl.run("cp", f"{pod}:copied", tmp_path / "back", **setting)
     assert digest(tmp_path / "back") == digest(original)
+    inside.unlink()
+    (tmp_path / "back").unlink()
 
 
 def test_a_folder_is_copied_with_its_tree(way: Way, pod: str, tmp_path: Path) -> None:

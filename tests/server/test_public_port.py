@@ -277,4 +277,3 @@ def test_many_refused_agents_leave_nothing_behind() -> None:
         gevent.joinall(jobs, timeout=PATIENCE, raise_error=True)
         assert all(job.get().status == 401 for job in jobs)
         assert len(rig.server.registry) == 0
-
