@@ -30,12 +30,16 @@ from gevent.server import StreamServer
 
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
+from argotun.server import internal
 from argotun.server.app import Server
 from argotun.server.registry import Session
 from argotun.wire.streams import Stream
 
 PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
+
+# No load balancer has to notice a drain here, except in the tests of just that.
+internal.NOTICE = 0.2
 
 
 def until(

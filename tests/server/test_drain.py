@@ -15,6 +15,7 @@ import pytest
 from gevent import socket
 
 import argotun
+from argotun.server import internal
 from tests.raw_websocket import Listening, Refused
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, until
 from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, GOAWAY, V2Agent, V2Server
@@ -328,9 +329,12 @@ def test_a_drain_is_no_reason_for_the_agent_to_stay_away_for_long() -> None:
         assert agent._backoff.delay(covered=True) < 2
 
 
-def test_clients_that_still_come_are_served_while_load_balancers_notice() -> None:
+def test_clients_that_still_come_are_served_while_load_balancers_notice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Also on a connection that was kept; each answer ends its connection: the next goes elsewhere."""
-    with Rig(server={"drain": 12.0}) as rig:
+    monkeypatch.setattr(internal, "NOTICE", 2.0)
+    with Rig() as rig:
         kept = rig.client()
         kept.send(GET)
         assert kept.response().status == 200

@@ -1,4 +1,4 @@
-"""Twenty seconds of what `make soak` does for ten minutes: real processes, mixed load, kills at random."""
+"""Ten seconds of what `make soak` does for ten minutes: real processes, mixed load, kills at random."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,6 +18,6 @@ def site() -> Iterator[Site]:
 
 
 def test_kills_under_mixed_load_leave_nothing_behind_and_change_no_answer(site: Site) -> None:
-    outcome = soak.Soak(site, 20.0, seed=7).run()
+    outcome = soak.Soak(site, 10.0, seed=7).run()
     assert not outcome.faults, str(outcome)
     assert outcome.seen["watch", "done"] + outcome.seen["watch", "cut"] > 10, str(outcome)

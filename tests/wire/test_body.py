@@ -263,7 +263,7 @@ def test_body_ends_where_other_parsers_end_it_under_any_split(
     assert at == len(data)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(encoded(), st.data())
 def test_damaged_body_is_never_read_differently(body: tuple[bytes, bytes], data: st.DataObject) -> None:
     stream = body[1]
