@@ -11,8 +11,13 @@ from argotun.wire.hello import MIN_SHARE
 from argotun.wire.outbox import MIN_TURN
 from argotun.wire.streams import OPENING_REMOTE, REMOTE_ENDED, Stream
 
-GROWTH_ROUNDS = 2.0
-"""A window of which half was used within this many round trips limits the link (quic-go's rule)."""
+GAIN = 2.0
+"""A window is to be so many times what its reader takes in one round trip, as Linux sizes its receive
+buffers ("Dynamic right-sizing", Fisk and Feng 2001): a quarter of it is always on its way back as credit,
+and with less than 1.33 times it the link would stand still meanwhile. What is beyond waits for the link."""
+
+TURN = 0.001
+"""No round trip is shorter for a transfer, seconds: two event loops take their turns in it."""
 
 STREAMS = 1024
 """For how many streams shares are set aside where this side states no limit: the agent's default limit."""
@@ -68,10 +73,10 @@ class Intake:
     def consumed(self, stream: Stream, size: int) -> bool:
         """Count what a reader took; True when it is time to give it back.
 
-        That is after half a window, and after half a share while the pool is short.
+        That is after a quarter of the window, and after half a share while the pool is short.
         """
         taken = stream.consumed = stream.consumed + size
-        due = stream.window + 1 >> 1
+        due = stream.window + 3 >> 2
         if self.short:
             due = max(1, min(due, self.share >> 1))
         return taken >= due and stream.state not in _REMOTE_DONE
@@ -86,10 +91,9 @@ class Intake:
         growth = 0
         if self.short:
             self.short = self.used > self._limit >> 1 or not self._limit
-        elif rtt and now - stream.updated < GROWTH_ROUNDS * rtt:
-            growth = max(0, min(stream.window, MAX_WINDOW - stream.window))
+        elif rtt:
+            growth = _growth(stream, credit, now, max(rtt, TURN))
             stream.window += growth
-        stream.updated = now
         stream.receive_credit += credit + growth
         return credit, growth
 
@@ -100,6 +104,23 @@ class Intake:
             self.used -= beyond
             if self.short and self._limit:
                 self.short = self.used > self._limit >> 1
+
+
+def _growth(stream: Stream, credit: int, now: float, rtt: float) -> int:
+    """By how much the window is less than GAIN times what the reader takes in one round trip.
+
+    What waited for a reader that was behind does not count: its pace says nothing of the link's.
+    """
+    passed = now - stream.updated
+    unread = stream.window - stream.receive_credit - credit
+    if unread > stream.window >> 2:
+        stream.passed_on, stream.updated = -unread, now
+        return 0
+    taken = stream.passed_on = stream.passed_on + credit
+    if passed < rtt:
+        return 0
+    stream.passed_on, stream.updated = 0, now
+    return max(0, min(int(GAIN * taken * rtt / passed), MAX_WINDOW) - stream.window)
 
 
 class Unlimited:

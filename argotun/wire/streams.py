@@ -166,11 +166,11 @@ class Stream:
     """The state of one stream; changed by the multiplexer only.
 
     `send_credit` and `receive_credit` are bytes that may still travel each way; `granted` is what
-    the peer's window is in all and `window` what this side's is; `consumed` was read since the last
-    WINDOW, `returned` is what the peer gave back so far. `queued` bytes in `queue` wait for credit or
-    for a turn and count in the tunnel's `backlog` too. `closing` is the type of the frame that ends this
-    direction behind the queue (0 = none); `failure` is the text of its ERROR; `waiting` asks for
-    `on_writable`.
+    the peer's window is in all and `window` what this side's is. `consumed` was read since the last
+    WINDOW, and `passed_on` from `updated` until then; `returned` is what the peer gave back so far.
+    `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's `backlog` too.
+    `closing` is the type of the frame that ends this direction behind the queue (0 = none); `failure`
+    is the text of its ERROR; `waiting` asks for `on_writable`.
     """
 
     __slots__ = (
@@ -180,6 +180,7 @@ class Stream:
         "failure",
         "granted",
         "id",
+        "passed_on",
         "queue",
         "queued",
         "ready",
@@ -204,6 +205,7 @@ class Stream:
         self.window = window
         self.consumed = 0
         self.returned = 0
+        self.passed_on = 0
         self.updated = 0.0
         self.queue: list[bytes | memoryview] | None = None
         self.queued = 0

@@ -215,7 +215,9 @@ def test_the_documents_words_differ() -> None:
         cells[0].strip("`") for cells in rows("| text | sent when |")
     }
     assert f"`{frames.SUBPROTOCOL}`" in PROTOCOL
-    assert f"less than {credit.GROWTH_ROUNDS:.0f} round trips" in PROTOCOL
+    assert credit.GAIN == 2
+    assert "twice what the reader takes" in PROTOCOL
+    assert f"counts as {1000 * credit.TURN:.0f} ms at least" in PROTOCOL
 
 
 @pytest.mark.parametrize(("role", "table"), [("server", OPENER), ("agent", ACCEPTOR)])

@@ -3,6 +3,7 @@
 import pytest
 
 from argotun.errors import ProtocolError
+from argotun.wire.credit import TURN
 from argotun.wire.frames import CHUNK, INITIAL_WINDOW, MAX_CREDIT, MAX_WINDOW, MIB
 from argotun.wire.hello import Hello
 from argotun.wire.outbox import PROVEN
@@ -83,11 +84,11 @@ def test_credit_is_given_back_early_or_never() -> None:
     agent.hear("CONNECT", 1)
     stream, _ = agent.accepted[0]
     agent.hear("DATA", 1, bytes(80))
-    agent.mux.consumed(stream, 49, 1.0)
+    agent.mux.consumed(stream, 24, 1.0)
     assert not agent.say()
     agent.mux.consumed(stream, 1, 1.0)
-    assert agent.say() == [("WINDOW", 1, (50).to_bytes(4, "big"))]
-    assert stream.receive_credit == 70
+    assert agent.say() == [("WINDOW", 1, (25).to_bytes(4, "big"))]
+    assert stream.receive_credit == 45
 
 
 def test_a_window_of_one_byte_gives_credit_of_zero() -> None:
@@ -110,46 +111,103 @@ def test_credit_is_given_to_a_direction_that_has_ended(state: str) -> None:
     assert side.mux.intake.used == 0 or state != "CLOSED"
 
 
-def fill(side: Side, stream: Stream, now: float) -> int:
-    """Receive and consume half a window at `now`; the credit that is given back."""
-    half = stream.window // 2
-    for begin in range(0, half, CHUNK):
-        side.hear("DATA", stream.id, bytes(min(CHUNK, half - begin)))
-    side.mux.consumed(stream, half, now)
-    [(name, _, credit)] = side.say()
+def quarter(side: Side, stream: Stream, now: float) -> tuple[int, int]:
+    """Receive and consume a quarter of the window at `now`; credit and growth that are given back."""
+    size = stream.window + 3 >> 2
+    hear(side, stream, size)
+    window = stream.window
+    side.mux.consumed(stream, size, now)
+    [(name, _, payload)] = side.say()
     assert name == "WINDOW"
-    return int.from_bytes(credit, "big")
+    growth = stream.window - window
+    assert int.from_bytes(payload, "big") == size + growth
+    return size, growth
+
+
+def hear(side: Side, stream: Stream, size: int) -> None:
+    for begin in range(0, size, CHUNK):
+        side.hear("DATA", stream.id, bytes(min(CHUNK, size - begin)))
+
+
+RTT = 0.125
 
 
 def grower(**options: int) -> tuple[Side, Stream]:
     side = started(2, "agent", **options)
     side.hear("CONNECT", 1)
-    side.mux.rtt = 0.1
+    side.mux.rtt = RTT
     side.mux.collect()
     return side, side.accepted[0][0]
 
 
-def test_a_window_grows_for_a_slow_reader_or_not_for_a_fast_one() -> None:
+@pytest.mark.parametrize("part", [0.1, 0.4, 0.5])
+def test_a_window_grows_for_a_reader_that_takes_no_more_than_half_of_it_in_a_round_trip(part: float) -> None:
     side, stream = grower()
-    assert fill(side, stream, 100.0) == INITIAL_WINDOW // 2
-    assert fill(side, stream, 100.21) == INITIAL_WINDOW // 2
+    for turn in range(20):
+        assert quarter(side, stream, 100 + turn * RTT / 4 / part)[1] == 0
     assert stream.window == INITIAL_WINDOW
-    assert fill(side, stream, 100.4) == INITIAL_WINDOW // 2 + INITIAL_WINDOW
-    assert stream.window == 2 * INITIAL_WINDOW
+
+
+def test_a_window_stays_what_a_reader_takes_in_a_round_trip() -> None:
+    side, stream = grower()
+    quarter(side, stream, 100.0)
+    # The link brings a window in each round trip.
+    for turn in range(1, 4):
+        assert quarter(side, stream, 100 + turn * RTT / 4)[1] == 0
+    _, growth = quarter(side, stream, 100 + RTT)
+    assert growth == pytest.approx(INITIAL_WINDOW, abs=4)
+    # And no more than that from now on, so that it is large enough.
+    for turn in range(1, 20):
+        assert quarter(side, stream, 100 + RTT + turn * RTT / 2)[1] <= 8
+    assert stream.window == pytest.approx(2 * INITIAL_WINDOW, abs=32)
+
+
+def test_a_window_shrinks_for_a_reader_that_has_become_slow() -> None:
+    side, stream = grower()
+    for turn in range(9):
+        quarter(side, stream, 100 + turn * RTT / 4)
+    grown = stream.window
+    assert grown > INITIAL_WINDOW
+    for turn in range(9):
+        quarter(side, stream, 200.0 + turn)
+    assert stream.window == grown
+
+
+def test_what_waited_for_a_reader_that_stopped_is_taken_for_the_pace_of_the_link() -> None:
+    side, stream = grower()
+    part = INITIAL_WINDOW // 4
+    quarter(side, stream, 100.0)
+    for second in range(101, 120):
+        hear(side, stream, INITIAL_WINDOW)
+        # It goes on, and takes all that waited at once; then the link brings half as much as would fill it.
+        for _ in range(4):
+            side.mux.consumed(stream, part, second)
+        for turn in range(1, 4):
+            hear(side, stream, part)
+            side.mux.consumed(stream, part, second + turn * RTT / 2)
+    assert stream.window == INITIAL_WINDOW
 
 
 def test_a_window_grows_before_the_round_trip_is_known() -> None:
     side, stream = grower()
     side.mux.rtt = 0.0
-    for _ in range(5):
-        fill(side, stream, 100.0)
+    for turn in range(9):
+        quarter(side, stream, 100.0 + turn / 100)
     assert stream.window == INITIAL_WINDOW
+
+
+def test_a_round_trip_in_no_time_keeps_a_window_from_growing() -> None:
+    side, stream = grower()
+    side.mux.rtt = 1e-6
+    for turn in range(9):
+        quarter(side, stream, 100 + turn * TURN / 4)
+    assert stream.window > INITIAL_WINDOW
 
 
 def test_a_window_grows_over_its_maximum() -> None:
     side, stream = grower()
-    for turn in range(12):
-        fill(side, stream, 100 + turn / 100)
+    for turn in range(50):
+        quarter(side, stream, 100 + turn * RTT / 4)
     assert stream.window == MAX_WINDOW
 
 
@@ -189,9 +247,9 @@ def test_a_window_grows_while_memory_is_short_or_never_again(end: str) -> None:
     side.mux.collect()
     assert side.mux.intake.used == 0
     assert not side.mux.intake.short
-    fill(side, other, 100.02)
-    fill(side, other, 100.03)
-    assert other.window == 2 * INITIAL_WINDOW
+    for turn in range(5):
+        quarter(side, other, 100 + turn * RTT / 4)
+    assert other.window == pytest.approx(2 * INITIAL_WINDOW, abs=4)
 
 
 def test_a_peer_without_a_pool_is_held_to_it() -> None:
