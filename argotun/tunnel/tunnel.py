@@ -16,6 +16,7 @@ from gevent.event import Event
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
 from argotun.transport.writer import Writer, keep_queue_short
+from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
 from argotun.wire.streams import Stream
@@ -24,6 +25,9 @@ log = logging.getLogger("argotun.tunnel")
 
 ROUNDS = 8
 """Batches written in one turn of the event loop, so that the reader gets its turn as well."""
+
+REFILL = CHUNK
+"""What is collected at once for a socket that was full, bytes: whatever comes next waits behind it."""
 
 MAX_PONGS = 256 * 1024
 """WebSocket control frames are dropped while this much is unsent, bytes: only a flood gets there."""
@@ -63,7 +67,7 @@ class Tunnel:
         self.since = monotonic()
         self._socket = socket
         self._writer = Writer(socket.sock, self._lost, stall=keepalive_timeout)
-        self._writer.on_drained = self._flush
+        self._writer.on_drained = self._refill
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
         self._heard = self.since
@@ -76,7 +80,7 @@ class Tunnel:
         self._run_callback = get_hub().loop.run_callback
         socket.max_message = mux.profile.max_message
         socket.send_control = self._send_control
-        keep_queue_short(socket.sock, BATCH)
+        keep_queue_short(socket.sock)
         mux.wake = self._wake
         mux.on_pong = self._ponged
         self._prober = gevent.spawn(self._probe)
@@ -148,14 +152,18 @@ class Tunnel:
             self._scheduled = True
             self._run_callback(self._flush)
 
-    def _flush(self) -> None:
+    def _refill(self) -> None:
+        """The socket was full, and can take something again."""
+        self._flush(REFILL)
+
+    def _flush(self, limit: int = BATCH) -> None:
         self._scheduled = False
         writer = self._writer
         if self.ended.is_set() or writer.pending:
             return
         pack = self._socket.pack
         for _ in range(ROUNDS):
-            messages = self.mux.collect()
+            messages = self.mux.collect(limit)
             if not messages:
                 return
             data = pack(messages[0]) if len(messages) == 1 else b"".join(map(pack, messages))
