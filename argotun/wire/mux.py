@@ -282,6 +282,7 @@ class Multiplexer:
         """
         if stream.state == CLOSED or stream.closing or not data:
             return
+        fresh = stream.queue is None
         if stream.queue is None:
             stream.queue = [data]
         else:
@@ -289,7 +290,7 @@ class Multiplexer:
         stream.queued += len(data)
         stream.backlog.size += len(data)
         if not stream.ready:
-            self._out.line_up(stream)
+            self._out.line_up(stream, fresh)
 
     def end(self, stream: Stream) -> None:
         """Half-close behind what is queued; version 1 knows only the full CLOSE."""
@@ -366,7 +367,7 @@ class Multiplexer:
         if kind == CLOSE and stream.state in UNCONNECTED and not stream.queued:
             self.reset(stream)
         else:
-            self._out.line_up(stream)
+            self._out.line_up(stream, not stream.queued)
 
     def _said_end(self, stream: Stream, kind: int) -> None:
         """The END, CLOSE or ERROR of a stream has gone out."""

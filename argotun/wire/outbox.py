@@ -1,9 +1,11 @@
 """What one side of a tunnel has yet to say: control frames first, then the streams in turns.
 
 A turn is one chunk of DATA, within the credit that the peer gave; a stream that has more goes to
-the back of the line. So a stream with megabytes to send delays another one by a chunk, and one
-without credit by nothing. Where the peer has little memory left, those that have much under way
-already wait for the others.
+the back of the line. One that had nothing to say until now comes before the line (as sparse flows do in
+RFC 8290 §4.2), with a chunk or so while the line moves on by one turn of each: so streams with megabytes
+to send delay a small answer by a chunk, however many they are, and one without credit by nothing, and no
+number of small answers keeps the large ones waiting. Where the peer has little memory left, those that
+have much under way already wait for the others.
 """
 
 from collections import OrderedDict, deque
@@ -48,15 +50,18 @@ class Outbox:
 
     __slots__ = (
         "_closed",
+        "_coming",
         "_control",
         "_early",
         "_ended",
+        "_fresh",
         "_half",
         "_kept",
         "_pool",
         "_profile",
         "_ready",
         "_relieved",
+        "_round",
         "_share",
         "_starved",
         "control_size",
@@ -73,7 +78,10 @@ class Outbox:
         self._ended = ended
         self._closed = False
         self._control: list[bytes] = []
+        self._fresh: deque[Stream] = deque()
         self._ready: deque[Stream] = deque()
+        # How often all that stood in line have had a turn, and how many have yet to come.
+        self._round = self._coming = 0
         self._relieved: list[Stream] = []
         self._pool = self._half = self._kept = 0
         self._share = MAX_CREDIT
@@ -86,7 +94,7 @@ class Outbox:
     @property
     def waiting(self) -> bool:
         """Whether `collect` has something to hand out."""
-        return bool(self._control or self._ready)
+        return bool(self._control or self._fresh or self._ready)
 
     def say(self, kind: int, stream_id: int, payload: bytes = b"") -> None:
         """Queue a control frame."""
@@ -97,8 +105,8 @@ class Outbox:
         self.control_size += len(frame)
         self.wake()
 
-    def line_up(self, stream: Stream) -> None:
-        """Put a stream in line when it has something that may be sent now."""
+    def line_up(self, stream: Stream, fresh: bool = False) -> None:
+        """Put a stream in line when it has something that may be sent now; if that is `fresh`, in front."""
         if stream.ready or not (stream.queued or stream.closing > 0):
             return
         if stream.queued and stream.send_credit <= 0:
@@ -106,7 +114,10 @@ class Outbox:
         if stream.state in UNCONNECTED and not self._early:
             return
         stream.ready = True
-        self._ready.append(stream)
+        if fresh and (stream.round != self._round or stream.ahead < CHUNK):
+            self._fresh.append(stream)
+        else:
+            self._ready.append(stream)
         self.wake()
 
     def share_out(self, pool: int, share: int) -> None:
@@ -142,6 +153,7 @@ class Outbox:
         self._closed = True
         for starved in self._starved:
             starved.clear()
+        self._fresh.clear()
         self._ready.clear()
         self._control.clear()
         self.control_size = 0
@@ -149,8 +161,8 @@ class Outbox:
     def collect(self, limit: int = BATCH) -> list[list[Part]]:
         """The next messages, each as the parts to be joined; about `limit` bytes in all."""
         control, size = self._control, self.control_size
-        ready = self._ready
-        if not control and not ready:
+        fresh, ready = self._fresh, self._ready
+        if not control and not fresh and not ready:
             return []
         messages: list[list[Part]] = []
         if control:
@@ -158,45 +170,62 @@ class Outbox:
             self.control_size = 0
             messages = _bundle(control, BATCH if self._profile.batch else 0)
         limit = min(limit, MAX_BATCH)
+        while fresh and size < limit:
+            stream = fresh.popleft()
+            said = self._turn(stream, messages)
+            size += said
+            stream.ahead = stream.ahead + said if stream.round == self._round else said
+            stream.round = self._round
         while ready and size < limit:
             size += self._turn(ready.popleft(), messages)
+            self._coming -= 1
+            if self._coming <= 0:
+                self._round += 1
+                self._coming = len(ready)
         if self._relieved:
             self._relieve()
         return messages
 
     def _turn(self, stream: Stream, messages: list[list[Part]]) -> int:
-        """Give one stream its turn: at most a chunk of DATA, and its end where that is due; bytes said."""
+        """Give one stream its turn: at most a chunk of DATA, and its end where that is due; bytes of DATA."""
         stream.ready = False
         if stream.state == CLOSED:
             return 0
-        profile = self._profile
-        taken = 0
+        said = 0
         if stream.queued:
-            taken = min(stream.queued, stream.send_credit, CHUNK)
-            under_way = stream.granted - stream.send_credit
-            if under_way + taken > self._share:
-                taken = self._from_pool(under_way, taken, stream.returned >= PROVEN)
-                if not taken:
-                    starved = self._starved[stream.returned < PROVEN]
-                    self.exhausted += stream.id not in starved
-                    starved[stream.id] = stream
-                    return 0
-            parts = self._message(messages)
-            parts.append(profile.head(DATA, stream.id, taken))
-            _cut(stream, taken, parts)
-            if profile.credit:
-                stream.send_credit -= taken
-            if stream.queued:
-                if stream.send_credit > 0:
-                    stream.ready = True
-                    self._ready.append(stream)
-                else:
-                    self.exhausted += 1
+            said = self._say_data(stream, messages)
+            if not said:
+                return 0
         if stream.closing > 0 and not stream.queued:
             self._say_end(stream, messages)
         if stream.waiting and stream.queued <= (0 if stream.backlog.full else LOW_WATER):
             self._relieved.append(stream)
-        return taken + profile.header.size
+        return said
+
+    def _say_data(self, stream: Stream, messages: list[list[Part]]) -> int:
+        """A chunk at most, and the next turn where there is more; 0 while the peer's pool is empty."""
+        profile = self._profile
+        taken = min(stream.queued, stream.send_credit, CHUNK)
+        under_way = stream.granted - stream.send_credit
+        if under_way + taken > self._share:
+            taken = self._from_pool(under_way, taken, stream.returned >= PROVEN)
+            if not taken:
+                starved = self._starved[stream.returned < PROVEN]
+                self.exhausted += stream.id not in starved
+                starved[stream.id] = stream
+                return 0
+        parts = self._message(messages)
+        parts.append(profile.head(DATA, stream.id, taken))
+        _cut(stream, taken, parts)
+        if profile.credit:
+            stream.send_credit -= taken
+        if stream.queued:
+            if stream.send_credit > 0:
+                stream.ready = True
+                self._ready.append(stream)
+            else:
+                self.exhausted += 1
+        return taken
 
     def _from_pool(self, under_way: int, wanted: int, proven: bool) -> int:
         """How much of `wanted` a stream may send that goes beyond its share; taken out of the pool.

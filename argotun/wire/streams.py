@@ -169,11 +169,13 @@ class Stream:
     the peer's window is in all and `window` what this side's is. `consumed` was read since the last
     WINDOW, and `passed_on` from `updated` until then; `returned` is what the peer gave back so far.
     `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's `backlog` too.
+    `ahead` bytes left before those that stood in line, in the `round` that they were in.
     `closing` is the type of the frame that ends this direction behind the queue (0 = none); `failure`
     is the text of its ERROR; `waiting` asks for `on_writable`.
     """
 
     __slots__ = (
+        "ahead",
         "backlog",
         "closing",
         "consumed",
@@ -186,6 +188,7 @@ class Stream:
         "ready",
         "receive_credit",
         "returned",
+        "round",
         "send_credit",
         "sink",
         "state",
@@ -210,6 +213,8 @@ class Stream:
         self.queue: list[bytes | memoryview] | None = None
         self.queued = 0
         self.ready = False
+        self.ahead = 0
+        self.round = 0
         self.waiting = False
         self.closing = 0
         self.failure = ""

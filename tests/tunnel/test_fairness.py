@@ -10,7 +10,7 @@ from gevent import socket
 from argotun.transport.accept import AcceptedSocket
 from argotun.tunnel.gate import HIGH_WATER, Gate
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.frames import V1, V2, Profile
+from argotun.wire.frames import CHUNK, V1, V2, Profile
 from argotun.wire.hello import Hello
 from argotun.wire.mux import BATCH, Multiplexer
 from argotun.wire.streams import DISCARD
@@ -91,19 +91,17 @@ def test_nothing_is_collected_while_the_socket_is_full(link: Link) -> None:
     assert link.tunnel.unsent
 
 
-def test_a_small_stream_leaves_within_one_batch_of_three_large_ones(link: Link) -> None:
+def test_a_small_stream_waits_for_a_turn_of_each_of_three_large_ones(link: Link) -> None:
     bulk = link.fill()
     before = len(link.collected)
     small = link.open(b"small")
     reading = gevent.spawn(lambda: [link.peer.raw() for _ in range(200)])
-    until(lambda: len(link.collected) > before, "the next batch")
-    following = link.collected[before]
-    assert b"small" in following
-    assert len(following) <= BATCH + 4 * 32 * 1024
+    until(lambda: len(link.collected) > before + 1, "the next batches")
     reading.kill()
-    frames = _split(following)
-    assert (DATA, small) in frames
-    assert [stream for kind, stream in frames if kind == DATA and stream in bulk] != []
+    following = link.collected[before]
+    assert len(following) <= 2 * CHUNK
+    assert next(stream for kind, stream in _split(following) if kind == DATA) == small
+    assert [stream for kind, stream in _split(following) if kind == DATA and stream in bulk] != []
 
 
 def test_a_ping_leaves_before_any_data_that_waits(link: Link) -> None:

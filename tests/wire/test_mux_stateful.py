@@ -35,6 +35,10 @@ def piece(key: int, offset: int, size: int) -> bytes:
     return NOISE[at : at + size]
 
 
+OVERTAKING = 5 * CHUNK
+"""A turn of its own, and less than two in front of the line in each of two rounds, bytes."""
+
+
 class End:
     """One end of one stream: the sink, and the model of what must reach it."""
 
@@ -111,7 +115,7 @@ class Side:
         self.owed = True  # the owner was woken, or left something behind: it knows that it must collect
         self.mux.wake = self._woken
         self.spent: dict[int, int] = {}  # DATA sent less WINDOW delivered, by stream
-        self.overtook: dict[int, set[int]] = {}  # who was served since the stream came into line
+        self.overtook: dict[int, dict[int, int]] = {}  # bytes of others since the stream came into line
 
     def _woken(self) -> None:
         self.owed = True
@@ -181,7 +185,7 @@ class Tunnel(RuleBasedStateMachine):
             if name == "CONNECT":
                 side.spent[number] = 0
             elif name == "DATA":
-                turns.append(number)
+                turns.append((number, len(payload)))
                 self._watch_data(side, number, len(payload))
         self._watch_turns(side, turns, before, self._in_line(side))
         if not side.lost:
@@ -199,21 +203,23 @@ class Tunnel(RuleBasedStateMachine):
     def _in_line(self, side: Side) -> set[int]:
         return {stream.id for stream in side.mux.streams.values() if self._may_send(side, stream)}
 
-    def _watch_turns(self, side: Side, turns: list[int], before: set[int], after: set[int]) -> None:
+    def _watch_turns(
+        self, side: Side, turns: list[tuple[int, int]], before: set[int], after: set[int]
+    ) -> None:
         overtook = {}
+        order = [number for number, _ in turns]
         for number in before:
-            served = side.overtook.get(number, set())
-            if number not in after and number not in turns:
+            served = side.overtook.get(number, {})
+            if number not in after and number not in order:
                 # It had its turn and found the pool too short for it.
                 continue
             # Once its last byte is out a stream is in nobody's way any more.
-            left = len(turns) if number in after else len(turns) - turns[::-1].index(number)
-            for other in turns[:left]:
-                assert other not in served, f"{other} had a second turn before {number} had one"
+            left = len(turns) if number in after else len(turns) - order[::-1].index(number)
+            for other, size in turns[:left]:
+                served[other] = served.get(other, 0) + size
+                assert served[other] <= OVERTAKING, f"{other} keeps {number} from its turn"
                 if other == number:
-                    served = set()
-                else:
-                    served.add(other)
+                    served = {}
             if number in after:
                 overtook[number] = served
         side.overtook = overtook
@@ -366,7 +372,7 @@ class Tunnel(RuleBasedStateMachine):
                 due = stream.closing > 0 and not stream.queued and (connected or early)
                 if due or self._may_send(side, stream):
                     assert stream.ready, f"{stream} may send and is not in line"
-                    assert stream in side.mux._out._ready
+                    assert stream in [*side.mux._out._fresh, *side.mux._out._ready]
                 if stream.waiting:
                     least = LOW_WATER if side.roomy else 0
                     assert stream.queued > least, "a sender waits for nothing"
@@ -438,6 +444,7 @@ class Tunnel(RuleBasedStateMachine):
             self._settle()
         for side in self.sides:
             assert side.mux.streams == {}, "a stream that is over is remembered"
+            assert not side.mux._out._fresh
             assert not side.mux._out._ready
             assert not side.mux._out._control
             assert side.mux.intake.used == 0 or side.lost

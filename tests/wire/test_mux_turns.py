@@ -2,7 +2,7 @@
 
 import pytest
 
-from argotun.wire.frames import CHUNK, MAX_CREDIT, MAX_ERROR_TEXT, MIB
+from argotun.wire.frames import CHUNK, INITIAL_WINDOW, MAX_CREDIT, MAX_ERROR_TEXT, MIB
 from argotun.wire.hello import Hello
 from argotun.wire.mux import MAX_CONTROL
 from argotun.wire.outbox import BATCH, LOW_WATER
@@ -25,6 +25,59 @@ def test_a_stream_gets_a_second_chunk_before_another_its_first() -> None:
     assert [order[at : at + 5] for at in (0, 5, 10)] == [[1, 2, 3, 4, 5]] * 3
 
 
+def crowd(size: int) -> tuple[Side, list[Stream]]:
+    """A server with so many streams that have much more to send than one batch takes; all stand in line."""
+    server = started(2, "server")
+    streams = [server.mux.open(Ear()) for _ in range(size)]
+    for stream in streams:
+        server.mux.send(stream, bytes(INITIAL_WINDOW))
+    while server.mux.collect(CHUNK) and not all(stream.queued < INITIAL_WINDOW for stream in streams):
+        pass
+    return server, streams
+
+
+def next_data(server: Side) -> list[tuple[int, int]]:
+    """Stream and size of each DATA frame in the next small batch."""
+    return [(number, len(payload)) for name, number, payload in server.say(limit=CHUNK) if name == "DATA"]
+
+
+def test_a_small_answer_waits_for_a_turn_of_each_large_one() -> None:
+    server, _ = crowd(50)
+    small = server.mux.open(Ear())
+    server.mux.send(small, b"small")
+    assert next_data(server)[0] == (small.id, 5)
+
+
+def test_small_answers_one_after_the_other_wait_for_large_ones() -> None:
+    server, large = crowd(50)
+    small = server.mux.open(Ear())
+    waits = []
+    for _ in range(100):
+        server.mux.send(small, bytes(CHUNK // 50))
+        turns: list[int] = []
+        while small.id not in turns:
+            turns += [number for number, _ in next_data(server)]
+        waits.append(turns.index(small.id))
+    # A turn's worth of them comes first while the others have one turn each.
+    assert waits == [0] * 100
+    assert all(stream.queued for stream in large)
+
+
+def test_small_answers_without_end_hold_up_large_ones() -> None:
+    server, large = crowd(3)
+    small = [server.mux.open(Ear()) for _ in range(40)]
+    said = dict.fromkeys([stream.id for stream in [*large, *small]], 0)
+    for _ in range(400):
+        for stream in small:
+            if not stream.queued:
+                server.mux.send(stream, bytes(1024))
+        for number, size in next_data(server):
+            said[number] += size
+    # Nobody has more than twice what a fair share would be.
+    assert min(said[stream.id] for stream in large) >= max(said[stream.id] for stream in small) / 2
+    assert min(said[stream.id] for stream in large) >= 5 * CHUNK
+
+
 def test_a_control_frame_waits_behind_data() -> None:
     side = started(2, "server")
     bulk, small = opened(side, 2)
@@ -33,7 +86,7 @@ def test_a_control_frame_waits_behind_data() -> None:
     side.mux.send(small, b"small")
     side.mux.ping(b"p")
     turns = [[(name, stream) for name, stream, _ in side.say(1)] for _ in range(3)]
-    assert turns == [[("PING", 0)], [("DATA", bulk.id)], [("DATA", small.id)]]
+    assert turns == [[("PING", 0)], [("DATA", small.id)], [("DATA", bulk.id)]]
 
 
 @pytest.mark.parametrize("limit", [1, BATCH, 10**9])
