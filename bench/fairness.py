@@ -2,7 +2,8 @@
 
 Three logs that their readers take at 1 KiB/s or not at all, a LIST of 200 MB that is read as fast as it
 comes, then 50 and 1,000 downloads that nobody reads, all through one tunnel: latency of a 1 KiB GET, and
-what server and agent hold. Directly beside it, the same LIST and GET without a tunnel.
+what server and agent hold. Beside it, the same LIST and GET without a tunnel, and the GET through a tunnel
+of its own: what it takes longer then is the processors' and the link's affair.
 
     python -m bench.fairness
     python -m bench.fairness --rtt 0.02 --rate 25e6
@@ -34,11 +35,16 @@ STREAMS = 1024  # the agent's own limit, and its default
 BUFFER = 64  # MiB
 ROLES = ("server", "agent")
 ALONE, AFTERWARDS, IDLE = "alone", "alone, afterwards", "alone, idle streams"
+CONTROL = "beside the LIST, on another tunnel"
 LOGS = 3
 LOG_RATE = 1024  # bytes per second that two of the readers take; the third takes nothing
 STALLED = (50, 1000)
 SETTLE = 3.0  # seconds until what stalls has stalled
+LISTS = 8  # at once, as when a client starts and asks for all kinds of resources
 KERNEL = 4096  # asked of the kernel for a reader that does not read, bytes
+# Of nginx: a thousand stalled downloads with 4 MiB each would be more than the kernel gives to all of TCP
+# (tcp_mem), and it would drop packets of everybody. An API has a machine of its own.
+SEND_BUFFER = "128k"
 CHUNK = 32 * 1024  # of one turn, bytes
 
 
@@ -91,9 +97,9 @@ class Reader:
 
 
 class Background:
-    """The LIST, again and again, and the slow readers, until it is stopped."""
+    """The LIST, again and again, so many at once, and the slow readers, until it is stopped."""
 
-    def __init__(self, url: str, ca: Path, readers: list[Reader]) -> None:
+    def __init__(self, url: str, ca: Path, readers: list[Reader], lists: int = 1) -> None:
         self._url = f"{url}/bulk"
         self._ca = ca
         self._readers = readers
@@ -101,7 +107,7 @@ class Background:
         self._failed: list[BaseException] = []
         self._rates: list[float] = []
         self._threads = [
-            threading.Thread(target=self._guard, args=(run,)) for run in (self._list, self._read)
+            threading.Thread(target=self._guard, args=(run,)) for run in (self._read, *[self._list] * lists)
         ]
         for thread in self._threads:
             thread.start()
@@ -144,11 +150,13 @@ class Scene:
         """Small requests and nothing else."""
         return self._measure(name, lambda: 0.0)
 
-    def beside_a_list(self, name: str, readers: list[Reader]) -> Phase:
-        """Small requests beside the LIST and what these readers leave."""
-        background = Background(self._running.url, self._ca, readers)
+    def beside_a_list(
+        self, name: str, readers: Sequence[Reader] = (), lists: int = 1, url: str = ""
+    ) -> Phase:
+        """Small requests beside the LIST and what these readers leave; `url` is another way for them."""
+        background = Background(self._running.url, self._ca, list(readers), lists)
         time.sleep(1.0)
-        return self._measure(name, background.stop)
+        return self._measure(name, background.stop, url)
 
     def readers(self, count: int, rate: int = 0) -> list[Reader]:
         """So many connections, each with a live stream and nothing on its way."""
@@ -162,12 +170,12 @@ class Scene:
         found = {name: procfs.memory(child.pid) for name, child in self._running.children.items()}
         return {name: Memory(each.unshared / 1024, each.peak / 1024) for name, each in found.items()}
 
-    def _measure(self, name: str, stop: Callable[[], float]) -> Phase:
+    def _measure(self, name: str, stop: Callable[[], float], url: str = "") -> Phase:
         say(name)
         meter = Meter(self._running, self._ground.upstream, machine.processors())
         began = time.monotonic()
         try:
-            latency = probe.run(f"{self._running.url}/small", self._ca, self._seconds)
+            latency = probe.run(f"{url or self._running.url}/small", self._ca, self._seconds)
             cpu, wall = meter.stop(), time.monotonic() - began
         finally:
             rate = stop()
@@ -182,19 +190,24 @@ def measure(link: Link | None, seconds: float) -> list[Phase]:
     """All situations in turn."""
     with Site() as site:
         made = certificates.make(site.folder)
-        ground = Ground(site, upstream.start(site, made, FILES), made)
+        ground = Ground(site, upstream.start(site, made, FILES, SEND_BUFFER), made)
         via = (lambda address: link.between(site, address)) if link else str
         direct = Scene(ground, Running(f"https://{via(ground.upstream.tls)}"), seconds)
-        phases = [direct.alone("direct, alone"), direct.beside_a_list("direct, beside the LIST", [])]
-        running = subjects.start(
-            ground,
-            via,
-            ("--tunnel-buffer", f"{BUFFER}Mi"),
-            ("--max-conns", str(STREAMS), "--keepalive", "1s"),
-        )
+        phases = [direct.alone("direct, alone"), direct.beside_a_list("direct, beside the LIST")]
+        running, other = [
+            subjects.start(
+                ground,
+                via,
+                ("--tunnel-buffer", f"{BUFFER}Mi"),
+                ("--max-conns", str(STREAMS), "--keepalive", "1s"),
+            )
+            for _ in range(2)
+        ]
         scene = Scene(ground, running, seconds)
         phases.append(scene.alone(ALONE))
-        phases.append(scene.beside_a_list("beside the LIST", []))
+        phases.append(scene.beside_a_list(CONTROL, url=other.url))
+        phases.append(scene.beside_a_list("beside the LIST"))
+        phases.append(scene.beside_a_list(f"beside {LISTS} LISTs", lists=LISTS))
         readers: list[Reader] = []
         try:
             logs = [*scene.readers(LOGS - 1, LOG_RATE), *scene.readers(1)]
@@ -245,7 +258,7 @@ def verdicts(phases: list[Phase], chunk: float) -> str:
         f"p99 of {phase.name}: {1000 * phase.latency.p99:.2f} ms, "
         + Aim(round(1000 * bound, 2)).verdict(1000 * phase.latency.p99)
         for phase in phases
-        if "logs" in phase.name
+        if "logs" in phase.name or "LISTs" in phase.name
     ]
     for role in ROLES:
         grown = last.memory[role].unshared - idle.memory[role].unshared

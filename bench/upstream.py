@@ -38,7 +38,7 @@ http {{
     ssl_certificate_key {certificates.server_key};
     ssl_protocols TLSv1.2 TLSv1.3;
     server {{
-        listen 127.0.0.1:{tls_port} ssl backlog=4096;
+        listen 127.0.0.1:{tls_port} ssl backlog=4096{buffer};
         listen 127.0.0.1:{plain_port} backlog=4096;
         location = /small {{ return 200 "{small}"; }}
         location = /bulk {{ alias {folder}/bulk; }}
@@ -67,8 +67,12 @@ class Upstream:
         return int(found[1]) - 1
 
 
-def start(site: Site, certificates: Certificates, files: int) -> Upstream:
-    """Start nginx and wait until it answers; `files` = how many connections it may hold."""
+def start(site: Site, certificates: Certificates, files: int, buffer: str = "") -> Upstream:
+    """Start nginx and wait until it answers.
+
+    `files` = how many connections it may hold, `buffer` = what the kernel is to keep for sending on each of
+    them ("128k"); its own choice is up to 4 MiB.
+    """
     tls_port, plain_port = free_port(), free_port()
     # A hole of 200 MB: read like any file, and no memory is needed for it.
     with (site.folder / "bulk").open("wb") as bulk:
@@ -83,6 +87,7 @@ def start(site: Site, certificates: Certificates, files: int) -> Upstream:
             tls_port=tls_port,
             plain_port=plain_port,
             small="x" * SMALL,
+            buffer=f" sndbuf={buffer}" if buffer else "",
         ),
     )
     child = site.start("nginx", ["nginx", "-c", str(config), "-e", str(site.folder / "nginx-error.log")])
