@@ -1,8 +1,9 @@
 """The answers' way into the tunnel: what the API says to one stream's requests, one after the other.
 
 Heads are checked and cut as on the server, bodies are followed to where they end, since only that
-tells whether the connection can be kept and whether an answer was cut. Where the API says nothing,
-something is said in its place.
+tells whether the connection can be kept and whether an answer was cut. A body that ends with its
+connection goes on in chunks: whoever is lost on the way to the client would end it too. Where the API
+says nothing, something is said in its place.
 """
 
 from time import monotonic
@@ -13,9 +14,17 @@ from argotun.observe.access import LogRequest
 from argotun.observe.metrics import AgentMetrics
 from argotun.tunnel.gate import Gate
 from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.body import FINAL_CHUNK, chunk
 from argotun.wire.frames import STALE
 from argotun.wire.framing import Body
-from argotun.wire.head import RequestHead, ResponseHead, find_head_end, parse_response, rewrite_response
+from argotun.wire.head import (
+    UNTIL_CLOSE,
+    RequestHead,
+    ResponseHead,
+    find_head_end,
+    parse_response,
+    rewrite_response,
+)
 from argotun.wire.status import error_response
 from argotun.wire.streams import Stream
 
@@ -54,6 +63,7 @@ class Answers:
     __slots__ = (
         "_asker",
         "_body",
+        "_chunking",
         "_ledger",
         "_partial",
         "_request",
@@ -76,6 +86,7 @@ class Answers:
         self._request: RequestHead | None = None
         self._partial = b""
         self._body = Body()
+        self._chunking = False
         self._status = 0
         self._started = 0.0
         self._sent = 0
@@ -111,7 +122,8 @@ class Answers:
         while data:
             if self.state == BODY:
                 used = self._body.take(data)
-                self._send(data if used == len(data) else data[:used])
+                piece = data if used == len(data) else data[:used]
+                self._send(chunk(piece) if self._chunking else piece)
                 if self._body.open:
                     return
                 data = data[used:]
@@ -145,7 +157,10 @@ class Answers:
         """The connection ended under a request: by a FIN behind whole messages (`in_order`), or otherwise."""
         mux, stream = self._tunnel.mux, self._stream
         if self.state == BODY:
-            if in_order and self._body.until_close:
+            if in_order and self._chunking:
+                self._send(FINAL_CHUNK)
+                self._done()
+            elif in_order and self._body.until_close:
                 self._done()
                 mux.end(stream)
             else:
@@ -208,15 +223,18 @@ class Answers:
             # Sent apart from what follows: SPDY clients drop bytes that arrive with the head.
             self._send(rewrite_response(head, False))
             return rest
-        return self._begin_body(head, rest)
+        return self._begin_body(head, rest, request.minor)
 
-    def _begin_body(self, head: ResponseHead, rest: bytes) -> bytes:
-        out = rewrite_response(head, False)
+    def _begin_body(self, head: ResponseHead, rest: bytes, minor: int) -> bytes:
+        # A client of HTTP/1.0 knows no chunks (RFC 9112 §6.1).
+        self._chunking = head.length == UNTIL_CLOSE and minor == 1
+        out = rewrite_response(head, False, self._chunking)
         self._body.begin(head.length)
         self.state = BODY
         self.reusable = head.keep_alive
         used = self._body.take(rest) if rest and self._body.open else 0
-        self._send(out + rest[:used] if used else out)
+        body = rest[:used]
+        self._send(out + (chunk(body) if self._chunking else body) if used else out)
         if not self._body.open:
             self._done()
         return rest[used:]

@@ -13,6 +13,7 @@ from argotun.errors import HeadError
 from argotun.server.registry import Session
 from argotun.transport.writer import Writer
 from argotun.tunnel.gate import Gate
+from argotun.wire.body import FINAL_CHUNK
 from argotun.wire.frames import STALE, STREAM_LIMIT
 from argotun.wire.framing import Body
 from argotun.wire.head import UNTIL_CLOSE, find_head_end, parse_response, rewrite_response
@@ -24,8 +25,6 @@ RETRY_AFTER = 1
 
 CLIENT_CLOSED = 499
 """What the access line says where the client left before the answer (nginx has the same)."""
-
-FINAL_CHUNK = b"0\r\n\r\n"
 
 # What is expected of the stream: nothing, an answer's head, the rest of its body, or raw bytes.
 IDLE, HEAD, BODY, RAW = range(4)

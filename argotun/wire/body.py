@@ -37,6 +37,15 @@ _BARRED = names(NOT_IN_TRAILERS)
 _FIRST, _DATA, _NEXT, _TRAILERS, _DONE = range(5)
 
 
+FINAL_CHUNK = b"0\r\n\r\n"
+"""The end of a chunked body without trailers."""
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of these bytes; none of them would be the end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class ChunkedBody:
     """Follows one chunked body through however many pieces it comes in."""
 

@@ -310,11 +310,12 @@ def parse_response(data: bytes, method: bytes) -> ResponseHead:
     return head
 
 
-def rewrite_response(head: ResponseHead, close: bool) -> bytes:
+def rewrite_response(head: ResponseHead, close: bool, chunked: bool = False) -> bytes:
     """The response head to send on, as HTTP/1.1 and without its hop-by-hop fields.
 
-    close  tell the client that its connection ends with this response; a body that lasts until the connection
-           ends tells it by itself, a 1xx never
+    close    tell the client that its connection ends with this response; a body that lasts until the
+             connection ends tells it by itself, a 1xx never
+    chunked  such a body follows in chunks instead
     """
     lines = head._lines
     if head._cut:
@@ -328,7 +329,10 @@ def rewrite_response(head: ResponseHead, close: bool) -> bytes:
             b"\r",
             lines,
             b"\n",
-            _hop(head.upgrade, (close or head.length == UNTIL_CLOSE) and head.status >= 200),
+            b"Transfer-Encoding: chunked\r\n" if chunked else b"",
+            _hop(
+                head.upgrade, (close or (head.length == UNTIL_CLOSE and not chunked)) and head.status >= 200
+            ),
             b"\r\n",
         )
     )

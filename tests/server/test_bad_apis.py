@@ -294,11 +294,33 @@ def test_a_bad_chunk_aborts_the_answer(rig: Rig, bad: bytes) -> None:
     assert client.ended() == "reset"
 
 
-def test_a_body_until_the_end_is_delivered_and_ends_the_clients_connection(rig: Rig) -> None:
-    rig.api.script = says(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000, "finish")
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_body_until_the_end_costs_the_client_its_connection(rig: Rig, version: bytes) -> None:
+    rig.api.script = says(b"HTTP/%b 200 OK\r\n\r\n" % version + b"x" * 300_000, "finish")
     client = rig.client()
     response = rig.get(client=client)
-    assert (response.header("connection"), len(response.body)) == ("close", 300_000)
+    assert response.header("connection") is None
+    assert response.header("transfer-encoding") == "chunked"
+    assert response.body == b"x" * 300_000
+    rig.api.script = answer()
+    assert rig.get(client=client).status == 200
+
+
+def test_a_client_without_chunks_gets_a_body_until_the_end_in_chunks(rig: Rig) -> None:
+    rig.api.script = says(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000, "finish")
+    client = rig.client()
+    client.send(b"GET /tunnel/c1/x HTTP/1.0\r\nHost: a\r\n\r\n")
+    head, _, body = client.rest().partition(b"\r\n\r\n")
+    assert head == b"HTTP/1.1 200 OK\r\nConnection: close"
+    assert body == b"x" * 300_000
+
+
+def test_an_empty_body_until_the_end_never_ends(rig: Rig) -> None:
+    rig.api.script = says(b"HTTP/1.1 200 OK\r\n\r\n", "finish")
+    client = rig.client()
+    assert rig.get(client=client).body == b""
+    rig.api.script = answer()
+    assert rig.get(client=client).status == 200
 
 
 @pytest.mark.parametrize("then", ["close", "abort"])

@@ -38,6 +38,7 @@ WATCH = b"/api/v1/pods?watch=1"
 SAID = {
     b"/waiting": b"",
     b"/length": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf",
+    b"/unframed": b"HTTP/1.1 200 OK\r\n\r\nhalf",
     WATCH: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n",
     b"/upgrade": b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\nhello",
 }
@@ -144,6 +145,8 @@ class World:
         """One request of every kind, with all of its answer that will ever come."""
         asked = {path: self.ask(path, UPGRADE if path == b"/upgrade" else b"") for path in SAID}
         asked[b"/length"].until(b"half")
+        # On its way it has a frame, or the end of any process there would be the end of it.
+        asked[b"/unframed"].until(b"\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
         asked[WATCH].until(b"event\r\n")
         asked[b"/upgrade"].until(b"hello")
         until(lambda: any(getattr(peer, "heard", b"") == b"/waiting" for peer in self.api.live), "a request")
@@ -207,7 +210,7 @@ def assert_answered_as_lost(asked: dict[bytes, Peer]) -> None:
     message = answer.json()["message"]
     assert message.startswith("argotun: the tunnel was lost")
     assert "handshake" not in message
-    for path in (b"/length", WATCH, b"/upgrade"):
+    for path in (b"/length", b"/unframed", WATCH, b"/upgrade"):
         assert asked[path].ended() == "reset", path
         assert asked[path].buffer == b"", path
 
@@ -301,7 +304,7 @@ def test_a_stopped_agent_keeps_the_cluster_from_a_second_one(worlds: Any) -> Non
     assert asked[WATCH].rest() == b"0\r\n\r\n"
     answer = asked[b"/waiting"].response()
     assert (answer.status, answer.header("retry-after")) == (502, None)
-    for path in (b"/length", b"/upgrade"):
+    for path in (b"/length", b"/unframed", b"/upgrade"):
         assert asked[path].ended() == "reset", path
     first.signal(signal.SIGKILL)
     says(server, "agent gone")
