@@ -52,6 +52,16 @@ class Asker(Protocol):
         """The API's answer is complete."""
 
 
+class Nobody:
+    """The asker of a stream that is over."""
+
+    def answered(self) -> None:
+        """Nobody waits for it."""
+
+
+NOBODY = Nobody()
+
+
 class Answers:
     """The answers on one stream: at most one is in progress.
 
@@ -177,6 +187,11 @@ class Answers:
         """The connection is another one from now on: what was begun on the old one is of no use."""
         self._partial = b""
         self.reusable = False
+
+    def leave(self) -> None:
+        """The stream is over: nothing here leads back to the asker."""
+        self.record()
+        self._asker = NOBODY
 
     def record(self) -> None:
         """No request is in progress any more: write the access line of the one that was."""

@@ -18,7 +18,7 @@ from argotun.transport.writer import Writer
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.framing import Body
 from argotun.wire.head import UNTIL_CLOSE, find_head_end, parse_request, rewrite_request
-from argotun.wire.streams import UNCONNECTED, Stream
+from argotun.wire.streams import CLOSED, DISCARD, UNCONNECTED, Stream
 
 log = logging.getLogger("argotun.agent")
 
@@ -322,7 +322,10 @@ class Upstream:
             self._answers.cut(problem, in_order)
         elif self._tunnel.version == 1:
             self._tunnel.mux.close(self._stream)
-        self._drop()
+        if self._stream.closing or self._stream.state == CLOSED:
+            self._close()
+        else:
+            self._drop()
         return False
 
     def _unreachable(self, reason: str) -> None:
@@ -386,7 +389,8 @@ class Upstream:
 
     def _close(self) -> None:
         """The stream is over: nothing of it stays, and what still comes is for nobody."""
-        self._answers.record()
+        self._answers.leave()
+        self._stream.sink = DISCARD
         running = self._greenlet
         self._drop()
         self._over = True

@@ -113,7 +113,7 @@ class ClientConnection:
             # The client's connection is gone, which `abandon` passes on.
             pass
         finally:
-            self.exchange.abandon()
+            self.exchange.leave()
             self._writer.close()
 
     # ── asked by the exchange ──────────────────────────────────────────────────────────────────

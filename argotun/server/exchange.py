@@ -50,6 +50,26 @@ class Client(Protocol):
         """Count the request that has ended, after so many seconds."""
 
 
+class Nobody:
+    """The client of an exchange whose connection has ended."""
+
+    request_done = True
+    since = 0.0
+    draining = True
+
+    def proceed(self) -> None:
+        """Nothing is held."""
+
+    def finish(self) -> None:
+        """The connection has ended."""
+
+    def record(self, seconds: float) -> None:
+        """Nothing was asked."""
+
+
+NOBODY = Nobody()
+
+
 class Exchange:
     """One client's requests on one stream: at most one is in progress.
 
@@ -193,6 +213,11 @@ class Exchange:
             self.status = self.status or CLIENT_CLOSED
             self._record()
             self.state = IDLE
+
+    def leave(self) -> None:
+        """The connection has ended: give the request up, and keep nothing that leads back to it."""
+        self.abandon()
+        self._connection = NOBODY
 
     def detach(self) -> None:
         """Give the stream up; what still arrives on it is dropped."""

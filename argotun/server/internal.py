@@ -234,14 +234,16 @@ class InternalPort:
     def _sweep(self) -> None:
         while True:
             gevent.sleep(SWEEP)
-            now = monotonic()
-            for done, connection in enumerate(list(self.connections), 1):
-                if connection in self.connections:
-                    connection.sweep(now)
-                    if connection.exchange.state != IDLE:
-                        self._count(connection.exchange)
-                if not done % AT_ONCE:
-                    gevent.sleep(NEXT_TURN)
+            self._look_at_each(monotonic())
+
+    def _look_at_each(self, now: float) -> None:
+        for done, connection in enumerate(list(self.connections), 1):
+            if connection in self.connections:
+                connection.sweep(now)
+                if connection.exchange.state != IDLE:
+                    self._count(connection.exchange)
+            if not done % AT_ONCE:
+                gevent.sleep(NEXT_TURN)
 
     def _count(self, exchange: Exchange) -> None:
         """Add what a request that still runs has carried; a watch may run for hours."""

@@ -125,6 +125,9 @@ class Writer:
         if self.closed:
             return
         self.closed = True
+        # Nobody is called any more, and nothing here leads back to who would be.
+        self.on_sent = self.on_drained = None
+        self.on_error = _nobody
         self._queue = None
         self.pending = 0
         drainer = self._drainer
@@ -221,6 +224,7 @@ class Writer:
 
     def _fail(self, error: Exception) -> None:
         if not self.closed:
+            on_error = self.on_error
             if self._readable:
                 self._ending = True
                 self._queue = None
@@ -230,7 +234,7 @@ class Writer:
                 self.abort()
             else:
                 self.close()
-            self.on_error(str(error) or type(error).__name__)
+            on_error(str(error) or type(error).__name__)
 
 
 def _notify(sock: Any, tls: Any) -> None:
@@ -255,6 +259,10 @@ def _notify(sock: Any, tls: Any) -> None:
             os.dup2(saved, number, inheritable=False)
             os.close(saved)
         sock._sock.send(here.recv(DISCARD))
+
+
+def _nobody(_reason: str) -> None:
+    """The socket was closed on purpose."""
 
 
 def _discard(sock: socket, seconds: float) -> None:
