@@ -7,9 +7,9 @@ begin and whether one was cut.
 """
 
 from time import monotonic
-from typing import Protocol
 
 from argotun.errors import HeadError
+from argotun.server.downstream import NOBODY, Downstream
 from argotun.server.registry import Session
 from argotun.transport.writer import Writer
 from argotun.tunnel.gate import Gate
@@ -28,46 +28,6 @@ CLIENT_CLOSED = 499
 
 # What is expected of the stream: nothing, an answer's head, the rest of its body, or raw bytes.
 IDLE, HEAD, BODY, RAW = range(4)
-
-
-class Client(Protocol):
-    """What an exchange asks of the connection that it answers on."""
-
-    request_done: bool
-    since: float
-
-    @property
-    def draining(self) -> bool:
-        """Whether answers are to end their connection."""
-
-    def proceed(self) -> None:
-        """The answer is complete, or the connection raw: bytes that were held may go on."""
-
-    def finish(self) -> None:
-        """No more answers: half-close behind what is queued and discard what still comes."""
-
-    def record(self, seconds: float) -> None:
-        """Count the request that has ended, after so many seconds."""
-
-
-class Nobody:
-    """The client of an exchange whose connection has ended."""
-
-    request_done = True
-    since = 0.0
-    draining = True
-
-    def proceed(self) -> None:
-        """Nothing is held."""
-
-    def finish(self) -> None:
-        """The connection has ended."""
-
-    def record(self, seconds: float) -> None:
-        """Nothing was asked."""
-
-
-NOBODY = Nobody()
 
 
 class Exchange:
@@ -107,7 +67,7 @@ class Exchange:
         "upgrade",
     )
 
-    def __init__(self, connection: Client, writer: Writer) -> None:
+    def __init__(self, connection: Downstream, writer: Writer) -> None:
         self._connection = connection
         self._writer = writer
         self._body = Body()
