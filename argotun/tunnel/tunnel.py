@@ -41,9 +41,10 @@ LINGER = 1.0
 RTT_GAIN = 0.125
 """Weight of a new sample in the round trip that is shown (RFC 6298 §2)."""
 
-RTT_SAMPLES = 40
-"""Samples whose least is the link's own round trip (BBR's RTprop): the others have queues in them. Ten
-minutes' worth, or a transfer that takes its time would measure its own queue, and lengthen it."""
+RTT_SAMPLES = 16
+"""Samples whose least is the link's own round trip (BBR's RTprop): the others have queues in them. Four
+minutes' worth: a transfer that takes longer measures its own queue, and a path that has become longer is
+believed no sooner."""
 
 
 class Tunnel:
