@@ -20,6 +20,8 @@ Pair = tuple[Any, Any]
 def contexts() -> tuple[SSLContext, SSLContext]:
     authority = trustme.CA()
     client, server = SSLContext(ssl.PROTOCOL_TLS_CLIENT), SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # As argotun's own; which of the two is Python's default depends on its build.
+    client.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     authority.configure_trust(client)
     authority.issue_cert("localhost").configure_cert(server)
     return client, server

@@ -148,6 +148,11 @@ def test_renegotiation_is_off(mtls):
     assert mtls.context().options & ssl.OP_NO_RENEGOTIATION
 
 
+def test_a_cut_connection_passes_for_one_that_ended_in_order(mtls, pki):
+    for each in (mtls, ClientTls(pki.ca)):
+        assert not each.context().options & ssl.OP_IGNORE_UNEXPECTED_EOF
+
+
 def test_plain_http_spoken_to_a_tls_port_is_told(pair, pki):
     near, far = pair()
     near.sendall(b"GET / HTTP/1.1\r\n\r\n")
