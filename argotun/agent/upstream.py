@@ -334,6 +334,7 @@ class Upstream:
         self._greenlet = None
         if self._stream.state in UNCONNECTED:
             self._tunnel.mux.reset(self._stream, reason)
+            self._close()
             return
         # A request waits on a stream that has served others: read it, and answer in the API's place.
         held, self._held = self._held, None

@@ -237,6 +237,7 @@ class InternalPort:
             self._look_at_each(monotonic())
 
     def _look_at_each(self, now: float) -> None:
+        """One sweep, in a frame of its own: the one that sleeps between sweeps would keep a connection."""
         for done, connection in enumerate(list(self.connections), 1):
             if connection in self.connections:
                 connection.sweep(now)

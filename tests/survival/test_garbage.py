@@ -50,34 +50,53 @@ def rig() -> Iterator[Rig]:
         rig.settle()
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """The collector rests."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def found() -> Counter[str]:
     return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, KINDS))
 
 
+def assert_gone(rig: Rig, before: Counter[str]) -> None:
+    rig.settle()
+    until(lambda: not found() - before, "the end of all", explain=lambda: str(found() - before))
+
+
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("request_", [GET % b"short", GET % b"watch", GET % b"large", UPGRADE])
 @pytest.mark.parametrize("end", ["the client", "the API", "the tunnel"])
 def test_what_a_connection_needed_is_left_to_the_garbage_collector(
     rig: Rig, request_: bytes, end: str
 ) -> None:
-    gc.collect()
-    gc.disable()
-    try:
-        before = found()
-        clients = [rig.client(buffer=4096) for _ in range(COUNT)]
-        for client in clients:
-            client.send(request_)
-            client.head()
-        until(lambda: len(rig.api.live) == COUNT, "the connections to the API")
-        assert found()["Exchange"] >= COUNT
-        if end == "the API":
-            for peer in list(rig.api.live):
-                peer.close()
-        elif end == "the tunnel":
-            rig.session.tunnel.end("the test ends it")
-        for client in clients:
-            client.close()
-        del client, clients
-        rig.settle()
-        until(lambda: not found() - before, "the end of all", explain=lambda: str(found() - before))
-    finally:
-        gc.enable()
+    before = found()
+    clients = [rig.client(buffer=4096) for _ in range(COUNT)]
+    for client in clients:
+        client.send(request_)
+        client.head()
+    until(lambda: len(rig.api.live) == COUNT, "the connections to the API")
+    assert found()["Exchange"] >= COUNT
+    if end == "the API":
+        for peer in list(rig.api.live):
+            peer.close()
+    elif end == "the tunnel":
+        rig.session.tunnel.end("the test ends it")
+    for client in clients:
+        client.close()
+    assert_gone(rig, before)
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_what_a_failed_dial_needed_is_left_to_the_garbage_collector(rig: Rig) -> None:
+    rig.api.stop()
+    before = found()
+    for _ in range(COUNT):
+        client = rig.client()
+        assert rig.get("/tunnel/c1/short", client=client).status == 503
+        client.close()
+    assert_gone(rig, before)
