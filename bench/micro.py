@@ -14,7 +14,7 @@ from websockets.frames import apply_mask  # type: ignore[attr-defined]
 
 from argotun.errors import ArgotunError
 from argotun.wire import frames, head
-from argotun.wire.body import ChunkedBody
+from argotun.wire.body import ChunkedBody, chunk
 from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
 from argotun.wire.streams import DISCARD, Discard, Stream
@@ -116,8 +116,8 @@ def _heads() -> Iterator[Case]:
 
 def _bodies() -> Iterator[Case]:
     for size in (4 * KIB, 64 * KIB):
-        chunk = b"%x\r\n%b\r\n" % (size, bytes(size))
-        yield Case(f"ChunkedBody.feed: {size // KIB} KiB chunk", partial(ChunkedBody().feed, chunk))
+        piece = chunk(bytes(size))
+        yield Case(f"ChunkedBody.feed: {size // KIB} KiB chunk", partial(ChunkedBody().feed, piece))
 
 
 def _websocket() -> Iterator[Case]:

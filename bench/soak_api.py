@@ -10,6 +10,7 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
+from argotun.wire.body import FINAL_CHUNK, chunk
 from bench.certificates import Certificates
 
 PATTERN = bytes(range(256)) * 512
@@ -98,9 +99,9 @@ class Api:
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for number in range(self._random.randrange(1, 200)):
             event = b"event %d\n" % number
-            sock.sendall(b"%x\r\n%b\r\n" % (len(event), event))
+            sock.sendall(chunk(event))
             gevent.sleep(self._random.uniform(0.05, 0.5))
-        sock.sendall(b"0\r\n\r\n")
+        sock.sendall(FINAL_CHUNK)
         return True
 
     def _exec(self, sock: Any, stream: Any, _fields: Any, wanted: dict[str, str]) -> bool:

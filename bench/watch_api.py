@@ -19,6 +19,7 @@ from typing import Any
 
 from argotun.transport.listen import Listener
 from argotun.transport.tls import ServerTls
+from argotun.wire.body import chunk
 from bench import words
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -65,11 +66,6 @@ class Watches:
                         sock.sendall(ANSWER)
         finally:
             self._open.pop(sock, None)
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a body (RFC 9112 §7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def main() -> int:

@@ -132,8 +132,7 @@ class Answers:
         while data:
             if self.state == BODY:
                 used = self._body.take(data)
-                piece = data if used == len(data) else data[:used]
-                self._send(chunk(piece) if self._chunking else piece)
+                self._send(self._framed(data if used == len(data) else data[:used]))
                 if self._body.open:
                     return
                 data = data[used:]
@@ -248,11 +247,13 @@ class Answers:
         self.state = BODY
         self.reusable = head.keep_alive
         used = self._body.take(rest) if rest and self._body.open else 0
-        body = rest[:used]
-        self._send(out + (chunk(body) if self._chunking else body) if used else out)
+        self._send(out + self._framed(rest[:used]) if used else out)
         if not self._body.open:
             self._done()
         return rest[used:]
+
+    def _framed(self, body: bytes) -> bytes:
+        return chunk(body) if self._chunking else body
 
     def _send(self, data: bytes) -> None:
         self._sent += len(data)

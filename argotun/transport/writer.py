@@ -278,14 +278,14 @@ def _discard(sock: socket, seconds: float) -> None:
         sock.close()
 
 
-def keep_queue_short(sock: Any, size: int = UNSENT) -> None:
-    """Let the kernel hold at most about `size` unsent bytes, so that turns are decided here.
+def keep_queue_short(sock: Any) -> None:
+    """Let the kernel hold at most about UNSENT bytes that have not left, so that turns are decided here.
 
     Without it a busy tunnel's send buffer grows to megabytes, and whatever is written next waits
     behind them. What is in flight does not count, so a long link is as fast as before.
     """
     try:
-        sock.setsockopt(_socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
+        sock.setsockopt(_socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
     except OSError:
         # Not TCP, or not Linux: fairness is then as good as the kernel's buffer is small.
         pass

@@ -15,7 +15,7 @@ from gevent.event import Event
 
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
-from argotun.transport.writer import Writer, keep_queue_short
+from argotun.transport.writer import Writer
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
@@ -81,7 +81,6 @@ class Tunnel:
         self._run_callback = get_hub().loop.run_callback
         socket.max_message = mux.profile.max_message
         socket.send_control = self._send_control
-        keep_queue_short(socket.sock)
         mux.wake = self._wake
         mux.on_pong = self._ponged
         self._prober = gevent.spawn(self._probe)

@@ -317,6 +317,7 @@ def rewrite_response(head: ResponseHead, close: bool, chunked: bool = False) -> 
              connection ends tells it by itself, a 1xx never
     chunked  such a body follows in chunks instead
     """
+    ends = close or (head.length == UNTIL_CLOSE and not chunked)
     lines = head._lines
     if head._cut:
         lines = _CUT_RESPONSE.sub(b"", lines)
@@ -330,9 +331,7 @@ def rewrite_response(head: ResponseHead, close: bool, chunked: bool = False) -> 
             lines,
             b"\n",
             b"Transfer-Encoding: chunked\r\n" if chunked else b"",
-            _hop(
-                head.upgrade, (close or (head.length == UNTIL_CLOSE and not chunked)) and head.status >= 200
-            ),
+            _hop(head.upgrade, ends and head.status >= 200),
             b"\r\n",
         )
     )

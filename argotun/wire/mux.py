@@ -282,15 +282,15 @@ class Multiplexer:
         """
         if stream.state == CLOSED or stream.closing or not data:
             return
-        fresh = stream.queue is None
-        if stream.queue is None:
+        queue = stream.queue
+        if queue is None:
             stream.queue = [data]
         else:
-            stream.queue.append(data)
+            queue.append(data)
         stream.queued += len(data)
         stream.backlog.size += len(data)
         if not stream.ready:
-            self._out.line_up(stream, fresh)
+            self._out.line_up(stream, queue is None)
 
     def end(self, stream: Stream) -> None:
         """Half-close behind what is queued; version 1 knows only the full CLOSE."""

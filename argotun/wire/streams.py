@@ -167,7 +167,8 @@ class Stream:
 
     `send_credit` and `receive_credit` are bytes that may still travel each way; `granted` is what
     the peer's window is in all and `window` what this side's is. `consumed` was read since the last
-    WINDOW, and `passed_on` from `updated` until then; `returned` is what the peer gave back so far.
+    WINDOW; `passed_on` is what was given back since `updated`, less what had to wait for its reader
+    then. `returned` is what the peer gave back so far.
     `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's `backlog` too.
     `ahead` bytes left before those that stood in line, in the `round` that they were in.
     `closing` is the type of the frame that ends this direction behind the queue (0 = none); `failure`

@@ -288,12 +288,18 @@ def under_way(side: Side) -> dict[int, int]:
     return said
 
 
-def test_stalled_streams_leave_the_others_nothing() -> None:
-    pool, share = 2 * MIB, 16 * 1024
+def crowd(size: int, pool: int, share: int) -> tuple[Side, list[Stream]]:
+    """A server with so many streams that have a window to send each, and a peer that bounds them together."""
     server = started(2, "server", Hello(pool=pool, share=share))
-    streams = [server.mux.open(Ear()) for _ in range(200)]
+    streams = [server.mux.open(Ear()) for _ in range(size)]
     for stream in streams:
         server.mux.send(stream, bytes(INITIAL_WINDOW))
+    return server, streams
+
+
+def test_stalled_streams_leave_the_others_nothing() -> None:
+    pool, share = 2 * MIB, 16 * 1024
+    server, streams = crowd(200, pool, share)
     said = under_way(server)
     assert len(said) == 200
     assert min(said.values()) >= share
@@ -311,10 +317,7 @@ def test_stalled_streams_leave_the_others_nothing() -> None:
 
 def test_streams_that_nobody_reads_leave_nothing_to_one_that_is_read() -> None:
     pool, share = 16 * MIB, 16 * 1024
-    server = started(2, "server", Hello(pool=pool, share=share))
-    stalled = [server.mux.open(Ear()) for _ in range(1000)]
-    for stream in stalled:
-        server.mux.send(stream, bytes(INITIAL_WINDOW))
+    server, stalled = crowd(1000, pool, share)
     assert sum(size - share for size in under_way(server).values()) > pool / 2
     read = server.mux.open(Ear())
     server.mux.send(read, bytes(4 * PROVEN))
@@ -330,10 +333,7 @@ def test_streams_that_nobody_reads_leave_nothing_to_one_that_is_read() -> None:
 
 
 def test_few_streams_get_less_than_their_window() -> None:
-    server = started(2, "server", Hello(pool=16 * MIB, share=16 * 1024))
-    streams = [server.mux.open(Ear()) for _ in range(30)]
-    for stream in streams:
-        server.mux.send(stream, bytes(INITIAL_WINDOW))
+    server, _ = crowd(30, 16 * MIB, 16 * 1024)
     assert set(under_way(server).values()) == {INITIAL_WINDOW}
 
 
