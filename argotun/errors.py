@@ -10,7 +10,8 @@
     │   │   └── NameLost    … because its name could not be resolved
     │   ├── HandshakeError  a connection was made, but TLS, a proxy or the upgrade refused it
     │   └── ConnectionLost  an established connection ended
-    └── CredentialError     the agent has no usable ServiceAccount token
+    ├── CredentialError     the agent has no usable ServiceAccount token
+    └── LibraryError        an installed library is not one that argotun can work with
 
 Each layer maps what its libraries raise to one of these where the layer ends, so that a caller
 needs no knowledge of sockets, OpenSSL or WebSocket libraries to handle a failure.
@@ -86,3 +87,13 @@ class ConnectionLost(TransportError):
 
 class CredentialError(ArgotunError):
     """A token cannot be used: the ServiceAccount's for this request, or the server's for this dial."""
+
+
+class LibraryError(ArgotunError):
+    """An installed library lacks something argotun needs of it that the library never promised to keep."""
+
+    def __init__(self, library: str, version: str, missing: str) -> None:
+        super().__init__(
+            f"{library} {version} lacks {missing}, which argotun needs: install the one in requirements.txt"
+        )
+        self.library = library

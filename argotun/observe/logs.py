@@ -16,9 +16,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 
 import gevent
+import gevent.hub
 
 from argotun.observe.sink import Sink
 
@@ -74,20 +76,27 @@ def setup(level: str, fmt: str) -> None:
     root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
     logging.getLogger("argotun").setLevel(LEVELS[level])
     logging.captureWarnings(True)
-    vars(gevent.get_hub())["print_exception"] = _log_unhandled
+    hub = gevent.get_hub()
+    hub.handle_error = partial(_handle_error, hub)
 
 
-def _log_unhandled(
+def _handle_error(
+    hub: gevent.hub.Hub,
     context: object,
-    kind: type[BaseException] | None,
+    kind: type[BaseException],
     error: BaseException | str | None,
     trace: TracebackType | None,
 ) -> None:
-    """Stand in for the hub's printing of what ended a greenlet or a callback."""
+    """Log what ended a greenlet or a callback, where the hub's own method of this name prints it."""
+    if issubclass(kind, hub.NOT_ERROR):
+        type(hub).handle_error(hub, context, kind, error, trace)
+        return
     if not isinstance(error, BaseException):
-        error = (kind or Exception)(error)
+        error = kind(error)
     where = context if isinstance(context, str) else repr(context)
-    _log.error("unexpected error", exc_info=(type(error), error, trace), extra=fields(where=where))
+    _log.error("unexpected error", exc_info=(kind, error, trace), extra=fields(where=where))
+    if context is None or issubclass(kind, hub.SYSTEM_ERROR):
+        hub.handle_system_error(kind, error, trace)
 
 
 class SinkHandler(logging.Handler):

@@ -137,9 +137,12 @@ class HealthServer:
 class _Handler(WSGIHandler):  # type: ignore[misc]
     """A handler that answers a malformed request with 400 and leaves no trace of it in the log."""
 
-    def _handle_client_error(self, ex: Exception) -> Any:
-        # A ValueError is the one kind for which the library prints no traceback.
-        return super()._handle_client_error(ValueError(str(ex)))
+    def read_request(self, raw_requestline: str) -> Any:
+        try:
+            return super().read_request(raw_requestline)
+        except Exception as error:
+            # The library prints a traceback of anything else.
+            raise ValueError(str(error)) from error
 
 
 class _Server(WSGIServer):  # type: ignore[misc]

@@ -220,8 +220,7 @@ def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:
     """The value of a field that may be there once; a repeated one counts as unusable, b""."""
-    lines = (line.partition(b":") for line in head.fields.split(b"\r\n"))
-    values = [value.strip(b" \t") for key, _, value in lines if key.lower() == name]
+    values = head.values(name)
     return None if not values else values[0] if len(values) == 1 else b""
 
 

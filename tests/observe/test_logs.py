@@ -206,7 +206,7 @@ def clean_logging() -> Iterator[None]:
     root.setLevel(level)
     logging.getLogger("argotun").setLevel(ours)
     logging.captureWarnings(False)
-    vars(gevent.get_hub()).pop("print_exception", None)
+    vars(gevent.get_hub()).pop("handle_error", None)
 
 
 @pytest.mark.usefixtures("clean_logging")

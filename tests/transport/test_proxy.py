@@ -163,7 +163,7 @@ GARBAGE = {
         lambda sock: sock.sendall(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 9999),
         "did not answer in HTTP/1.1",
     ),
-    "a malformed header": (b"HTTP/1.1 200 OK\r\n: x\r\n\r\n", "malformed header line"),
+    "a malformed header": (b"HTTP/1.1 200 OK\r\n: x\r\n\r\n", "header field without a name"),
     "bytes behind the answer": (b"HTTP/1.1 200 OK\r\n\r\nsurprise", "bytes of its own"),
 }
 

@@ -161,6 +161,20 @@ def test_finish_sends_close_notify(contexts: tuple[SSLContext, SSLContext]) -> N
     theirs.close()
 
 
+def test_finish_while_reading_loses_nothing_of_the_other_direction(pair: Pair, writer: Writer) -> None:
+    """OpenSSL by itself would look for the peer's close_notify, and drop the data that it finds instead."""
+    pair[1].sendall(b"on its way")
+    writer.write(b"last words")
+    writer.finish(reading=True)
+    assert Peer(pair[1]).rest() == b"last words"
+    reader = Reader(pair[0])
+    assert reader.recv() == b"on its way"
+    reading = gevent.spawn(reader.recv)
+    gevent.sleep(0)
+    pair[1].sendall(b"and after it")
+    assert reading.get(timeout=PATIENCE) == b"and after it"
+
+
 def test_abort_is_no_end_in_order(pair: Pair, writer: Writer, errors: list[str]) -> None:
     writer.write(BIG)
     writer.abort()

@@ -7,7 +7,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from argotun.transport.accept import AcceptedSocket
+from argotun.transport import MessageSocket
 from argotun.tunnel.gate import HIGH_WATER, Gate
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import CHUNK, V1, V2, Profile
@@ -47,7 +47,7 @@ class Link:
 
         self.mux.collect = remember  # type: ignore[method-assign]
         self.tunnel = Tunnel(
-            AcceptedSocket(ours, None, b""), self.mux, keepalive=3600, keepalive_timeout=7200
+            MessageSocket(ours, None, b"", client=False), self.mux, keepalive=3600, keepalive_timeout=7200
         )
         self.running = gevent.spawn(self.tunnel.run)
         if profile is V2:

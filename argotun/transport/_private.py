@@ -1,0 +1,304 @@
+"""The parts of gevent, ssl and the WebSocket libraries that argotun needs and that none of them promises.
+
+No other module reads a private attribute of a library (a test looks), or depends on how one works inside. All
+of it is tried out once, at import: after an upgrade that changed one of these things argotun does not start,
+and a LibraryError says which library, in which version, lacks what. Without the trial it would hang or lose
+bytes, under load and weeks later.
+
+| library          | what is used                                                                         |
+|------------------|--------------------------------------------------------------------------------------|
+| gevent           | `socket._sock`: the non-blocking socket underneath; `_read_event`, `_write_event`:   |
+|                  | its watchers, None once it is closed                                                 |
+| ssl              | `SSLSocket._sslobj`: OpenSSL's connection, whose calls never wait; what its          |
+|                  | `shutdown` reads                                                                     |
+| gevent-websocket | `WebSocketHandler.upgrade_connection` runs on a few attributes, without a server     |
+| simple-websocket | `Client.handshake` runs on a few attributes, without a socket or a thread            |
+
+It costs nothing per read or write: `raw_recv` and `raw_send` are asked once per connection, and give the C
+method itself.
+
+`wire/` may not import this package. The one thing that it takes from a library without a promise, the
+masking function of websockets, is tried out where it is used (`wire/websocket.py`).
+"""
+
+import logging
+import os
+import socket as _socket
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from errno import EBADF
+from hashlib import sha1
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from gevent.socket import socketpair
+from gevent.ssl import SSLContext
+from geventwebsocket.handler import WebSocketHandler
+from simple_websocket import Client
+from wsproto import ConnectionType, WSConnection
+
+from argotun.errors import LibraryError
+
+Buffer = bytes | memoryview
+
+_RECORDS = 4096
+"""More than OpenSSL writes for a close_notify, bytes."""
+
+
+def is_tls(sock: Any) -> bool:
+    """Whether a gevent socket speaks TLS."""
+    return getattr(sock, "_sslobj", None) is not None
+
+
+def raw_recv(sock: Any) -> Callable[[int], bytes]:
+    """The read of a gevent socket, plain or TLS, that raises where gevent's own would wait.
+
+    BlockingIOError of a plain one, SSLWantReadError, SSLWantWriteError or SSLZeroReturnError of TLS.
+    """
+    read: Callable[[int], bytes] = sock._sslobj.read if is_tls(sock) else sock._sock.recv
+    return read
+
+
+def raw_send(sock: Any) -> Callable[[Buffer], int]:
+    """The write of a gevent socket, plain or TLS, that raises where gevent's own would wait."""
+    write: Callable[[Buffer], int] = sock._sslobj.write if is_tls(sock) else sock._sock.send
+    return write
+
+
+def raw_handshake(tls: Any) -> Callable[[], None]:
+    """One step of a TLS socket's handshake: until OpenSSL needs the other side, or is done."""
+    step: Callable[[], None] = tls._sslobj.do_handshake
+    return step
+
+
+def readable(sock: Any) -> Any:
+    """The watcher of a gevent socket that fires when something can be read; OSError once it is closed."""
+    return _open(sock._read_event)
+
+
+def writable(sock: Any) -> Any:
+    """The watcher of a gevent socket that fires when something can be written; OSError once it is closed."""
+    return _open(sock._write_event)
+
+
+def _open(watcher: Any) -> Any:
+    if watcher is None:
+        raise OSError(EBADF, os.strerror(EBADF))
+    return watcher
+
+
+def half_close(sock: Any, reading: bool) -> None:
+    """End the sending side: TLS close_notify where there is TLS, then TCP FIN.
+
+    With `reading` the other direction goes on, and nothing of it may be lost. Does not wait, nor raise where
+    the socket is gone. gevent's own `shutdown` would turn TLS off for reading too.
+    """
+    try:
+        if is_tls(sock) and reading:
+            _notify(sock)
+        elif is_tls(sock):
+            sock._sslobj.shutdown()
+    except OSError:
+        # The peer's own close_notify is not waited for.
+        pass
+    try:
+        sock._sock.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def _notify(sock: Any) -> None:
+    """Send a TLS close_notify and read nothing.
+
+    `SSL_shutdown` sends it at the first call and looks for the peer's own at the second, dropping the data
+    that it finds in its place; Python always makes both calls, on a socket whose BIO cannot be exchanged. So
+    the descriptor leads to a pair of ours meanwhile, which has nothing to read, and what was written
+    there is passed on. epoll does not notice: it watches the open file under its number, and gets both back.
+    Nothing else runs meanwhile: no other thread knows the descriptor, and no greenlet switches.
+    """
+    here, there = _socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        there.setblocking(False)
+        number = sock.fileno()
+        saved = os.dup(number)
+        try:
+            os.dup2(there.fileno(), number, inheritable=False)
+            sock._sslobj.shutdown()
+        except ssl.SSLWantReadError:
+            pass
+        finally:
+            os.dup2(saved, number, inheritable=False)
+            os.close(saved)
+        sock._sock.send(here.recv(_RECORDS))
+
+
+# gevent-websocket
+
+# The library reports each step of each upgrade; the errors of `accept` say what matters.
+_silent = logging.getLogger("geventwebsocket")
+_silent.disabled = True
+
+
+class _Upgrade(WebSocketHandler):  # type: ignore[misc]
+    """One run of the library's handshake, which keeps the answer."""
+
+    SUPPORTED_VERSIONS = ("13",)
+
+    def __init__(self, key: str, subprotocol: str | None) -> None:
+        self.environ = {
+            "PATH_INFO": "",
+            "HTTP_SEC_WEBSOCKET_VERSION": "13",
+            "HTTP_SEC_WEBSOCKET_KEY": key,
+            "HTTP_SEC_WEBSOCKET_PROTOCOL": subprotocol or "",
+        }
+        self.application = SimpleNamespace(app_protocol=lambda _path: subprotocol)
+        self.server = SimpleNamespace(logger=_silent)
+        # The library makes a WebSocket of its own, which writes a close frame when it is collected: nowhere.
+        self.rfile = SimpleNamespace(read=lambda _size: b"")
+        self.socket = SimpleNamespace(sendall=lambda _data: None)
+        self.answer = b""
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        """Keep the answer, where the base class would write it."""
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "", ""]
+        self.answer = "\r\n".join(lines).encode("latin-1")
+
+
+def answer_upgrade(key: str, subprotocol: str | None) -> bytes:
+    """gevent-websocket's answer to an upgrade that was judged already; `key` is Sec-WebSocket-Key."""
+    upgrade = _Upgrade(key, subprotocol)
+    upgrade.upgrade_connection()
+    return upgrade.answer
+
+
+# simple-websocket
+
+
+class Exchange(Protocol):
+    """What simple-websocket takes for a socket while it shakes hands."""
+
+    def send(self, data: bytes) -> object:
+        """Send the whole request."""
+
+    def recv(self, size: int) -> bytes:
+        """Give the whole head of the answer, whatever `size` says."""
+
+
+def ask_upgrade(
+    exchange: Exchange,
+    host: str,
+    target: str,
+    headers: Sequence[tuple[str, str]],
+    subprotocols: Sequence[str],
+) -> str | None:
+    """Let simple-websocket write the request and judge the answer; the subprotocol that was agreed.
+
+    Raises what the library and those below it raise, of no common type, and what `exchange` raises. Only the
+    constructor is left out: it dials, the first address only and without a timeout, and reads in a thread.
+    """
+    client = Client.__new__(Client)
+    client.ws = WSConnection(ConnectionType.CLIENT)
+    client.sock, client.receive_bytes = exchange, 0
+    client.host, client.path, client.subprotocols = host, target, list(subprotocols)
+    # The library's own spelling.
+    client.extra_headeers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    client.handshake()
+    agreed: str | None = client.subprotocol
+    return agreed
+
+
+# The trial
+
+
+def _try_sockets() -> bool:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        try:
+            raw_recv(ours)(1)
+        except BlockingIOError:
+            pass
+        else:
+            return False
+        watched = callable(readable(ours).start) and callable(writable(ours).stop)
+        sent = raw_send(theirs)(b"x") == 1 and raw_recv(ours)(1) == b"x"
+        half_close(theirs, reading=True)
+        ended = raw_recv(ours)(1) == b""
+    return watched and sent and ended and ours._read_event is None and ours._write_event is None
+
+
+def _try_tls() -> bool:
+    context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    ours, theirs = socketpair()
+    with theirs, context.wrap_socket(ours, do_handshake_on_connect=False) as tls:
+        try:
+            raw_handshake(tls)()
+        except ssl.SSLWantReadError:
+            # It did not wait for an answer, and has said its ClientHello (RFC 8446 §5.1).
+            said = raw_recv(theirs)(1) == b"\x16"
+        else:
+            return False
+        return said and all(map(callable, (raw_recv(tls), raw_send(tls), tls._sslobj.shutdown)))
+
+
+# The example of RFC 6455 §1.3.
+_KEY, _ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def _try_answer() -> bool:
+    answer = answer_upgrade(_KEY, "a").split(b"\r\n")
+    expected = {b"Sec-WebSocket-Accept: " + _ACCEPT, b"Sec-WebSocket-Protocol: a"}
+    return answer[0].startswith(b"HTTP/1.1 101 ") and expected <= set(answer) and answer[-2:] == [b"", b""]
+
+
+class _Trial:
+    """A server in two calls."""
+
+    request = b""
+
+    def send(self, data: bytes) -> None:
+        self.request = data
+
+    def recv(self, _size: int) -> bytes:
+        key = self.request.lower().index(b"sec-websocket-key: ") + 19
+        accept = b64encode(sha1(self.request[key : key + 24] + _GUID).digest())
+        return (
+            b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            b"%b\r\nSec-WebSocket-Protocol: b\r\n\r\n" % accept
+        )
+
+
+def _try_request() -> bool:
+    trial = _Trial()
+    agreed = ask_upgrade(trial, "h", "/t", [("Authorization", "x")], ["a", "b"])
+    return (
+        agreed == "b"
+        and trial.request.startswith(b"GET /t HTTP/1.1\r\n")
+        and {b"Host: h", b"Authorization: x"} <= set(trial.request.split(b"\r\n"))
+    )
+
+
+_TRIALS: tuple[tuple[str, str, Callable[[], bool]], ...] = (
+    ("gevent", "a non-blocking socket and its watchers inside its socket", _try_sockets),
+    ("gevent", "OpenSSL's connection inside its SSLSocket", _try_tls),
+    ("gevent-websocket", "an upgrade that runs without a server", _try_answer),
+    ("simple-websocket", "a handshake that runs without its constructor", _try_request),
+)
+
+
+def try_out() -> None:
+    """Raise LibraryError where an installed library does not have what argotun needs of its inside."""
+    for library, missing, trial in _TRIALS:
+        try:
+            works = trial()
+        except Exception as error:
+            raise LibraryError(library, version(library), missing) from error
+        if not works:
+            raise LibraryError(library, version(library), missing)
+
+
+try_out()
