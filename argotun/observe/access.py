@@ -12,9 +12,9 @@ import re
 import time
 from typing import IO, Protocol
 
-from argotun.observe.logs import MAX_FIELD, Clock, fields, plain, quote
+from argotun.observe.lines import LineWriter
+from argotun.observe.logs import MAX_FIELD, fields, plain, quote, timestamp
 from argotun.observe.metrics import METHODS
-from argotun.observe.sink import Sink
 
 DELAY = 0.2
 """Seconds that a line may wait for others."""
@@ -54,23 +54,22 @@ class AccessLog:
     """
 
     def __init__(self, enabled: bool, fmt: str, stream: IO[str] | IO[bytes]) -> None:
-        self._clock = Clock()
-        self._sink: Sink | None = None
+        self._lines: LineWriter | None = None
         self.request: LogRequest = _nothing
         if enabled:
-            self._sink = Sink(stream.fileno(), DELAY, on_recovery=_report_dropped)
-            self._write = self._sink.write
+            self._lines = LineWriter(stream.fileno(), DELAY, on_recovery=_report_dropped)
+            self._write = self._lines.write
             self.request = self._json if fmt == "json" else self._text
 
     @property
     def dropped(self) -> int:
         """Lines that were not written."""
-        return self._sink.dropped if self._sink else 0
+        return self._lines.dropped if self._lines else 0
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is pending, for at most `timeout` seconds."""
-        if self._sink:
-            self._sink.close(timeout)
+        if self._lines:
+            self._lines.close(timeout)
 
     def _text(
         self,
@@ -87,7 +86,7 @@ class AccessLog:
         verb = _METHODS.get(method) or _quote(method)
         audit = _quote(audit_id) if audit_id else "-"
         self._write(
-            f"{self._clock.format(time.time())} INFO  access: request cluster={quote(cluster)} method={verb}"
+            f"{timestamp(time.time())} INFO  access: request cluster={quote(cluster)} method={verb}"
             f" path={_quote(path.partition(b'?')[0])} status={status} bytes_in={bytes_in}"
             f" bytes_out={bytes_out} seconds={seconds:.6f} stream={stream_id} audit_id={audit}\n"
         )
@@ -106,7 +105,7 @@ class AccessLog:
     ) -> None:
         audit = _string(audit_id) if audit_id else "null"
         self._write(
-            f'{{"ts": "{self._clock.format(time.time())}", "level": "info", "logger": "access",'
+            f'{{"ts": "{timestamp(time.time())}", "level": "info", "logger": "access",'
             f' "msg": "request", "cluster": {json.dumps(plain(cluster))}, "method": {_string(method)},'
             f' "path": {_string(path.partition(b"?")[0])}, "status": {status}, "bytes_in": {bytes_in},'
             f' "bytes_out": {bytes_out}, "seconds": {seconds:.6f}, "stream": {stream_id},'

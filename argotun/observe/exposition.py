@@ -20,7 +20,7 @@ SLICE = 100
 """Samples between two turns of the event loop; encoding them takes 1 to 2 ms."""
 
 NEXT_TURN = 1e-6
-"""Any timer, in seconds: libev looks at the sockets before it runs one, but `sleep(0)` returns before that."""
+"""Any timer, in seconds: libev looks at the sockets before it runs one, but `sleep(0)` returns before."""
 
 _END = b"# EOF\n"
 encode_openmetrics: Callable[[Any], bytes] = generate_latest

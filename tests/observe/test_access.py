@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argotun.observe import sink
+from argotun.observe import lines as module
 from argotun.observe.access import AccessLog
 
 AUDIT = b"4a6f2c1e-1111-2222-3333-444455556666"
@@ -101,7 +101,7 @@ def test_a_switched_off_log_writes_nothing_and_runs_no_formatter(output: BinaryI
 
 
 def test_lines_that_find_no_room_are_counted(output: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink, "MAX_PENDING", 1000)
+    monkeypatch.setattr(module, "MAX_PENDING", 1000)
     log = AccessLog(True, "text", output)
     for _ in range(100):
         log.request(*REQUEST)
