@@ -70,7 +70,7 @@ def setup(level: str, fmt: str) -> None:
     for handler in [each for each in root.handlers if isinstance(each, LineHandler)]:
         root.removeHandler(handler)
         handler.close()
-    handler = LineHandler(sys.stderr.fileno())
+    handler = LineHandler(LineWriter(sys.stderr.fileno(), delay=0, on_recovery=_report_dropped))
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
     root.addHandler(handler)
     root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
@@ -99,23 +99,12 @@ def _handle_error(
         hub.handle_system_error(kind, error, trace)
 
 
-class LineHandler(logging.Handler):
+class LineHandler(logging.StreamHandler[LineWriter]):
     """Writes records through a LineWriter, so that a stalled stderr stops nothing."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._lines = LineWriter(fd, delay=0, on_recovery=_report_dropped)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Format and write one record."""
-        try:
-            self._lines.write(self.format(record) + "\n")
-        except Exception:
-            self.handleError(record)
 
     def close(self) -> None:
         """Write what is pending."""
-        self._lines.close()
+        self.stream.close()
         super().close()
 
 
