@@ -118,51 +118,46 @@ class AccessLines(Protocol):
 class _Row(NamedTuple):
     family: type[CounterMetricFamily] | type[GaugeMetricFamily]
     name: str
-    help: str
     attribute: str
+    help: str
 
 
+_COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
 _TUNNEL_ROWS = (
     _Row(
-        CounterMetricFamily,
+        _COUNTER,
         "argotun_stream_stalls",
-        "Times that a stream waited because its peer's socket was full",
         "stalls",
+        "Times that a stream waited because its peer's socket was full",
     ),
     _Row(
-        CounterMetricFamily,
+        _COUNTER,
         "argotun_window_exhausted",
-        "Times that a stream's sender used up its credit",
         "window_exhausted",
+        "Times that a stream's sender used up its credit",
     ),
 )
 _CLUSTER_ROWS = (
-    _Row(GaugeMetricFamily, "tunnel_active_connections", "Active tunnel connections", "active"),
-    _Row(GaugeMetricFamily, "argotun_tunnel_sessions", "Tunnels that are up", "sessions"),
+    _Row(_GAUGE, "tunnel_active_connections", "active", "Active tunnel connections"),
+    _Row(_GAUGE, "argotun_tunnel_sessions", "sessions", "Tunnels that are up"),
     _Row(
-        CounterMetricFamily,
-        "argotun_rate_limited",
-        "Requests to the cluster that a rate limit refused",
-        "rate_limited",
+        _COUNTER, "argotun_rate_limited", "rate_limited", "Requests to the cluster that a rate limit refused"
     ),
     *_TUNNEL_ROWS,
 )
 _AGENT_ROWS = (
-    _Row(GaugeMetricFamily, "agent_connected", "1 if the tunnel is up, 0 if not", "connected"),
-    _Row(CounterMetricFamily, "agent_reconnects", "Reconnection attempts", "reconnects"),
+    _Row(_GAUGE, "agent_connected", "connected", "1 if the tunnel is up, 0 if not"),
+    _Row(_COUNTER, "agent_reconnects", "reconnects", "Reconnection attempts"),
     _Row(
-        CounterMetricFamily,
-        "agent_upstream_requests",
-        "Requests forwarded to the Kubernetes API",
-        "upstream_requests",
+        _COUNTER, "agent_upstream_requests", "upstream_requests", "Requests forwarded to the Kubernetes API"
     ),
     _Row(
-        CounterMetricFamily,
+        _COUNTER,
         "agent_upstream_errors",
-        "Requests that the Kubernetes API could not be asked",
         "upstream_errors",
+        "Requests that the Kubernetes API could not be asked",
     ),
-    _Row(GaugeMetricFamily, "argotun_active_streams", "Open streams of the tunnel", "active"),
+    _Row(_GAUGE, "argotun_active_streams", "active", "Open streams of the tunnel"),
     *_TUNNEL_ROWS,
 )
 

@@ -73,15 +73,15 @@ def raw_handshake(tls: Any) -> Callable[[], None]:
 
 def readable(sock: Any) -> Any:
     """The watcher of a gevent socket that fires when something can be read; OSError once it is closed."""
-    return _open(sock._read_event)
+    watcher = sock._read_event
+    if watcher is None:
+        raise OSError(EBADF, os.strerror(EBADF))
+    return watcher
 
 
 def writable(sock: Any) -> Any:
     """The watcher of a gevent socket that fires when something can be written; OSError once it is closed."""
-    return _open(sock._write_event)
-
-
-def _open(watcher: Any) -> Any:
+    watcher = sock._write_event
     if watcher is None:
         raise OSError(EBADF, os.strerror(EBADF))
     return watcher
@@ -110,11 +110,14 @@ def half_close(sock: Any, reading: bool) -> None:
 def _notify(sock: Any) -> None:
     """Send a TLS close_notify and read nothing.
 
-    `SSL_shutdown` sends it at the first call and looks for the peer's own at the second, dropping the data
-    that it finds in its place; Python always makes both calls, on a socket whose BIO cannot be exchanged. So
-    the descriptor leads to a pair of ours meanwhile, which has nothing to read, and what was written
-    there is passed on. epoll does not notice: it watches the open file under its number, and gets both back.
-    Nothing else runs meanwhile: no other thread knows the descriptor, and no greenlet switches.
+    OpenSSL's `SSL_shutdown` sends it at the first call and reads the peer's own at the second; where it finds
+    data instead, the data is lost and the connection useless (APPLICATION_DATA_AFTER_CLOSE_NOTIFY). Python
+    always makes both calls, and offers no way to exchange what OpenSSL reads from. Reading everything
+    beforehand would leave a gap in which more can arrive.
+
+    So for this one call the descriptor leads to a socket pair of ours, which has nothing to read, and the
+    bytes written there are passed on. epoll does not notice: it knows a file by itself and its number, and
+    gets both back. Nothing else runs meanwhile: no other thread knows the descriptor, no greenlet switches.
     """
     here, there = _socket.socketpair()
     with here, there:
@@ -169,6 +172,9 @@ def answer_upgrade(key: str, subprotocol: str | None) -> bytes:
     """gevent-websocket's answer to an upgrade that was judged already; `key` is Sec-WebSocket-Key."""
     upgrade = _Upgrade(key, subprotocol)
     upgrade.upgrade_connection()
+    # Cuts the cycles of handler, environment and WebSocket, so that the collector has nothing to do.
+    upgrade.environ.clear()
+    upgrade.websocket = None
     return upgrade.answer
 
 
