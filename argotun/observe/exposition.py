@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import gevent
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.exposition import generate_latest as encode_plain
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest
+
+CONTENT_TYPE_PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+"""The format that every Prometheus reads; the library has no name for it in all versions."""
 
 SLICE = 100
 """Samples between two turns of the event loop; encoding them takes 1 to 2 ms."""
@@ -33,7 +35,7 @@ def render(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
     """
     if "application/openmetrics-text" in accept:
         return b"".join(_slices(registry, encode_openmetrics)) + _END, CONTENT_TYPE_OPENMETRICS
-    return b"".join(_slices(registry, encode_plain)), CONTENT_TYPE_PLAIN_0_0_4
+    return b"".join(_slices(registry, encode_plain)), CONTENT_TYPE_PLAIN
 
 
 def _slices(registry: CollectorRegistry, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
