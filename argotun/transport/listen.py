@@ -13,6 +13,7 @@ from argotun.errors import HandshakeError, TransportError
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
+from argotun.transport.reader import NEXT_TURN
 from argotun.transport.tls import ServerTls
 
 BACKLOG = 4096
@@ -20,9 +21,6 @@ BACKLOG = 4096
 
 _ACCEPTS_PER_TURN = 16
 """Connections accepted per turn of the event loop: each costs 0.1 ms, which those already there must wait."""
-
-_NEXT_TURN = 1e-6
-"""Any timer, in seconds: libev looks at the sockets before it runs one, but `sleep(0)` returns before."""
 
 _PAUSE = 0.1
 """Seconds to wait after an error that only time cures (out of descriptors)."""
@@ -125,7 +123,7 @@ class Listener:
             self._begin(sock, peer)
             accepted += 1
             if accepted % _ACCEPTS_PER_TURN == 0:
-                gevent.sleep(_NEXT_TURN)
+                gevent.sleep(NEXT_TURN)
 
     def _begin(self, sock: socket, peer: tuple[Any, ...]) -> None:
         # It is neither waited for nor killed: a bare greenlet saves 2.4 KiB per connection.

@@ -31,6 +31,9 @@ MORE = 4096
 BURST = 8
 """Reads in a row before the event loop gets its turn."""
 
+NEXT_TURN = 1e-6
+"""Any timer, in seconds: libev looks at the sockets before it runs one, but `sleep(0)` returns before."""
+
 # States of TCP (linux/tcp_states.h): closed in both directions, and closed by the peer's FIN.
 TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 

@@ -25,6 +25,7 @@ import gevent
 from gevent.socket import socket, wait_read, wait_write
 
 from argotun.transport._private import Buffer, half_close, raw_send
+from argotun.transport.reader import NEXT_TURN
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 
@@ -237,8 +238,8 @@ def _discard(sock: socket, seconds: float) -> None:
     try:
         with gevent.Timeout(seconds, False):
             while sock.recv(LEFTOVER):
-                # Otherwise the timeout could not fire while a peer floods.
-                gevent.sleep(0)
+                # A peer that floods would otherwise keep timers and other sockets from their turn.
+                gevent.sleep(NEXT_TURN)
     except OSError:
         pass
     finally:
