@@ -77,7 +77,7 @@ class LineWriter:
         if self._flusher is not None:
             self._flusher.kill(block=False)
         deadline = time.monotonic() + timeout
-        while not self._write_ready(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
+        while not self._write_ready(deadline) and time.monotonic() < deadline:
             pass
         self._room = 0
 
@@ -100,11 +100,11 @@ class LineWriter:
         except OSError:
             pass
 
-    def _write_ready(self, wait: float = 0.0) -> bool:
-        """Write what the descriptor takes, each piece within `wait` seconds; True when nothing is left."""
+    def _write_ready(self, deadline: float = 0.0) -> bool:
+        """Write what the descriptor takes until `deadline` (monotonic seconds); True when nothing is left."""
         pending, sent = self._pending, 0
         try:
-            while sent < len(pending) and self._poller.poll(wait * 1000):
+            while sent < len(pending) and self._poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 end = pending.rfind(b"\n", sent, sent + PIECE) + 1
                 sent += os.write(self._fd, pending[sent : end or sent + PIECE])
                 self._broken = False

@@ -150,6 +150,30 @@ def test_close_gives_up_on_a_stalled_reader_for_good(pipe: tuple[int, int]) -> N
         os.read(reader, 1)
 
 
+def test_close_gives_a_slow_reader_no_more_time_than_a_stalled_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+
+    class SlowReader:
+        """Is ready for one more piece half a second after it was asked."""
+
+        def poll(self, milliseconds: float) -> bool:
+            nonlocal now
+            now += min(milliseconds / 1000, 0.5)
+            return milliseconds >= 500
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with open(tmp_path / "log", "wb") as file:
+        out = LineWriter(file.fileno(), delay=3600)
+        out._poller = SlowReader()  # type: ignore[assignment]
+        for _ in range(10 * module.PIECE // len(LINE)):
+            out.write(LINE)
+        out.close(timeout=2.0)
+    assert now == 1002.0
+    assert 3 * module.PIECE < (tmp_path / "log").stat().st_size <= 4 * module.PIECE
+
+
 @pytest.mark.parametrize("delay", [0, 0.01])
 def test_a_closed_reader_raises_nothing_and_is_counted(delay: float) -> None:
     reader, writer = os.pipe()
