@@ -364,7 +364,7 @@ class Upstream:
         """Half-close towards the API behind what is queued; close where it has ended as well."""
         writer = self._writer
         assert writer is not None
-        writer.finish(reading=True)
+        writer.finish()
         if self._api_ended:
             gevent.spawn(self._flush, writer)
 

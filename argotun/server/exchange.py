@@ -227,7 +227,7 @@ class Exchange:
         elif self.state == RAW:
             self.peer_ended = True
             self._connection.since = monotonic()
-            self._writer.finish(reading=True)
+            self._writer.finish()
             if self.client_ended:
                 self.stream = None
                 self._done()

@@ -87,53 +87,55 @@ def writable(sock: Any) -> Any:
     return watcher
 
 
-def half_close(sock: Any, reading: bool) -> None:
-    """End the sending side: TLS close_notify where there is TLS, then TCP FIN.
+def tcp_send(sock: Any) -> Callable[[Buffer], int]:
+    """The write of the TCP socket under a gevent socket, past its TLS."""
+    write: Callable[[Buffer], int] = sock._sock.send
+    return write
 
-    With `reading` the other direction goes on, and nothing of it may be lost. Does not wait, nor raise where
-    the socket is gone. gevent's own `shutdown` would turn TLS off for reading too.
-    """
-    try:
-        if is_tls(sock) and reading:
-            _notify(sock)
-        elif is_tls(sock):
-            sock._sslobj.shutdown()
-    except OSError:
-        # The peer's own close_notify is not waited for.
-        pass
+
+def tcp_finish(sock: Any) -> None:
+    """Send a FIN; gevent's own `shutdown` would turn TLS off for reading too."""
     try:
         sock._sock.shutdown(_socket.SHUT_WR)
     except OSError:
+        # Gone: then it has ended already.
         pass
 
 
-def _notify(sock: Any) -> None:
-    """Send a TLS close_notify and read nothing.
+def close_notify(sock: Any) -> bytes:
+    """The TLS record that ends the sending side, for `tcp_send`; b"" if plain, or gone. Reads nothing.
 
-    OpenSSL's `SSL_shutdown` sends it at the first call and reads the peer's own at the second; where it finds
-    data instead, the data is lost and the connection useless (APPLICATION_DATA_AFTER_CLOSE_NOTIFY). Python
-    always makes both calls, and offers no way to exchange what OpenSSL reads from. Reading everything
+    OpenSSL's `SSL_shutdown` writes it at the first call and reads the peer's own at the second; where it
+    finds data instead, the data is lost and the connection useless (APPLICATION_DATA_AFTER_CLOSE_NOTIFY).
+    Python always makes both calls, and offers no way to exchange what OpenSSL reads from. Reading everything
     beforehand would leave a gap in which more can arrive.
 
-    So for this one call the descriptor leads to a socket pair of ours, which has nothing to read, and the
-    bytes written there are passed on. epoll does not notice: it knows a file by itself and its number, and
-    gets both back. Nothing else runs meanwhile: no other thread knows the descriptor, no greenlet switches.
+    So for this one call the descriptor leads to a socket pair of ours, which has nothing to read. epoll does
+    not notice: it knows a file by itself and its number, and gets both back. Nothing else runs meanwhile: no
+    other thread knows the descriptor, and no greenlet switches. When the process is out of descriptors there
+    is no record, and the peer takes the end for a cut.
     """
-    here, there = _socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        there.setblocking(False)
+    if not is_tls(sock):
+        return b""
+    try:
         number = sock.fileno()
-        saved = os.dup(number)
-        try:
-            os.dup2(there.fileno(), number, inheritable=False)
-            sock._sslobj.shutdown()
-        except ssl.SSLWantReadError:
-            pass
-        finally:
-            os.dup2(saved, number, inheritable=False)
-            os.close(saved)
-        sock._sock.send(here.recv(_RECORDS))
+        here, there = _socket.socketpair()
+        with here, there:
+            here.setblocking(False)
+            there.setblocking(False)
+            saved = os.dup(number)
+            try:
+                os.dup2(there.fileno(), number, inheritable=False)
+                sock._sslobj.shutdown()
+            except ssl.SSLError:
+                # Mostly SSLWantReadError: the peer's own has not come.
+                pass
+            finally:
+                os.dup2(saved, number, inheritable=False)
+                os.close(saved)
+            return here.recv(_RECORDS)
+    except OSError:
+        return b""
 
 
 # gevent-websocket
@@ -227,8 +229,8 @@ def _try_sockets() -> bool:
         else:
             return False
         watched = callable(readable(ours).start) and callable(writable(ours).stop)
-        sent = raw_send(theirs)(b"x") == 1 and raw_recv(ours)(1) == b"x"
-        half_close(theirs, reading=True)
+        sent = raw_send(theirs)(b"x") == tcp_send(theirs)(b"y") == 1 and raw_recv(ours)(2) == b"xy"
+        tcp_finish(theirs)
         ended = raw_recv(ours)(1) == b""
     return watched and sent and ended and ours._read_event is None and ours._write_event is None
 

@@ -6,7 +6,7 @@ handing them over, and a stalled client must not stall the tunnel. A Writer is i
 
     direct     no queue: `write` tries the socket; what it refuses becomes the queue        -> draining
     draining   a greenlet sends the queue, and ends when it is empty (`on_drained`)         -> direct
-    ending     `finish`: nothing more is taken; behind the queue come close_notify and FIN
+    ending     `finish`: nothing more is taken; behind the queue come close_notify, with TLS, and FIN
     closed     by `close`, `abort` or `leave`, or the socket failed
 
 Only a Writer with a queue has a greenlet, so that ten thousand idle connections have none. How much may be
@@ -24,7 +24,7 @@ from typing import Any
 import gevent
 from gevent.socket import socket, wait_read, wait_write
 
-from argotun.transport._private import Buffer, half_close, raw_send
+from argotun.transport._private import Buffer, close_notify, raw_send, tcp_finish, tcp_send
 from argotun.transport.reader import NEXT_TURN
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
@@ -56,9 +56,9 @@ class Writer:
     __slots__ = (
         "_drainer",
         "_ending",
+        "_notified",
         "_queue",
         "_readable",
-        "_reading",
         "_send",
         "_sock",
         "_stall",
@@ -78,8 +78,8 @@ class Writer:
         self._queue: deque[Buffer] | None = None
         self._drainer: gevent.Greenlet | None = None
         self._ending = False
+        self._notified = False
         self._readable = readable
-        self._reading = False
         self._stall = stall or None
         self.stalled = False
         self.pending = 0
@@ -110,16 +110,12 @@ class Writer:
         self.pending += len(data)
         return False
 
-    def finish(self, reading: bool = False) -> None:
-        """Half-close behind what is queued: TLS close_notify, then TCP FIN.
-
-        With `reading` the other direction goes on, and nothing of it may be lost.
-        """
+    def finish(self) -> None:
+        """Half-close behind the queue: TLS close_notify, then TCP FIN. The other direction goes on."""
         if not self.closed and not self._ending:
             self._ending = True
-            self._reading = reading
             if self._queue is None:
-                half_close(self._sock, reading)
+                self._end()
 
     def flush(self, seconds: float) -> None:
         """Wait, for `seconds` at most, until the queue is empty or the socket has failed. Not in the hub."""
@@ -154,7 +150,8 @@ class Writer:
             return
         rest: socket | None = None
         if self._queue is None:
-            half_close(self._sock, self._reading)
+            self._end()
+        if self._queue is None:
             try:
                 rest = socket(fileno=os.dup(self._sock.fileno()))
             except OSError:
@@ -201,9 +198,31 @@ class Writer:
         self._queue = None
         self._drainer = None
         if self._ending:
-            half_close(self._sock, self._reading)
+            self._end()
         elif self.on_drained is not None:
             self.on_drained()
+
+    def _end(self) -> None:
+        """Send close_notify, which a full socket refuses like anything else, and FIN behind it."""
+        if not self._notified:
+            self._notified = True
+            # These bytes are of no account to those who wrote the others.
+            self.on_sent = None
+            self._send = tcp_send(self._sock)
+            record = close_notify(self._sock)
+            try:
+                sent = self._send(record) if record else 0
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                # Gone: the reader hears of it.
+                sent = len(record)
+            if sent < len(record):
+                self._queue = deque([memoryview(record)[sent:]])
+                self.pending += len(record) - sent
+                self._drainer = gevent.spawn(self._drain)
+                return
+        tcp_finish(self._sock)
 
     def _await(self, wait: Callable[[int, float | None], None]) -> None:
         try:
