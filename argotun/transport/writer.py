@@ -119,9 +119,10 @@ class Writer:
 
     def flush(self, seconds: float) -> None:
         """Wait, for `seconds` at most, until the queue is empty or the socket has failed. Not in the hub."""
-        drainer = self._drainer
-        if drainer is not None:
-            drainer.join(seconds)
+        with gevent.Timeout(seconds, False):
+            # Behind the queue may come a close_notify with a queue of its own.
+            while (drainer := self._drainer) is not None and not drainer.ready():
+                drainer.join()
 
     def close(self) -> None:
         """Close the socket and drop the queue. Wakes the greenlet that reads from the socket."""
