@@ -198,7 +198,7 @@ class Outbox:
                 return 0
         if stream.closing > 0 and not stream.queued:
             self._say_end(stream, messages)
-        if stream.waiting and stream.queued <= (0 if stream.backlog.full else LOW_WATER):
+        if stream.waiter is not None and stream.queued <= (0 if stream.backlog.full else LOW_WATER):
             self._relieved.append(stream)
         return said
 
@@ -219,6 +219,8 @@ class Outbox:
         _cut(stream, taken, parts)
         if profile.credit:
             stream.send_credit -= taken
+        if stream.on_sent is not None:
+            stream.on_sent(taken)
         if stream.queued:
             if stream.send_credit > 0:
                 stream.ready = True
@@ -276,9 +278,7 @@ class Outbox:
         """
         relieved, self._relieved = self._relieved, []
         for stream in relieved:
-            if stream.waiting:
-                stream.waiting = False
-                stream.sink.on_writable()
+            stream.let_go()
 
 
 def _bundle(control: list[bytes], limit: int) -> list[list[Part]]:

@@ -10,6 +10,7 @@ The side that opens may send DATA and END while it is still OPENING (version 2),
 exists with "not yet connected" in front. What the table does not list is a violation.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 OPENING, OPEN, LOCAL_ENDED, REMOTE_ENDED, OPENING_LOCAL, OPENING_REMOTE, CLOSED = range(7)
@@ -137,14 +138,11 @@ class Sink(Protocol):
     def on_end(self) -> None:
         """The peer sends no more; this direction lives on."""
 
-    def on_over(self, message: str | None) -> None:
-        """The peer ended the stream: by ERROR with its text, or by CLOSE (None)."""
+    def on_over(self, reason: int, text: str) -> None:
+        """The peer ended the stream."""
 
     def on_lost(self, reason: str) -> None:
         """The tunnel ended under the stream."""
-
-    def on_writable(self) -> None:
-        """What waited to be sent fell to the low-water mark."""
 
 
 class Backlog:
@@ -183,6 +181,7 @@ class Stream:
         "failure",
         "granted",
         "id",
+        "on_sent",
         "passed_on",
         "queue",
         "queued",
@@ -194,7 +193,7 @@ class Stream:
         "sink",
         "state",
         "updated",
-        "waiting",
+        "waiter",
         "window",
     )
 
@@ -216,9 +215,16 @@ class Stream:
         self.ready = False
         self.ahead = 0
         self.round = 0
-        self.waiting = False
+        self.waiter: Callable[[], None] | None = None
+        self.on_sent: Callable[[int], None] | None = None
         self.closing = 0
         self.failure = ""
+
+    def let_go(self) -> None:
+        """Whoever waits goes on."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter()
 
     def drop_queue(self) -> None:
         """What is queued is not sent any more."""
@@ -242,13 +248,10 @@ class Discard:
     def on_end(self) -> None:
         """Nobody cares."""
 
-    def on_over(self, message: str | None) -> None:
+    def on_over(self, reason: int, text: str) -> None:
         """Nobody cares."""
 
     def on_lost(self, reason: str) -> None:
-        """Nobody cares."""
-
-    def on_writable(self) -> None:
         """Nobody cares."""
 
 

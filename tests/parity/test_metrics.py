@@ -22,8 +22,8 @@ def of_server(rig: Rig) -> dict[str, float]:
 
 
 def of_agent(rig: Rig) -> dict[str, float]:
-    assert rig.agent.health_address is not None
-    with socket.create_connection(rig.agent.health_address) as sock:
+    assert rig.agent.health is not None
+    with socket.create_connection(rig.agent.health.address) as sock:
         peer = Peer(sock)
         peer.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         return samples(peer.response().body.decode())

@@ -29,8 +29,8 @@ def test_a_server_without_agents_is_ready() -> None:
 
 def test_an_agent_without_a_tunnel_is_ready() -> None:
     with Rig(mutual=False, agent={"health_addr": ("127.0.0.1", 0)}) as rig:
-        health = rig.agent.health_address
-        assert health is not None
+        assert rig.agent.health is not None
+        health = rig.agent.health.address
         assert [ask(health, path).status for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
         rig.server.stop()
         until(lambda: not rig.agent.connected.is_set(), "the loss of the tunnel")

@@ -10,15 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from argotun.agent.answers import Answers
+from argotun.agent.forwarder import Forwarder
 from argotun.agent.upstream import Upstream
-from argotun.server.client import ClientConnection
+from argotun.observe.request import Request
+from argotun.server.connection import Connection
 from argotun.server.exchange import Exchange
 from argotun.transport.writer import Writer
+from argotun.tunnel.channel import Channel
+from argotun.wire.relay import Relay
 from argotun.wire.streams import Stream
 from tests.rig import Api, Peer, Rig, until
 
-KINDS = (ClientConnection, Exchange, Upstream, Answers, Writer, Stream)
+KINDS = (Connection, Exchange, Request, Forwarder, Upstream, Channel, Relay, Writer, Stream)
 COUNT = 20
 
 GET = b"GET /tunnel/c1/%b HTTP/1.1\r\nHost: a\r\n\r\n"

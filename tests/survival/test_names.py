@@ -290,9 +290,9 @@ def test_an_agent_waits_as_long_for_a_name_as_for_a_server_that_is_down(
         ways = {"name": {}, "proxy": {"proxy": f"http://{NAME}:3128"}}
         for way, options in ways.items():
             agent = rig.make_agent(server=f"ws://{NAME}:1/connect", max_retry=60.0, **options)
-            agent._backoff = Backoff(60.0, lambda low, high: high)
+            agent.connector._backoff = Backoff(60.0, lambda low, high: high)
             for _ in range(20):
-                agent._backoff.delay()
+                agent.connector._backoff.delay()
             agent.start()
             until(lambda agent=agent: agent._status()["lastError"], f"the failure by {way}")
             agent.stop()

@@ -11,7 +11,6 @@ import gevent
 import pytest
 
 from argotun.agent.app import Agent
-from argotun.transport.dial import dial
 from argotun.transport.proxy import Proxy
 from tests.parity.processes import program
 from tests.rig import Api, Peer, Rig, answer, until
@@ -26,6 +25,7 @@ from tests.survival.proxies import (
     squid,
     tinyproxy,
 )
+from tests.transport.dialling import dial
 
 LONG = 30.0
 """Seconds that a loaded machine may take for what is done in milliseconds."""

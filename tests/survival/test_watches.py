@@ -8,7 +8,8 @@ from typing import Any
 import gevent
 import pytest
 
-from argotun.server import internal
+from argotun.observe.request import Request
+from argotun.server import clients
 from bench import watches
 from bench.site import Site
 from tests.rig import Rig, until
@@ -53,17 +54,17 @@ class Stub(SimpleNamespace):
 
 
 def test_looking_after_many_connections_holds_up_everybody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(internal, "AT_ONCE", 2)
-    monkeypatch.setattr(internal, "SWEEP", 0.01)
+    monkeypatch.setattr(clients, "AT_ONCE", 2)
+    monkeypatch.setattr(clients, "SWEEP", 0.01)
     turns = 0
     looked: list[int] = []
     connections: set[Any] = {
         # Idle, and nothing to count.
-        Stub(sweep=lambda now: looked.append(turns), exchange=Stub(state=internal.IDLE))
+        Stub(sweep=lambda now: looked.append(turns), exchange=Stub(idle=True, request=Request(0.0)))
         for _ in range(20)
     }
     with Rig(mutual=False, agent=None) as rig:
-        rig.server.internal.connections |= connections
+        rig.server.clients.connections |= connections
 
         def take_turns() -> None:
             nonlocal turns
@@ -74,5 +75,5 @@ def test_looking_after_many_connections_holds_up_everybody_else(monkeypatch: pyt
         beside = gevent.spawn(take_turns)
         until(lambda: len(looked) >= len(connections), "a look at every connection")
         beside.kill()
-        rig.server.internal.connections -= connections
+        rig.server.clients.connections -= connections
     assert len(set(looked[: len(connections)])) >= 5

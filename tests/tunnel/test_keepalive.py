@@ -45,11 +45,12 @@ def silent(
     ends: list[tuple[float, str]] = []
     tunnel: Any = Tunnel.__new__(Tunnel)
     tunnel.mux = Multiplexer(V2, opener=True, ours=Hello())
+    tunnel.mux.theirs = Hello()
     tunnel.mux.ping = lambda payload: pings.append(clock.now - 100)
     tunnel.since = tunnel._heard = clock.now
     tunnel._pings, tunnel._pinged = 0, 0.0
     tunnel._rtt, tunnel._samples = 0.0, deque(maxlen=RTT_SAMPLES)
-    tunnel._keepalive, tunnel._keepalive_timeout = keepalive, timeout
+    tunnel._keepalive, tunnel._keepalive_timeout, tunnel._hello_timeout = keepalive, timeout, 10
     tunnel.end = lambda reason: ends.append((clock.now - 100, reason))
     return tunnel, pings, ends
 
