@@ -11,7 +11,6 @@ have much under way already wait for the others.
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from argotun.wire import frames
 from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MAX_CREDIT, MIB, Profile
 from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
 
@@ -260,7 +259,7 @@ class Outbox:
 
     def _say_end(self, stream: Stream, messages: list[list[Part]]) -> None:
         kind = stream.closing
-        words = stream.failure.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT] if kind == ERROR else b""
+        words = stream.failure if kind == ERROR else b""
         self._message(messages).append(self._profile.pack(kind, stream.id, words))
         stream.closing = SAID
         self._ended(stream, kind)

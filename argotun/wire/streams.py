@@ -127,7 +127,11 @@ ACCEPTOR = _table(_ACCEPTOR, _CONNECTED)
 
 
 class Sink(Protocol):
-    """Who lives at a stream's end. Every call comes from the tunnel's reader and must not block."""
+    """The object that a stream's events are delivered to.
+
+    `on_lost` is called by whoever ends the tunnel, the others by the tunnel's reader. An end that this side
+    asked for is not delivered. None may wait: other streams, or the whole event loop, would wait too.
+    """
 
     def on_connected(self) -> None:
         """The agent reached its API: what was sent may be delivered from now on."""
@@ -139,9 +143,9 @@ class Sink(Protocol):
         """The peer sends no more; this direction lives on."""
 
     def on_over(self, reason: int, text: str) -> None:
-        """The peer ended the stream."""
+        """The peer ended the stream: by CLOSE (the reason is NONE), or by ERROR with its reason and words."""
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, text: str) -> None:
         """The tunnel ended under the stream."""
 
 
@@ -161,7 +165,7 @@ class Backlog:
 
 
 class Stream:
-    """The state of one stream; changed by the multiplexer only.
+    """The state of one stream; changed by the multiplexer, but for `sink`, `waiter` and `on_sent`.
 
     `send_credit` and `receive_credit` are bytes that may still travel each way; `granted` is what
     the peer's window is in all and `window` what this side's is. `consumed` was read since the last
@@ -170,7 +174,11 @@ class Stream:
     `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's `backlog` too.
     `ahead` bytes left before those that stood in line, in the `round` that they were in.
     `closing` is the type of the frame that ends this direction behind the queue (0 = none); `failure`
-    is the text of its ERROR; `waiting` asks for `on_writable`.
+    is the payload of its ERROR.
+
+    `waiter` is called once, and forgotten, when little is queued or the stream is over, whichever side ended
+    it; `on_sent(bytes)` whenever DATA leaves the queue. Both are called where bytes are collected, which may
+    be the event loop itself: neither may wait, and `on_sent` may not open streams.
     """
 
     __slots__ = (
@@ -218,10 +226,10 @@ class Stream:
         self.waiter: Callable[[], None] | None = None
         self.on_sent: Callable[[int], None] | None = None
         self.closing = 0
-        self.failure = ""
+        self.failure = b""
 
     def let_go(self) -> None:
-        """Whoever waits goes on."""
+        """Let a sender that waits go on."""
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter()
@@ -251,7 +259,7 @@ class Discard:
     def on_over(self, reason: int, text: str) -> None:
         """Nobody cares."""
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, text: str) -> None:
         """Nobody cares."""
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argotun.errors import ProtocolError
-from argotun.wire import credit, frames, hello, mux, outbox
+from argotun.wire import credit, frames, hello, mux, outbox, reasons
 from argotun.wire.frames import MIB, NAMES, TUNNEL_TYPES, V1, V2, Profile
 from argotun.wire.streams import ACCEPTOR, EVENTS, ILLEGAL, OPENER, STATES
 from tests.wire.mux_peers import QUICK
@@ -161,12 +161,6 @@ def test_a_bad_frame_hides_the_good_ones_before_it() -> None:
         next(reading)
 
 
-def test_a_peers_text_is_unbounded_or_raises() -> None:
-    assert frames.text(b"ok") == "ok"
-    assert frames.text(b"\xff\xfe") == "\ufffd\ufffd"
-    assert len(frames.text(b"x" * 100_000)) == frames.MAX_ERROR_TEXT
-
-
 # ── docs/protocol.md says what the code does ───────────────────────────────────────────────────
 
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -211,9 +205,8 @@ def test_the_documents_hello_keys_differ() -> None:
 
 
 def test_the_documents_words_differ() -> None:
-    assert {frames.STREAM_LIMIT, frames.NOT_ALLOWED, frames.STALE} <= {
-        cells[0].strip("`") for cells in rows("| text | sent when |")
-    }
+    said = {int(cells[0]): cells[1].strip("`") for cells in rows("| code | text | sent when |")}
+    assert said == reasons.WORDS
     assert f"`{frames.SUBPROTOCOL}`" in PROTOCOL
     assert credit.GAIN == 2
     assert "twice what the reader takes" in PROTOCOL

@@ -30,6 +30,7 @@ def test_the_keys_on_the_wire_moved() -> None:
         "cluster": "c1",
         "pool": 65536,
         "share": 8192,
+        "reasons": False,
     }
 
 

@@ -6,6 +6,7 @@ from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire.frames import MAX_ERROR_TEXT, MAX_PING
 from argotun.wire.hello import MAX_TEXT, Hello
 from argotun.wire.mux import MAX_CONTROL, Multiplexer
+from argotun.wire.reasons import DRAINING, FAILED
 from argotun.wire.streams import DISCARD
 from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started
 
@@ -219,8 +220,8 @@ def test_pings_that_are_answered_count_as_a_flood() -> None:
 
 def test_goaway_is_told_twice_or_unbounded() -> None:
     server, agent = started(2, "server"), started(2, "agent")
-    server.mux.goaway("draining " + "x" * 5000)
-    server.mux.goaway("again")
+    server.mux.goaway(DRAINING, "draining " + "x" * 5000)
+    server.mux.goaway(DRAINING, "again")
     exchange(server, agent)
     told = [argument for name, argument in agent.told if name == "goaway"]
     assert [len(str(text)) for text in told] == [MAX_ERROR_TEXT]
@@ -233,7 +234,7 @@ def test_streams_end_by_goaway() -> None:
     server, agent = started(2, "server"), started(2, "agent")
     stream = server.mux.open(Ear())
     exchange(server, agent)
-    server.mux.goaway("draining")
+    server.mux.goaway(DRAINING, "draining")
     agent.mux.connected(agent.accepted[0][0])
     exchange(server, agent)
     server.mux.send(stream, b"goes on")
@@ -243,7 +244,7 @@ def test_streams_end_by_goaway() -> None:
 
 def test_version_1_hears_goaway() -> None:
     server = started(1, "server")
-    server.mux.goaway("draining")
+    server.mux.goaway(DRAINING, "draining")
     assert not server.mux.waiting
     assert server.mux.going_away
 
@@ -281,7 +282,7 @@ def test_a_sink_that_ends_another_stream_while_it_is_told_is_not_expected() -> N
 
     class Ends(Ear):
         def on_lost(self, reason: str) -> None:
-            server.mux.reset(stream, "because of the other")
+            server.mux.reset(stream, FAILED, "because of the other")
 
     server.mux.open(Ends())
     stream = server.mux.open(second)

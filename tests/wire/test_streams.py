@@ -77,6 +77,5 @@ def test_discarded_sink_objects_to_a_call() -> None:
     DISCARD.on_connected()
     DISCARD.on_data(b"x")
     DISCARD.on_end()
-    DISCARD.on_writable()
-    DISCARD.on_over(None)
+    DISCARD.on_over(0, "")
     DISCARD.on_lost("gone")
