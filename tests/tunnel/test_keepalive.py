@@ -88,7 +88,7 @@ def test_a_late_pong_is_not_taken_for_the_answer_to_a_newer_ping(clock: Clock) -
     assert tunnel.rtt == pytest.approx(0.001)
 
 
-def test_windows_grow_with_the_queue_that_they_make(clock: Clock) -> None:
+def test_windows_do_not_grow_with_the_queue_that_they_make(clock: Clock) -> None:
     """They follow the shortest of the last round trips, whatever is shown of the others."""
     tunnel, _, _ = silent(clock, 10, 15)
 
