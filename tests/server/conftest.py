@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from argotun.server import internal
+from argotun.server import clients
 from tests import leaks
 from tests.rig import until
 
@@ -64,4 +64,4 @@ def nothing_left() -> Iterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits are looked at twenty times a second."""
-    monkeypatch.setattr(internal, "SWEEP", 0.05)
+    monkeypatch.setattr(clients, "SWEEP", 0.05)

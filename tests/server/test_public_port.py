@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 from gevent.ssl import create_default_context
 
-from argotun.server import public
+from argotun.server import agents
 from argotun.wire.head import parse_request
 from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.rig import PATIENCE, Peer, Rig, until
@@ -248,7 +248,7 @@ def test_frames_that_came_with_the_upgrade_are_read(plain: Rig) -> None:
 
 def test_a_draining_server_lets_no_agent_in() -> None:
     with Rig(mutual=False, agent=None) as rig:
-        rig.server.public.draining = True
+        rig.server.agents.draining = True
         with pytest.raises(Refused) as caught:
             dial(rig.server.public_address, BEARER)
         assert caught.value.status == 503
@@ -264,7 +264,7 @@ def test_a_field_is_found_in_linear_time() -> None:
         times = []
         for _ in range(5):
             began = perf_counter()
-            assert public._field(head, b"authorization") == value
+            assert agents._field(head, b"authorization") == value
             times.append(perf_counter() - began)
         return min(times)
 

@@ -299,15 +299,15 @@ def test_a_client_that_resets_while_both_directions_are_full_leaves_nothing() ->
         client.send(EXEC)
         client.head()
         sending = gevent.spawn(send_what_is_taken, client, b"x" * BIG, 1 << 20)
-        (connection,) = rig.server.internal.connections
-        exchange, moved = connection.exchange, -1
-        while moved != exchange.received + exchange.sent:
-            moved = exchange.received + exchange.sent
+        (connection,) = rig.server.clients.connections
+        request, moved = connection.exchange.request, -1
+        while moved != request.bytes_in + request.bytes_out:
+            moved = request.bytes_in + request.bytes_out
             gevent.sleep(0.3)
-        assert all(stream.waiting for stream in rig.streams())
+        assert all(stream.waiter for stream in rig.streams())
         client.abort()
         sending.join(ENOUGH)
-        until(lambda: not rig.server.internal.connections, "the end of the client's connection")
+        until(lambda: not rig.server.clients.connections, "the end of the client's connection")
         rig.settle()
 
 
