@@ -41,7 +41,6 @@ SWEEP = 1.0
 AT_ONCE = 250
 """Connections that are looked at in one turn of the event loop: about a millisecond's work."""
 
-
 LINGER = 5.0
 """Seconds that a client has to close after the last answer; until then what it sends is discarded."""
 
