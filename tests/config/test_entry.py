@@ -11,6 +11,8 @@ from argotun import __version__, cli
 from argotun.config import reference
 from argotun.errors import ClustersError, DialError
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
