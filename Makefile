@@ -15,7 +15,7 @@ SOAK        ?= 600
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
-FAST = tests/wire tests/config tests/observe
+FAST = tests/wire tests/config tests/options tests/observe
 # These need more than Python packages and have targets of their own.
 LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways
 ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))

@@ -28,8 +28,14 @@ class ConfigError(ArgotunError):
     def __init__(self, option: str, value: object, expected: str) -> None:
         super().__init__(f"{option}: {value!r} is not valid: expected {expected}")
         self.option = option
-        self.value = value
-        self.expected = expected
+
+    @classmethod
+    def saying(cls, option: str, sentence: str) -> "ConfigError":
+        """The error of options that do not go together, in a sentence that names them."""
+        error = cls.__new__(cls)
+        Exception.__init__(error, f"{option} {sentence}")
+        error.option = option
+        return error
 
 
 class ClustersError(ConfigError):

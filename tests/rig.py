@@ -30,6 +30,7 @@ from gevent.server import StreamServer
 
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
+from argotun.config.network import parse_proxy
 from argotun.server import clients
 from argotun.server.app import Server
 from argotun.server.registry import Session
@@ -382,7 +383,10 @@ class Rig:
                 "client_cert": self.authority.path("agent.pem"),
                 "client_key": self.authority.path("agent.key"),
             }
-        return AgentConfig(**(values | (self._agent_options or {}) | options))
+        values |= (self._agent_options or {}) | options
+        if isinstance(values.get("proxy"), str):
+            values["proxy"] = parse_proxy(values["proxy"])
+        return AgentConfig(**values)
 
     def make_agent(self, **options: Any) -> Agent:
         """One more agent, not started; it is stopped when the `with` ends."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from argotun.config.options import MODE, OPTIONS
 from argotun.observe.metrics import AgentMetrics, Metrics, ServerMetrics
+from argotun.options.table import MODE, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

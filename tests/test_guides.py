@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from argotun.config.options import BY_NAME, MODE
+from argotun.options.table import BY_NAME, MODE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -9,6 +9,7 @@ import gevent
 from gevent import socket as _socket
 from gevent.socket import socket
 
+from argotun.address import host_port
 from argotun.errors import HandshakeError, TransportError
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
@@ -74,11 +75,11 @@ class Listener:
         host, port = self.address
         if not 0 <= port < 65536:
             # The resolver would take it modulo 65536.
-            raise TransportError(f"cannot listen on {_show(self.address)}: there is no such port")
+            raise TransportError(f"cannot listen on {host_port(*self.address)}: there is no such port")
         try:
             listening = _bind(host.strip("[]"), port, self._backlog)
         except OSError as error:
-            raise TransportError(f"cannot listen on {_show(self.address)}: {explain(error)}") from error
+            raise TransportError(f"cannot listen on {host_port(*self.address)}: {explain(error)}") from error
         self.address = listening.getsockname()[:2]
         self._listening = listening
         gevent.spawn(self._accept, listening)
@@ -113,12 +114,12 @@ class Listener:
                 if error.errno in _ITS_OWN_FAULT:
                     continue
                 if not failing:
-                    _log.error("%s: cannot accept connections: %s", _show(self.address), explain(error))
+                    _log.error("%s: cannot accept connections: %s", host_port(*self.address), explain(error))
                 failing = True
                 gevent.sleep(_PAUSE)
                 continue
             if failing:
-                _log.info("%s: connections are accepted again", _show(self.address))
+                _log.info("%s: connections are accepted again", host_port(*self.address))
                 failing = False
             self._begin(sock, peer)
             accepted += 1
@@ -135,7 +136,7 @@ class Listener:
             if self._tls is not None:
                 sock = self._handshakes.shake(sock, self._tls.context())
         except HandshakeError as error:
-            _log.info("%s: %s was not let in: %s", _show(self.address), _show(peer), error)
+            _log.info("%s: %s was not let in: %s", host_port(*self.address), host_port(*peer), error)
             if self._on_refused is not None:
                 self._on_refused(peer, error)
             return
@@ -146,10 +147,12 @@ class Listener:
         try:
             self._handle(sock, peer)
         except OSError as error:
-            _log.debug("%s: %s: %s", _show(self.address), _show(peer), explain(error))
+            _log.debug("%s: %s: %s", host_port(*self.address), host_port(*peer), explain(error))
         except Exception:
             # A fault in one connection must be visible, and must not end another.
-            _log.exception("%s: the connection of %s ended in an error", _show(self.address), _show(peer))
+            _log.exception(
+                "%s: the connection of %s ended in an error", host_port(*self.address), host_port(*peer)
+            )
         finally:
             sock.close()
 
@@ -176,8 +179,3 @@ def _bind(host: str, port: int, backlog: int) -> socket:
 def _peer(address: tuple[Any, ...]) -> tuple[str, int]:
     """The peer's address and port; an IPv4 client of a dual-stack socket by its IPv4 address."""
     return address[0].removeprefix("::ffff:"), address[1]
-
-
-def _show(address: tuple[str, int]) -> str:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"{host}:{address[1]}"

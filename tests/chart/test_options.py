@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from argotun.config.load import Loaded, load
-from argotun.config.options import OPTIONS
-from argotun.config.sources import read
+from argotun.options.load import Loaded, load
+from argotun.options.sources import read
+from argotun.options.table import OPTIONS
 from tests.chart.helm import Helm, Rendered
 from tests.chart.values import AGENT, MATRIX, MODES, SERVER
 

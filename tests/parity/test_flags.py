@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from argotun.config.models import CONFIGS
-from argotun.config.options import BY_NAME
+from argotun.options.table import BY_NAME
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 

@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(pki, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--pki-server", "ws://h"), "a wss:// URL, since ws:// shows no certificate"),
+        (("--pki-server", "ws://h"), "shows no certificate: expected a wss:// URL"),
         (("--pki-clusters", "a,,b"), "ids with commas between, each 1 to 128 letters"),
         (("--pki-clusters", "../a"), "ids with commas between, each 1 to 128 letters"),
         (("--pki-names", "a b"), "DNS names or IP addresses without ports, with commas between"),
@@ -318,4 +318,4 @@ def test_a_wrong_option_is_refused(capsys, options, sentence):
 
 def test_the_url_that_agents_dial_is_not_guessed(capsys):
     assert cli.main(["--mode", "pki"]) == 2
-    assert capsys.readouterr().err.startswith("argotun: --pki-server: (not set) is not valid")
+    assert capsys.readouterr().err.startswith("argotun: --pki-server is needed")

@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from argotun.agent.app import Agent
-from argotun.transport.proxy import Proxy
+from argotun.config.network import parse_proxy
 from tests.parity.processes import program
 from tests.rig import Api, Peer, Rig, answer, until
 from tests.survival.proxies import (
@@ -142,7 +142,7 @@ def test_an_idle_tunnel_outlives_a_proxy_that_likes_none() -> None:
         way = proxy.url(credentials=f"{USER}:s3cr3t")
         agent = rig.start_agent(proxy=way, keepalive=0.1)
         tunnel = agent.tunnels[0]
-        with dial("127.0.0.1", rig.api.port, LONG, Proxy.parse(way)) as idle, gevent.Timeout(LONG):
+        with dial("127.0.0.1", rig.api.port, LONG, parse_proxy(way)) as idle, gevent.Timeout(LONG):
             assert idle.recv(1) == b""
         assert agent.tunnels == [tunnel]
         assert rig.get().status == 200

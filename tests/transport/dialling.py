@@ -4,8 +4,9 @@ from time import monotonic
 
 from gevent.socket import socket
 
+from argotun.config.proxies import Proxy
 from argotun.transport.dial import connect_any, resolve
-from argotun.transport.proxy import Proxy, tunnel
+from argotun.transport.proxy import tunnel
 
 
 def dial(host: str, port: int, timeout: float, proxy: Proxy) -> socket:
