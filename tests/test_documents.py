@@ -112,7 +112,7 @@ def test_a_module_is_not_in_the_picture_of_the_layers() -> None:
 
 def test_the_readme_lacks_a_command() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    for target in ("demo", "test", "e2e", "bench", "lint"):
+    for target in ("demo", "quick", "test", "e2e", "bench", "lint"):
         assert f"    make {target}" in text
 
 
