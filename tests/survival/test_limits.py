@@ -318,14 +318,15 @@ def test_a_client_that_resets_while_both_directions_are_full_leaves_nothing() ->
         rig.settle()
 
 
-def test_a_kept_connection_serves_on_after_its_neighbour_was_given_up() -> None:
-    with Rig(
-        Api(answer()), server={"response_timeout": 0.3, "body_timeout": 0.3, "stall_timeout": 0.3}
-    ) as rig:
+def test_a_kept_connection_serves_on_after_its_neighbour_was_given_up(
+    pass_time: Callable[[Rig, float], None],  # noqa: F811
+) -> None:
+    with Rig(Api(answer()), server={"response_timeout": PATIENT, "body_timeout": PATIENT}) as rig:
         kept, stuck = rig.client(), rig.client()
         assert rig.get(client=kept).status == 200
         stuck.send(POST % 100)
         assert stuck.response().status == 200
+        pass_time(rig, PATIENT + 1)
         assert stuck.ended() == "closed"
         assert rig.get(client=kept).status == 200
         assert rig.api.connections == 2
