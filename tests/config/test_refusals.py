@@ -337,7 +337,7 @@ FILES = [
     ("a: 1\n---\nb: 2\n", "CONFIG, line 2, column 1", "(hidden)", LINES),
     (b"mode: \xff\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
     (b"mode: \x00\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
-    ("[" * 4_000, "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    ("[" * 20_000, "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
     ("mode: demo\nlog-level: loud\n", "--log-level (from CONFIG)", "'loud'", "debug, info, warn or error"),
 ]
 
