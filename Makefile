@@ -15,7 +15,8 @@ SOAK        ?= 600
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
-PURE = tests/wire tests/config tests/observe
+# What starts processes, and what measures, is left to `make test`.
+PURE = tests/wire tests/config tests/observe --ignore tests/config/test_entry.py --ignore tests/wire/test_head_linear.py
 # Most tests wait, so more workers than cores. A file stays with one worker, as its fixtures do; the files that
 # wait longest come first. A worker that hangs says where, and ends the run.
 WORKERS  ?= 6
@@ -38,7 +39,7 @@ demo: $(VENV)/.run ## Start server, agent and a stand-in API here, and deploy th
 	$(RUN) argotun.py --mode demo $(DEMO_ARGS)
 
 quick: $(VENV)/.dev ## Run the pure tests, with fewer random examples: for the time between two thoughts
-	$(RUN) -m pytest $(PURE) --ignore tests/config/test_entry.py --hypothesis-profile=quick --numprocesses auto $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PURE) --hypothesis-profile=quick --numprocesses auto $(PYTEST_ARGS)
 
 test: $(VENV)/.dev ## Run all tests but e2e, in parallel
 	$(RUN) -m pytest $(PARALLEL) $(LAZY) $(filter-out $(LAZY),$(ALL)) $(PYTEST_ARGS)
