@@ -112,7 +112,7 @@ def test_every_module_is_in_the_picture_of_the_layers() -> None:
 
 def test_the_readme_has_every_command() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    for target in ("demo", "test", "e2e", "bench", "lint"):
+    for target in ("demo", "quick", "test", "e2e", "bench", "lint"):
         assert f"    make {target}" in text
 
 

@@ -11,8 +11,6 @@ from argotun import __version__, cli
 from argotun.errors import ClustersError, DialError
 from argotun.options import reference
 
-pytestmark = pytest.mark.process
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,6 +1,6 @@
 """APIs that answer garbage, too much, too little, too late or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,19 +132,23 @@ def test_a_silent_watch_is_not_timed_out(impatient: None) -> None:
         assert watcher.response().status == 200
 
 
-def test_an_upload_is_not_timed_out_while_it_goes_on(impatient: None) -> None:
+def test_an_upload_is_not_timed_out_while_it_goes_on(pass_time: Callable[[Rig, float], None]) -> None:
+    arrived: list[bytes] = []
+
     def script(peer: Peer) -> None:
         peer.head()
-        peer.read(20)
+        while len(arrived) < 20:
+            arrived.append(peer.read(1))
         peer.send(OK)
         peer.rest()
 
-    with Rig(Api(script), server={"response_timeout": 0.15}) as rig:
+    with Rig(Api(script), server={"response_timeout": 60.0}) as rig:
         client = rig.client()
         client.send(b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
-        for _ in range(20):
+        for number in range(1, 21):
             client.send(b"x")
-            gevent.sleep(0.015)
+            until(lambda number=number: len(arrived) == number, "the byte")  # type: ignore[misc]
+            pass_time(rig, 10.0)
         assert client.response().status == 200
 
 

@@ -397,7 +397,7 @@ answers = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=10
 
 
 @given(answers)
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_answer_is_an_upgrade_or_a_handshake_error(data):
     with pytest.raises(ArgotunError) as caught:
         connect(Script(data), URL, [], ("argotun.v2",), 1.0)

@@ -1,7 +1,5 @@
 """Two sides of a tunnel for the tests of the multiplexer: sinks that remember, frames by name."""
 
-from hypothesis import settings
-
 from argotun.wire import frames
 from argotun.wire.frames import V1, V2, Profile
 from argotun.wire.hello import Hello
@@ -9,10 +7,11 @@ from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
 from argotun.wire.reasons import NONE
 from argotun.wire.streams import STATES, Stream
+from tests.examples import examples
 
 PROFILES = {1: V1, 2: V2}
-QUICK = settings(max_examples=60, deadline=None)
-"""For every property here: a shared machine is slow at times, which is no fault of the code."""
+QUICK = examples(60)
+"""For every property here."""
 
 KINDS = {name: kind for kind, name in frames.NAMES.items()}
 

@@ -21,6 +21,7 @@ from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH, LOW_WATER
 from argotun.wire.reasons import DRAINING, FAILED, NONE, NOT_ALLOWED, STREAM_LIMIT, WORDS
 from argotun.wire.streams import STATES, Stream
+from tests.examples import examples
 from tests.wire.mux_peers import joined, read
 
 RESET = "reset by the test"
@@ -482,10 +483,9 @@ class Version1(Tunnel):
     profile = V1
 
 
-SETTINGS = settings(
-    max_examples=100,
+SETTINGS = examples(
+    100,
     stateful_step_count=60,
-    deadline=None,
     # Add Phase.shrink to hunt: it takes minutes, which is too long for a run of all tests.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -494,4 +494,4 @@ SETTINGS = settings(
 TestVersion2 = Version2.TestCase
 TestVersion2.settings = SETTINGS
 TestVersion1 = Version1.TestCase
-TestVersion1.settings = settings(SETTINGS, max_examples=40)
+TestVersion1.settings = settings(SETTINGS, max_examples=examples(40).max_examples)

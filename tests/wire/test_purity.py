@@ -180,7 +180,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("path", WIRE, ids=module_name)
 def test_wire_loads_nothing_impure(path: Path) -> None:
     given = sorted(ALLOWED_IN_WIRE | (ALLOWED_LIBRARIES_IN_WIRE if path.name in MASKING else set()))
