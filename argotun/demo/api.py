@@ -73,7 +73,9 @@ class Api:
             return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
         kinds = _PATCHES if verb == "patch" else {"application/json": None, "": None}
         if request.kind not in kinds:
-            raise Refusal(415, "UnsupportedMediaType", f"the stand-in API reads JSON, not {request.kind!r}")
+            raise Refusal(
+                415, "UnsupportedMediaType", f"not JSON, as kubectl apply sends it: {request.kind!r}"
+            )
         try:
             body = json.loads(request.body)
             # What fits only just would be too deep later, as a part of a list.
@@ -139,12 +141,12 @@ class Watch:
         initial = options.get("sendInitialEvents") in ("true", "1")
         self._first = self._begin(0 if initial else int(version))
         if initial:
-            end = {
+            meta = {
                 "annotations": {"k8s.io/initial-events-end": "true"},
                 "resourceVersion": str(store.revision),
             }
-            kind = {"kind": resource.kind, "apiVersion": resource.group_version}
-            self._first.append(_line("BOOKMARK", {**kind, "metadata": end}))
+            end = {"kind": resource.kind, "apiVersion": resource.group_version, "metadata": meta}
+            self._first.append(_line("BOOKMARK", end))
         self._queue = store.follow()
         # A client that watches has nothing to say: when its socket is readable, it has gone.
         self._gone: Any = get_hub().loop.io(fd, 1)

@@ -26,11 +26,10 @@ class Pods:
     def changed(self, resource: Resource, obj: Json) -> None:
         """Follow a client's write or delete of an object."""
         meta = obj["metadata"]
-        if resource in (DEPLOYMENTS, PODS):
-            owners = meta.get("ownerReferences") or [{}]
-            self._settle(
-                meta["namespace"], meta["name"] if resource is DEPLOYMENTS else owners[0].get("name")
-            )
+        if resource is DEPLOYMENTS:
+            self._settle(meta["namespace"], meta["name"])
+        elif resource is PODS:
+            self._settle(meta["namespace"], _owner(obj))
 
     def _settle(self, namespace: str, name: str) -> None:
         """As many pods of the present template as the deployment wants; none where it is gone."""
@@ -54,12 +53,7 @@ class Pods:
             spawn_later(self._ready_after, self._ready, namespace, name)
 
     def _owned(self, namespace: str, name: str) -> list[Json]:
-        owner = [{"kind": "Deployment", "name": name}]
-        return [
-            pod
-            for pod in self._store.objects(PODS, namespace)
-            if [{k: ref.get(k) for k in ("kind", "name")} for ref in _owners(pod)] == owner
-        ]
+        return [pod for pod in self._store.objects(PODS, namespace) if _owner(pod) == name]
 
     def _ready(self, namespace: str, name: str) -> None:
         for pod in self._owned(namespace, name):
@@ -86,8 +80,9 @@ class Pods:
         self._store.replace(DEPLOYMENTS, {**deployment, "status": status})
 
 
-def _owners(pod: Json) -> list[Json]:
-    return pod["metadata"].get("ownerReferences") or []
+def _owner(pod: Json) -> str:
+    """The name of a pod's deployment; every pod has one, for clients cannot make any."""
+    return str(pod["metadata"]["ownerReferences"][0]["name"])
 
 
 def _condition(kind: str, true: bool) -> Json:
