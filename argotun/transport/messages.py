@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from gevent.socket import socket
 
@@ -24,7 +25,8 @@ class MessageSocket:
     is True at the end that dialled, which masks its frames and takes no masked ones.
 
     `send_control(frame)` is called with pong and close frames that are due; the owner of a tunnel sets it to
-    its own way of writing, so that no two greenlets write to one socket.
+    its own way of writing, so that no two greenlets write to one socket. `read_at` is when bytes came last,
+    in monotonic seconds.
     """
 
     def __init__(self, sock: socket, subprotocol: str | None, early: bytes, *, client: bool) -> None:
@@ -35,6 +37,7 @@ class MessageSocket:
         self._reader = FrameReader(not client, DEFAULT_MAX_MESSAGE)
         self._recv = Reader(sock).recv
         self._close_sent = False
+        self.read_at = monotonic()
         if early:
             self._reader.feed(early)
 
@@ -68,6 +71,7 @@ class MessageSocket:
                 data = self._recv()
             except OSError as error:
                 raise ConnectionLost(f"the tunnel's connection was lost: {explain(error)}") from error
+            self.read_at = monotonic()
             if not data:
                 where = "in the middle of a message" if reader.midway else "without a close frame"
                 raise ConnectionLost(f"the tunnel's connection was closed {where}")

@@ -7,13 +7,14 @@ none beyond the credit that its peer gave. Whoever owns the tunnel is told by `w
 is something to collect. Time is an argument where it matters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire import frames, hello, reasons
 from argotun.wire.credit import Intake, Unlimited, shares
 from argotun.wire.frames import (
+    CHUNK,
     CLOSE,
     CONNECT,
     CONNECTED,
@@ -107,13 +108,28 @@ class Multiplexer:
 
     def receive(self, message: bytes) -> None:
         """Take one message; sinks are called as it is read. ProtocolError ends the tunnel."""
-        if self._lost is not None:
-            return
+        for _ in self.steps(message):
+            pass
+
+    def steps(self, message: bytes) -> Iterator[None]:
+        """As `receive`, a little at a time: a message may hold a hundred thousand frames.
+
+        Its owner may let others run between two steps. When the tunnel is lost meanwhile, the rest of the
+        message is dropped.
+        """
         handlers = self._handlers
         for kind, stream_id, payload in self.profile.split(message):
+            if self._lost is not None:
+                return
             if self.theirs is None and kind != HELLO:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
-            handlers[kind](stream_id, payload)
+            if kind == DATA and len(payload) > CHUNK:
+                for at in range(0, len(payload), CHUNK):
+                    handlers[DATA](stream_id, payload[at : at + CHUNK])
+                    yield
+            else:
+                handlers[kind](stream_id, payload)
+                yield
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
 

@@ -175,6 +175,45 @@ def test_a_flood_of_interim_answers_costs_one_request(rig: Rig, agent: V2Agent, 
     agent.pong()
 
 
+SIZE = 100_000
+BYTE_FOR_BYTE = b"".join(frame(DATA, 1, b"x") for _ in range(SIZE))
+IN_CHUNKS = frame(DATA, 1, b"1\r\nx\r\n" * SIZE + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [(b"Content-Length: %d" % SIZE, BYTE_FOR_BYTE), (b"Transfer-Encoding: chunked", IN_CHUNKS)],
+    ids=["a hundred thousand frames", "a hundred thousand chunks"],
+)
+def test_others_get_their_turn_in_the_middle_of_one_message(
+    rig: Rig, agent: V2Agent, framing: bytes, body: bytes
+) -> None:
+    client, stream = asked(rig, agent)
+    assert stream == 1
+    agent.send(DATA, 1, b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing)
+    client.head()
+    (connection,) = rig.server.clients.connections
+    request = connection.exchange.request
+    begun, seen = request.bytes_out, set()
+
+    def look() -> None:
+        while request.ended == 0.0:
+            seen.add(request.bytes_out - begun)
+            gevent.sleep(1e-6)
+
+    # More than an agent may have under way at once: what is beyond waits for no credit here.
+    connection.exchange.session.tunnel.mux.streams[1].receive_credit += len(body)
+    looking = gevent.spawn(look)
+    reading = gevent.spawn(
+        client.read if framing.startswith(b"C") else client.until,
+        *((SIZE,) if framing.startswith(b"C") else (b"0\r\n\r\n",)),
+    )
+    agent.ws.send(body)
+    reading.join(60)
+    looking.join(60)
+    assert len(seen) > 5
+
+
 def test_hello_is_said_once(rig: Rig, agent: V2Agent) -> None:
     agent.ws.send(hello())
     assert agent.ws.close_code() == 1002
