@@ -60,7 +60,7 @@ def test_whatever_may_lead_elsewhere_is_not(location: bytes) -> None:
     assert not is_own_path(location)
 
 
-@given(st.text("/.%2eE;?#\\abc:@&=\t ", max_size=24))
+@given(st.text("/.%2eE?#\\abc:@&=\t ", max_size=24))
 def test_an_own_path_is_resolved_to_itself(location: str) -> None:
     if is_own_path(location.encode()):
         base = "https://server.example/tunnel/c1"
