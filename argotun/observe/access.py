@@ -3,17 +3,20 @@
     2026-01-02T03:04:05.678Z INFO  access: request cluster=dev method=GET path=/api/v1/pods status=200
         bytes_in=0 bytes_out=1024 seconds=0.001234 stream=7 audit_id=4a6f…       (one line)
 
-As JSON the same names are keys. The path comes without its query, which may hold secrets.
+As JSON the same names are keys. The path comes without its query, which may hold secrets. Where argotun
+answered or aborted in the API's place, `error` says why.
 """
 
 import json
 import logging
 import re
 import time
-from typing import IO, Protocol
+from collections.abc import Callable
+from typing import IO
 
 from argotun.observe.logs import MAX_FIELD, Clock, fields, plain, quote
 from argotun.observe.metrics import METHODS
+from argotun.observe.request import Request
 from argotun.observe.sink import Sink
 
 DELAY = 0.2
@@ -23,27 +26,6 @@ _log = logging.getLogger(__name__)
 _METHODS = {method: method.decode("ascii") for method in METHODS}
 # Visible ASCII but the two characters that a quoted string would have to escape.
 _is_bare = re.compile(rb"[!#-\[\]-~]{1,%d}" % MAX_FIELD).fullmatch
-
-
-class LogRequest(Protocol):
-    """The signature of `AccessLog.request`."""
-
-    def __call__(
-        self,
-        cluster: str,
-        method: bytes,
-        path: bytes,
-        status: int,
-        bytes_in: int,
-        bytes_out: int,
-        seconds: float,
-        stream_id: int,
-        audit_id: bytes | None,
-    ) -> None:
-        """Log one answered request; `path` may carry a query, which is cut off.
-
-        `bytes_in` and `bytes_out` are what went towards the cluster and what came from it, heads included.
-        """
 
 
 class AccessLog:
@@ -56,7 +38,7 @@ class AccessLog:
     def __init__(self, enabled: bool, fmt: str, stream: IO[str] | IO[bytes]) -> None:
         self._clock = Clock()
         self._sink: Sink | None = None
-        self.request: LogRequest = _nothing
+        self.request: Callable[[Request], None] = _nothing
         if enabled:
             self._sink = Sink(stream.fileno(), DELAY, on_recovery=_report_dropped)
             self._write = self._sink.write
@@ -72,49 +54,32 @@ class AccessLog:
         if self._sink:
             self._sink.close(timeout)
 
-    def _text(
-        self,
-        cluster: str,
-        method: bytes,
-        path: bytes,
-        status: int,
-        bytes_in: int,
-        bytes_out: int,
-        seconds: float,
-        stream_id: int,
-        audit_id: bytes | None,
-    ) -> None:
-        verb = _METHODS.get(method) or _quote(method)
-        audit = _quote(audit_id) if audit_id else "-"
+    def _text(self, request: Request) -> None:
+        method, audit_id = request.method, request.audit_id
         self._write(
-            f"{self._clock.format(time.time())} INFO  access: request cluster={quote(cluster)} method={verb}"
-            f" path={_quote(path.partition(b'?')[0])} status={status} bytes_in={bytes_in}"
-            f" bytes_out={bytes_out} seconds={seconds:.6f} stream={stream_id} audit_id={audit}\n"
+            f"{self._clock.format(time.time())} INFO  access: request cluster={quote(request.cluster)}"
+            f" method={_METHODS.get(method) or _quote(method)}"
+            f" path={_quote(request.target.partition(b'?')[0])}"
+            f" status={request.status} bytes_in={request.bytes_in} bytes_out={request.bytes_out}"
+            f" seconds={request.seconds:.6f} stream={request.stream}"
+            f" audit_id={_quote(audit_id) if audit_id else '-'}"
+            f"{f' error={quote(request.error)}' if request.error else ''}\n"
         )
 
-    def _json(
-        self,
-        cluster: str,
-        method: bytes,
-        path: bytes,
-        status: int,
-        bytes_in: int,
-        bytes_out: int,
-        seconds: float,
-        stream_id: int,
-        audit_id: bytes | None,
-    ) -> None:
-        audit = _string(audit_id) if audit_id else "null"
+    def _json(self, request: Request) -> None:
+        error = f', "error": {json.dumps(plain(request.error))}' if request.error else ""
         self._write(
             f'{{"ts": "{self._clock.format(time.time())}", "level": "info", "logger": "access",'
-            f' "msg": "request", "cluster": {json.dumps(plain(cluster))}, "method": {_string(method)},'
-            f' "path": {_string(path.partition(b"?")[0])}, "status": {status}, "bytes_in": {bytes_in},'
-            f' "bytes_out": {bytes_out}, "seconds": {seconds:.6f}, "stream": {stream_id},'
-            f' "audit_id": {audit}}}\n'
+            f' "msg": "request", "cluster": {json.dumps(plain(request.cluster))},'
+            f' "method": {_string(request.method)}, "path": {_string(request.target.partition(b"?")[0])},'
+            f' "status": {request.status}, "bytes_in": {request.bytes_in},'
+            f' "bytes_out": {request.bytes_out}, "seconds": {request.seconds:.6f},'
+            f' "stream": {request.stream},'
+            f' "audit_id": {_string(request.audit_id) if request.audit_id else "null"}{error}}}\n'
         )
 
 
-def _nothing(*_: object, **__: object) -> None:
+def _nothing(_: Request) -> None:
     """Stand in for a log that is switched off."""
 
 

@@ -1,4 +1,4 @@
-"""The server role put together: two ports, a registry, the clusters file, and an orderly end."""
+"""The server role put together: two ports, a registry, the clusters file, and a graceful end."""
 
 import logging
 import sys
@@ -15,13 +15,15 @@ from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import HealthServer, Probes
+from argotun.server.agents import AgentPort
+from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
-from argotun.server.internal import InternalPort
-from argotun.server.public import PublicPort
+from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport.listen import Listener
 from argotun.transport.tls import ServerTls
-from argotun.wire.frames import REPLACED
+from argotun.wire.hello import Hello
+from argotun.wire.reasons import DRAINING, REPLACED, WORDS
 
 log = logging.getLogger("argotun.server")
 
@@ -38,49 +40,42 @@ class Server:
         self.metrics = ServerMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
-        self.registry = Registry(self._replace, self._changed)
+        self.registry = Registry(self._changed)
+        self.placement = Placement(self.registry, self._replace)
         self.probes = Probes(self._ready, self.metrics, self._status, self._unready_reason)
         tls = None
         if config.tls_cert and config.tls_key:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
             self.metrics.watch_certificates(tls)
         self._tls = tls
-        self.internal = InternalPort(
+        self.clients = ClientPort(
+            config,
             registry=self.registry,
+            placement=self.placement,
             clusters=self.clusters,
             metrics=self.metrics,
             access=self.access,
             probes=self.probes,
-            head_timeout=config.head_timeout,
-            body_timeout=config.body_timeout,
-            idle_timeout=config.idle_timeout,
-            response_timeout=config.response_timeout,
-            stall_timeout=config.stall_timeout,
-            reconnect_grace=config.reconnect_grace,
-            max_body=config.max_body,
-            rate_limit=config.rate_limit,
         )
-        self.public = PublicPort(
+        self.agents = AgentPort(
+            config,
             registry=self.registry,
+            placement=self.placement,
             clusters=self.clusters,
             metrics=self.metrics,
-            head_timeout=config.head_timeout,
-            keepalive=config.keepalive,
-            keepalive_timeout=config.keepalive_timeout,
-            tunnel_buffer=config.tunnel_buffer,
-            leaving=self._leaving,
+            leaving=self._agent_leaves,
         )
         timeout = config.handshake_timeout
         self._public_listener = Listener(
             config.addr,
-            self.public.serve,
+            self.agents.serve,
             tls,
             handshake_timeout=timeout,
             on_refused=lambda peer, error: self.metrics.auth_failures("handshake"),
         )
         self._internal_listener = Listener(
             config.internal_addr,
-            self.internal.serve,
+            self.clients.serve,
             None if config.internal_plain else tls,
             handshake_timeout=timeout,
         )
@@ -106,7 +101,7 @@ class Server:
         self._internal_listener.start()
         if self._health is not None:
             self._health.start()
-        self.internal.start()
+        self.clients.start()
         self._greenlets = [gevent.spawn(self._follow_clusters), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
@@ -120,26 +115,26 @@ class Server:
         )
 
     def drain(self) -> None:
-        """End in order: not ready, agents told to dial elsewhere, requests finished, watches ended."""
+        """Shut down gracefully: agents are told to dial elsewhere, requests finish, watches are ended."""
         if self.draining:
             return
-        self.draining = self.public.draining = True
+        self.draining = self.agents.draining = True
         log.info("draining", extra=fields(seconds=self.config.drain))
         # At once: an agent that is sent away must not come back to this server.
         self._public_listener.stop_accepting()
         for session in self.registry.all():
-            session.tunnel.mux.goaway("the server is draining")
-        self.internal.drain(self.config.drain, self._stop_accepting)
+            session.tunnel.mux.goaway(DRAINING, "the server is draining")
+        self.clients.drain(self.config.drain, self._stop_accepting)
         self.stop()
 
     def stop(self) -> None:
         """End at once."""
-        self.draining = self.public.draining = True
+        self.draining = self.agents.draining = True
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
         for session in self.registry.all():
             session.tunnel.end("the server ends")
-        self.internal.stop()
+        self.clients.stop()
         if self._health is not None:
             self._health.stop()
         self.access.close()
@@ -154,19 +149,19 @@ class Server:
         """A newer agent has come: what the old one still serves may finish, where it can be told."""
         mux = old.tunnel.mux
         if old.tunnel.version == 1:
-            old.tunnel.end(REPLACED)
+            old.tunnel.end(WORDS[REPLACED])
         elif not (mux.going_away or mux.peer_going_away):
             mux.goaway(REPLACED)
             gevent.spawn(self._retire, old)
 
     def _retire(self, old: Session) -> None:
-        self.internal.release(old, self.config.drain)
-        old.tunnel.end(REPLACED)
+        self.clients.release(old, self.config.drain)
+        old.tunnel.end(WORDS[REPLACED])
 
-    def _leaving(self, session: Session) -> None:
+    def _agent_leaves(self, session: Session) -> None:
         """The agent drains: it ends the tunnel itself once that carries nothing."""
         log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
-        gevent.spawn(self.internal.release, session, self.config.drain)
+        gevent.spawn(self.clients.release, session, self.config.drain)
 
     def _changed(self, cluster: str) -> None:
         if cluster in self.clusters.clusters:
@@ -189,7 +184,7 @@ class Server:
             )
             for name in change.removed:
                 self._disconnect(name, "the cluster was removed")
-                self.internal.forget(name)
+                self.clients.forget(name)
             for name in change.changed:
                 self._disconnect_stale(name)
             for name in change.added:
@@ -203,7 +198,7 @@ class Server:
         """End the sessions that the changed entry would no longer let in, or would target elsewhere."""
         target = self.clusters.clusters[name].target_addr or ""
         for session in self.registry.of(name):
-            if not self.public.admitted(session):
+            if not self.agents.admitted(session):
                 session.tunnel.end("the agent is no longer let in")
             elif target != session.named:
                 session.tunnel.end("the cluster's target has changed")
@@ -239,7 +234,7 @@ class Server:
                     "peer": session.peer,
                     "release": session.release,
                     "version": session.tunnel.version,
-                    "target": session.target or (session.tunnel.mux.theirs or _NOTHING).target,
+                    "target": session.target or (session.tunnel.mux.theirs or Hello()).target,
                     "streams": len(session.tunnel.mux.streams),
                     "rttSeconds": round(session.tunnel.rtt, 6),
                     "connectedSeconds": round(now - session.since, 1),
@@ -251,16 +246,9 @@ class Server:
             "version": argotun.__version__,
             "uptimeSeconds": round(now - self._since, 1),
             "draining": self.draining,
-            "connections": len(self.internal.connections),
+            "connections": len(self.clients.connections),
             "clusters": clusters,
         }
-
-
-class _Nothing:
-    target = ""
-
-
-_NOTHING = _Nothing()
 
 
 def run(config: ServerConfig) -> int:

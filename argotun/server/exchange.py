@@ -1,379 +1,327 @@
-"""The answer's way back: from a stream of the tunnel to the client's socket, as it arrives.
+"""A client's requests on their way through, one at a time, and the answer of each on its way back.
 
-An `Exchange` is the sink of the stream that a client connection holds. Its calls come from the
-tunnel's reader, so the bytes of an answer are written to the client from where they are; nothing
-here waits. It follows the framing of each response, because only that tells where the next may
-begin and whether one was cut.
+An `Exchange` is the sink of the stream that a client connection holds. Its calls come from the tunnel's
+reader, or from whoever ends the tunnel, so the bytes of an answer are written to the client from where they
+are; nothing here waits.
+
+What an answer may be, and what an end means for it, is decided by `wire.answer` and the table in
+`wire.outcomes`. Here it is carried out:
+
+    tunnel's reader ──on_data──▶ Answer ──bytes──▶ Outlet ──▶ client
+    anything that ends it ──end(cause)──▶ Answer ──Verdict──▶ an answer of our own, an abort, or nothing
+
+A request is in progress from `begin` until `_done`, whose one caller for each way out is in this file.
 """
 
+from http import HTTPStatus
 from time import monotonic
+from typing import Protocol
 
 from argotun.errors import HeadError
-from argotun.server.downstream import NOBODY, Downstream
+from argotun.observe.request import Request
 from argotun.server.registry import Session
-from argotun.transport.writer import Writer
-from argotun.tunnel.gate import Gate
+from argotun.server.routes import LASTING, PREFIX
+from argotun.tunnel.channel import Channel
+from argotun.tunnel.outlet import Outlet
+from argotun.wire import reasons
+from argotun.wire.answer import Answer
 from argotun.wire.body import FINAL_CHUNK
-from argotun.wire.frames import STALE, STREAM_LIMIT
-from argotun.wire.framing import Body
-from argotun.wire.head import UNTIL_CLOSE, find_head_end, parse_response, rewrite_response
+from argotun.wire.head import RequestHead, rewrite_request
+from argotun.wire.outcomes import SERVER, Action, Cause, Progress, Verdict
+from argotun.wire.relay import HEAD, IDLE, RAW
 from argotun.wire.status import error_response
-from argotun.wire.streams import CLOSED, Stream
-
-RETRY_AFTER = 1
-"""Seconds that a client is asked to wait where its request certainly did not reach the API."""
+from argotun.wire.streams import DISCARD
 
 CLIENT_CLOSED = 499
-"""What the access line says where the client left before the answer (nginx has the same)."""
+"""The status in the access line where the client left before the answer (nginx has the same)."""
 
-# What is expected of the stream: nothing, an answer's head, the rest of its body, or raw bytes.
-IDLE, HEAD, BODY, RAW = range(4)
+_ERRORS = {
+    reasons.NONE: Cause.AGENT_CLOSED,
+    reasons.STREAM_LIMIT: Cause.AGENT_FULL,
+    reasons.STALE: Cause.AGENT_STALE,
+}
+"""What a reason in an ERROR or CLOSE stands for; any other is AGENT_FAILED."""
+
+
+class Downstream(Protocol):
+    """The client's connection, as an exchange needs it."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+
+    @property
+    def request_done(self) -> bool:
+        """Whether the whole request has been read."""
+
+    def attached(self, channel: Channel) -> None:
+        """What is read goes to this channel."""
+
+    def proceed(self) -> None:
+        """The answer is over: held bytes may go on."""
+
+    def switched(self) -> None:
+        """Raw bytes follow in both directions."""
+
+    def finish(self) -> None:
+        """No more answers: half-close behind what is queued."""
+
+    def record(self, request: Request) -> None:
+        """Count a request that is over."""
 
 
 class Exchange:
-    """One client's requests on one stream: at most one is in progress.
+    """The requests of one client connection; `request` is the one in progress, or the last one."""
 
-    `received` and `sent` count the bytes of this request from and to the client, `stalls` how often
-    the client's socket could take no more; `counted_in` and `counted_out` are the part of the bytes
-    that the metrics have already.
-    """
+    __slots__ = ("_connection", "_head", "_outlet", "answer", "channel", "request", "session")
 
-    __slots__ = (
-        "_body",
-        "_close",
-        "_connection",
-        "_owed",
-        "_partial",
-        "_writer",
-        "audit_id",
-        "client_ended",
-        "cluster",
-        "connected",
-        "counted_in",
-        "counted_out",
-        "gate",
-        "keep_alive",
-        "method",
-        "peer_ended",
-        "received",
-        "sent",
-        "session",
-        "stalls",
-        "started",
-        "state",
-        "status",
-        "stream",
-        "target",
-        "upgrade",
-    )
-
-    def __init__(self, connection: Downstream, writer: Writer) -> None:
+    def __init__(self, connection: Downstream, outlet: Outlet) -> None:
         self._connection = connection
-        self._writer = writer
-        self._body = Body()
-        self._owed = 0
-        self._partial = b""
-        self._close = False
-        self.gate = Gate()
+        self._outlet = outlet
+        self._head: RequestHead | None = None
+        self.answer = Answer(SERVER)
+        self.channel: Channel | None = None
         self.session: Session | None = None
-        self.stream: Stream | None = None
-        self.connected = False
-        self.state = IDLE
-        self.cluster = ""
-        self.method = b""
-        self.target = b""
-        self.audit_id = b""
-        self.keep_alive = True
-        self.upgrade = False
-        self.client_ended = False
-        self.peer_ended = False
-        self.started = 0.0
-        self.received = 0
-        self.sent = 0
-        self.counted_in = 0
-        self.counted_out = 0
-        self.stalls = 0
-        self.status = 0
-        writer.on_sent = self._left_queue
+        self.request = Request(0.0)
 
-    # ── the request side asks ──────────────────────────────────────────────────────────────────
+    # ── the connection asks ────────────────────────────────────────────────────────────────────
 
-    def attach(self, session: Session, stream: Stream) -> None:
-        """Use a new stream from now on."""
-        self.session = session
-        self.stream = stream
-        self.connected = False
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in progress."""
+        return self.answer.state == IDLE
 
-    def begin(self) -> None:
-        """A request is on its way; the caller has set what describes it."""
-        self.state = HEAD
-        self.status = 0
-        self.counted_in = 0
-        self.counted_out = 0
-        self._close = False
-        self._partial = b""
+    @property
+    def lasting(self) -> bool:
+        """Whether the answer to the request in progress may begin late and pause for hours."""
+        upgrade = self._head is not None and self._head.upgrade is not None
+        return upgrade or LASTING.search(self.request.target) is not None
 
-    def end_upload(self) -> None:
-        """The client of an upgraded connection sends no more; what comes back still reaches it."""
-        stream = self.stream
-        if stream is None or self.session is None:
+    def begin(self, request: Request, head: RequestHead | None) -> None:
+        """A request is in progress; `head` is None where it could not be read.
+
+        A stream that cannot carry it is given up now, before anybody waits: its end is not this request's.
+        """
+        self.request = request
+        self._head = head
+        self.answer.ask(head, Progress.WAITING)
+        session = self.session
+        if session is not None and not (session.cluster == request.cluster and session.usable):
+            self.release()
+
+    def send(self, session: Session) -> None:
+        """Give the request to an agent, unless it was ended while one was waited for."""
+        head, request = self._head, self.request
+        if self.answer.progress != Progress.WAITING or head is None:
             return
-        self.client_ended = True
-        tunnel = self.session.tunnel
-        tunnel.mux.end(stream)
-        if self.peer_ended or tunnel.version == 1:
-            # Version 1 has no half-close: its CLOSE has ended the other direction as well.
-            self.stream = None
-            self._done()
-
-    def refuse(self, code: int, message: str, retry_after: int | None = None) -> None:
-        """Answer the request in argotun's own name."""
-        close = not (self.keep_alive and self._connection.request_done)
-        answer = error_response(
-            code,
-            message,
-            retry_after=retry_after,
-            target=self.target,
-            close=close,
-            head_only=self.method == b"HEAD",
-        )
-        self.status = int(answer[9:12])
-        self.sent += len(answer)
-        self._writer.write(answer)
-        self._close = close
-        self._done()
+        channel = self.channel
+        if channel is None or session is not self.session or not channel.open:
+            channel = self._open(session)
+        request.admitted = request.sent = monotonic()
+        request.stream = channel.id
+        self.answer.stage = Progress.DELIVERED if channel.connected else Progress.SENT
+        self.answer.prefix = PREFIX + request.cluster.encode()
+        extra = b"Audit-ID: %b\r\n" % request.audit_id
+        close = not channel.reusable and head.upgrade is None
+        channel.send(rewrite_request(head, request.target, extra, close=close))
 
     def respond(self, code: int, content_type: bytes, body: bytes) -> None:
-        """Answer the request with something of the server's own that is not an error."""
-        close = not (self.keep_alive and self._connection.request_done)
-        self.status = code
-        out = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n" % (
+        """Answer with something of the server's own that is not an error."""
+        if self.answer.progress != Progress.WAITING:
+            return
+        self.answer.stop()
+        last = self._is_last()
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n" % (
             code,
-            b"OK" if code == 200 else b"Service Unavailable",
+            HTTPStatus(code).phrase.encode(),
             content_type,
             len(body),
-            b"Connection: close\r\n" if close else b"",
+            b"Connection: close\r\n" if last else b"",
         )
-        self._writer.write(out if self.method == b"HEAD" else out + body)
-        self._close = close
-        self._done()
+        self._say(code, head if self.request.method == b"HEAD" else head + body, last)
 
-    def fail(self, code: int, message: str) -> None:
-        """Give the request up: by an answer in argotun's own name, or by aborting one that has begun."""
-        self.detach()
-        if self.state == HEAD:
-            self.refuse(code, message)
-        elif self.state != IDLE:
-            self._cut()
+    def end(self, cause: Cause, words: str = "", status: int = 0) -> Action:
+        """The request is over because of `cause`, and the client gets what the table says; the action.
 
-    def abandon(self) -> None:
-        """The client has left: tell the agent, so that a watch without a reader ends there too."""
-        self.detach()
-        if self.state != IDLE:
-            self.status = self.status or CLIENT_CLOSED
-            self._record()
-            self.state = IDLE
+        `words` are for the client, `status` is that of an error which has its own.
+        """
+        verdict = self.answer.end(cause)
+        action = verdict.action
+        if cause == Cause.CLIENT_ENDED and action in (Action.HALF, Action.COMPLETE):
+            if self.channel is not None and not self.channel.finish():
+                self.answer.end(Cause.AGENT_CLOSED)
+                action = Action.COMPLETE
+        elif action == Action.HALF:
+            self._outlet.finish(reading=True)
+        if action in (Action.NOTHING, Action.HALF):
+            return action
+        self.request.error = words
+        if action == Action.COMPLETE:
+            self._complete()
+            return action
+        self.release()
+        if action == Action.ANSWER:
+            self._refuse(verdict, words, status)
+        elif action == Action.FINAL_CHUNK:
+            self._say(self.answer.status, FINAL_CHUNK, last=True)
+        else:
+            self._drop(action)
+        return action
+
+    def release(self) -> None:
+        """Let go of the stream; what still arrives on it is dropped."""
+        channel = self._let_go()
+        if channel is not None:
+            channel.reset()
 
     def leave(self) -> None:
-        """The connection has ended: give the request up, and keep nothing that leads back to it."""
-        self.abandon()
-        self._connection = NOBODY
-
-    def detach(self) -> None:
-        """Give the stream up; what still arrives on it is dropped."""
-        stream, self.stream = self.stream, None
-        if stream is not None and self.session is not None:
-            self.session.tunnel.mux.reset(stream)
-        self._owed = 0
-        self.gate.open()
-
-    def end_watch(self) -> bool:
-        """End a watch in order, with its final chunk; False when it is in the middle of one."""
-        if self.state != BODY or not self._body.at_boundary:
-            return False
-        self.detach()
-        self.sent += len(FINAL_CHUNK)
-        self._writer.write(FINAL_CHUNK)
-        self._close = True
-        self._done()
-        return True
+        """The client's connection has ended: nothing here leads back to it."""
+        self.end(Cause.CLIENT_GONE)
+        self.release()
+        del self._connection, self._outlet
 
     # ── the stream tells ───────────────────────────────────────────────────────────────────────
 
     def on_connected(self) -> None:
-        """From now on a request may have reached the API."""
-        self.connected = True
+        """From now on the request may have reached the API."""
+        if self.answer.progress == Progress.SENT:
+            self.answer.stage = Progress.DELIVERED
+            self.request.connected = monotonic()
 
     def on_data(self, payload: bytes) -> None:
         """Bytes of the answer: on to the client."""
         try:
-            if self.state == BODY:
-                self._take(payload, len(payload), b"")
-            elif self.state == HEAD:
-                self._head(payload, len(payload))
-            elif self.state == RAW:
-                self._relay(payload, len(payload))
-            else:
-                # Something nobody asked for, or more than the API announced.
-                self.detach()
+            self._take(payload)
         except HeadError as error:
-            self.fail(502, f"the API's answer is not valid HTTP: {error}")
+            self.end(Cause.API_INVALID, f"the API's answer is refused: {error}")
 
     def on_end(self) -> None:
         """The API has said all: the end of an answer without a length, or one half of an upgrade."""
-        if self._until_close:
-            self.detach()
-            self._done()
-        elif self.state == RAW:
-            self.peer_ended = True
-            self._connection.since = monotonic()
-            self._writer.finish(reading=True)
-            if self.client_ended:
-                self.stream = None
-                self._done()
-        else:
-            self.detach()
-            self._failed("the API connection ended")
+        if self.end(Cause.AGENT_ENDED, self._explain("")) == Action.NOTHING:
+            self.release()
 
-    def on_over(self, message: str | None) -> None:
+    def on_over(self, reason: int, text: str) -> None:
         """The agent ended the stream."""
-        self.stream = None
-        if message is None and (self.state == RAW or self._until_close):
-            self._done()
-        else:
-            self._failed(message or "the API connection ended")
-        self.gate.open()
-
-    def on_lost(self, reason: str) -> None:
-        """The tunnel is gone: the request may have been delivered, or not."""
-        self.stream = None
-        self.connected = True
-        self._failed(f"the tunnel was lost: {reason}")
-        self.gate.open()
-
-    def on_writable(self) -> None:
-        """The tunnel can take more of the request."""
-        self.gate.open()
-
-    # ── how an answer is put together ──────────────────────────────────────────────────────────
-
-    def _head(self, payload: bytes, size: int) -> None:
-        data, seen = self._partial + payload, len(self._partial)
-        while True:
-            end = find_head_end(data, seen)
-            if end < 0:
-                self._partial = data
-                self._consumed(size)
-                return
-            head = parse_response(data[:end], self.method)
-            rest = data[end:]
-            if head.status >= 200 or head.status == 101:
-                break
-            self._relay(rewrite_response(head, False), size - len(rest))
-            data, seen, size = rest, 0, len(rest)
-        self._partial = b""
-        self.status = head.status
-        if head.status == 101:
-            self._switch(rewrite_response(head, False), rest, size)
-            return
-        length = head.length
-        self._close = (
-            length == UNTIL_CLOSE
-            or self.upgrade
-            or not self.keep_alive
-            or not self._connection.request_done
-            or self._connection.draining
+        self._let_go()
+        words = (
+            "the agent is at its limit of streams" if reason == reasons.STREAM_LIMIT else self._explain(text)
         )
-        self.state = BODY
-        self._body.begin(length)
-        self._take(rest, size, rewrite_response(head, self._close))
+        self.end(_ERRORS.get(reason, Cause.AGENT_FAILED), words)
 
-    def _take(self, data: bytes, credit: int, before: bytes) -> None:
-        """Relay body bytes behind `before`; `credit` is what they and the head took."""
-        body = self._body
-        used = body.take(data) if body.open else 0
-        surplus = used < len(data)
-        self._relay(before + data[:used] if before or surplus else data, credit)
-        if not body.open:
-            if surplus:
-                self.detach()
+    def on_lost(self, text: str) -> None:
+        """The tunnel is gone: the request may have been delivered, or not."""
+        self._let_go()
+        self.end(Cause.TUNNEL_LOST, f"the tunnel was lost: {text}")
+
+    # ── the answer on its way ──────────────────────────────────────────────────────────────────
+
+    def _take(self, payload: bytes) -> None:
+        answer = self.answer
+        state = answer.state
+        if state == HEAD:
+            answer.last = self._is_last()
+            out, used = answer.heads(payload)
+            if answer.state != HEAD:
+                self.request.answered = monotonic()
+        else:
+            out, used = answer.take(payload)
+        self.request.bytes_out += len(out)
+        self._outlet.relay(out, used)
+        if state == HEAD and answer.state == RAW:
+            self._connection.switched()
+            if used < len(payload):
+                self._take(payload[used:])
+        elif used < len(payload):
+            # Nobody asked for the rest of it, or it is more than the API announced.
+            self.release()
+        if answer.state == IDLE and state != IDLE:
             self._done()
 
-    def _switch(self, head: bytes, rest: bytes, size: int) -> None:
-        if not self.upgrade:
-            self.fail(502, "the API switched protocols without being asked")
-            return
-        self.state = RAW
-        # SPDY clients drop what arrives in one read with the head, so it leaves alone.
-        self._relay(head, size - len(rest))
-        if rest:
-            self._relay(rest, len(rest))
+    def _done(self) -> None:
+        """The answer is complete."""
+        self._record()
+        if self.answer.last:
+            self.release()
+            self._connection.finish()
+        elif self.channel is not None and not self.channel.reusable:
+            self.release()
         self._connection.proceed()
 
-    def _relay(self, data: bytes, credit: int) -> None:
-        self.sent += len(data)
-        if self._writer.write(data):
-            self._consumed(credit)
-        else:
-            self.stalls += not self._owed
-            self._owed += credit
-
-    def _left_queue(self, size: int) -> None:
-        """Queued bytes reached the client: their credit goes back. Heads differ a little in size."""
-        credit = self._owed if not self._writer.pending else min(size, self._owed)
-        self._owed -= credit
-        self._consumed(credit)
-
-    def _consumed(self, size: int) -> None:
-        if self.stream is not None and self.session is not None and size:
-            self.session.tunnel.consumed(self.stream, size)
+    def _record(self) -> None:
+        request = self.request
+        request.status = request.status or self.answer.status
+        request.stalls, self._outlet.stalls = self._outlet.stalls, 0
+        request.ended = monotonic()
+        self._connection.record(request)
 
     # ── how it ends ────────────────────────────────────────────────────────────────────────────
 
-    def _failed(self, message: str) -> None:
-        """No more is coming on this stream: what the client gets depends on what it already has."""
-        if self.state == IDLE:
-            return
-        if self.state != HEAD:
-            self._cut()
-        elif not self.connected:
-            if message.startswith(STREAM_LIMIT):
-                self.refuse(429, "the agent is at its limit of streams", RETRY_AFTER)
-            else:
-                self.refuse(503, f"the agent cannot reach its API: {message}", RETRY_AFTER)
-        elif message == STALE:
-            # A client repeats a request on its own when a kept connection ends without an answer.
-            self._cut()
+    def _is_last(self) -> bool:
+        """Whether the client's connection ends with this answer: the one rule, for all answers."""
+        head, connection = self._head, self._connection
+        return (
+            head is None
+            or not head.keep_alive
+            or head.upgrade is not None
+            or not connection.request_done
+            or connection.draining
+        )
+
+    def _refuse(self, verdict: Verdict, words: str, status: int) -> None:
+        request = self.request
+        last = self._is_last()
+        status, answer = error_response(
+            verdict.status or status,
+            words,
+            retry_after=verdict.retry_after or None,
+            target=request.target,
+            close=last,
+            head_only=request.method == b"HEAD",
+        )
+        self._say(status, answer, last)
+
+    def _say(self, status: int, data: bytes, last: bool) -> None:
+        """Say the rest of the answer in the server's own name."""
+        self.answer.last = last
+        self.request.status = status
+        self.request.bytes_out += len(data)
+        self._outlet.write(data)
+        self._done()
+
+    def _complete(self) -> None:
+        if self.answer.status == 101:
+            # Both halves have ended; what is queued for the agent is still to leave, so this is no reset.
+            channel = self._let_go()
+            if channel is not None:
+                channel.hand_over(DISCARD)
+        self.answer.last = True
+        self._done()
+
+    def _drop(self, action: Action) -> None:
+        """There is nobody to tell, or nothing that can be told but by an abort."""
+        if action == Action.CUT:
+            self._outlet.abort()
         else:
-            self.refuse(502, message)
-
-    def _cut(self) -> None:
-        """Abort the connection, so that nobody takes a part for the whole."""
+            self.request.status = self.answer.status or CLIENT_CLOSED
         self._record()
-        self.state = IDLE
-        self._writer.abort()
         self._connection.proceed()
 
-    def _done(self) -> None:
-        self._record()
-        raw = self.state == RAW
-        self.state = IDLE
-        self._body.end()
-        stream = self.stream
-        if self._close or raw:
-            if stream is not None:
-                self.detach()
-            self._connection.finish()
-        elif stream is not None and (stream.state == CLOSED or not self._reusable()):
-            self.detach()
-        self._connection.proceed()
+    def _let_go(self) -> Channel | None:
+        channel, self.channel, self.session = self.channel, None, None
+        if channel is not None:
+            self._outlet.channel = None
+            self._outlet.forgive()
+        return channel
 
-    @property
-    def _until_close(self) -> bool:
-        return self.state == BODY and self._body.until_close
+    def _open(self, session: Session) -> Channel:
+        self.release()
+        tunnel = session.tunnel
+        channel = Channel(tunnel, tunnel.mux.open(self, session.target))
+        self.session, self.channel, self._outlet.channel = session, channel, channel
+        self._connection.attached(channel)
+        return channel
 
-    def _reusable(self) -> bool:
-        return self.session is not None and self.session.tunnel.version > 1
-
-    def _record(self) -> None:
-        self._connection.record(monotonic() - self.started)
+    def _explain(self, text: str) -> str:
+        if self.answer.progress == Progress.SENT:
+            return f"the agent cannot reach its API: {text or 'it says no more'}"
+        return text or "the API connection ended"

@@ -1,10 +1,11 @@
-"""Which agents are connected: a cluster's id leads to the set of its live sessions."""
+"""Which agents are connected: the live sessions of every cluster.
+
+Which of them gets a request is not decided here, but in `placement`.
+"""
 
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
-
-from gevent.event import Event
 
 from argotun.tunnel.tunnel import Tunnel
 
@@ -52,36 +53,16 @@ class Session:
 
 
 class Registry:
-    """The live sessions of every cluster.
+    """The live sessions of every cluster, oldest first; `changed(cluster)` is called after each change."""
 
-    `replace` decides what a new session means for the others of its cluster: it gets the older
-    ones and ends those that are to go. `changed` is called with a cluster's id after each change.
-    """
-
-    def __init__(
-        self, replace: Callable[[Session], None], changed: Callable[[str], None] = lambda cluster: None
-    ) -> None:
+    def __init__(self, changed: Callable[[str], None] = lambda cluster: None) -> None:
         self._sessions: dict[str, list[Session]] = {}
-        self._arrivals: dict[str, Event] = {}
-        self._replace = replace
         self._changed = changed
 
     def add(self, session: Session) -> None:
-        """Take a new session in use at once; the older ones of its cluster are handed to `replace`.
-
-        They stay known until they end, since what they still serve counts as the cluster's.
-        """
-        sessions = self._sessions.setdefault(session.cluster, [])
-        older = [old for old in sessions if not old.replaced]
-        sessions.append(session)
-        for old in older:
-            old.replaced = True
-        arrival = self._arrivals.pop(session.cluster, None)
-        if arrival is not None:
-            arrival.set()
+        """Know a new session."""
+        self._sessions.setdefault(session.cluster, []).append(session)
         self._changed(session.cluster)
-        for old in older:
-            self._replace(old)
 
     def remove(self, session: Session) -> None:
         """Forget this session and no other: the end of a replaced one takes nothing away."""
@@ -92,26 +73,8 @@ class Registry:
                 del self._sessions[session.cluster]
             self._changed(session.cluster)
 
-    def pick(self, cluster: str) -> Session | None:
-        """The session for a new request: the newest that is usable."""
-        for session in reversed(self._sessions.get(cluster, ())):
-            if session.usable:
-                return session
-        return None
-
-    def wait(self, cluster: str, seconds: float) -> Session | None:
-        """As `pick`, but give an agent that is on its way back `seconds` to arrive."""
-        session = self.pick(cluster)
-        deadline = monotonic() + seconds
-        while session is None and (left := deadline - monotonic()) > 0:
-            arrival = self._arrivals.setdefault(cluster, Event())
-            if not arrival.wait(left):
-                return None
-            session = self.pick(cluster)
-        return session
-
     def of(self, cluster: str) -> list[Session]:
-        """The sessions of one cluster."""
+        """The sessions of one cluster, the newest last."""
         return list(self._sessions.get(cluster, ()))
 
     def all(self) -> list[Session]:

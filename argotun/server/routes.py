@@ -2,7 +2,10 @@
 
 import re
 
-TUNNEL = re.compile(rb"/tunnel/([A-Za-z0-9][A-Za-z0-9._-]*)(?=[/?]|$)")
+PREFIX = b"/tunnel/"
+"""In front of the cluster's id."""
+
+TUNNEL = re.compile(re.escape(PREFIX) + rb"([A-Za-z0-9][A-Za-z0-9._-]*)(?=[/?]|$)")
 """The cluster's id; what follows it goes to its API byte for byte."""
 
 _NAMED = rb"/api(?:s/[^/?]+)?/[^/?]+"

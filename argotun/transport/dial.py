@@ -15,7 +15,6 @@ from gevent.socket import socket
 
 from argotun.errors import DialError, NameLost
 from argotun.transport.explain import explain
-from argotun.transport.proxy import Proxy, tunnel
 from argotun.transport.writer import keep_queue_short
 
 STAGGER = 0.25
@@ -28,28 +27,22 @@ _KEEPALIVE = {_socket.TCP_KEEPIDLE: 30, _socket.TCP_KEEPINTVL: 10, _socket.TCP_K
 # The standard library's own, which works in the calling thread.
 _getaddrinfo = get_original("socket", "getaddrinfo")
 
-# family, type, protocol, canonical name, address: as getaddrinfo gives it.
-_Address = tuple[Any, ...]
+Address = tuple[Any, ...]
+"""Family, type, protocol, canonical name and address, as getaddrinfo gives them."""
 
 
-def dial(host: str, port: int, timeout: float, proxy: Proxy | None = None) -> socket:
-    """Connect to `host` (a name or an address) within `timeout` seconds, through `proxy` if given.
+def dial(host: str, port: int, timeout: float) -> socket:
+    """Connect to `host` (a name or an address) within `timeout` seconds.
 
     The name is resolved anew each time, without blocking the event loop. Addresses are tried with
     the families in turn, the next one when one has failed or STAGGER seconds have passed; the first
     connection wins.
 
     Raises DialError when no connection could be made, naming every address and what became of it, the
-    NameLost among them when there was none, and HandshakeError when the proxy was reached and refused.
+    NameLost among them when there was none.
     """
     deadline = time.monotonic() + timeout
-    if proxy is None:
-        return _connect(host, port, deadline)
-    try:
-        sock = _connect(proxy.host, proxy.port, deadline)
-    except DialError as error:
-        raise type(error)(f"the proxy cannot be reached: {error}") from error
-    return tunnel(sock, proxy, host, port, deadline)
+    return connect_any(resolve(host, port, deadline), host, port, deadline)
 
 
 def keep_alive(sock: socket) -> None:
@@ -64,21 +57,21 @@ def keep_alive(sock: socket) -> None:
         sock.setsockopt(_socket.IPPROTO_TCP, option, value)
 
 
-def _connect(host: str, port: int, deadline: float) -> socket:
-    name = host.strip("[]")
-    where = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    addresses = _resolve(name, port, deadline, where)
+def connect_any(addresses: list[Address], host: str, port: int, deadline: float) -> socket:
+    """A connection to one of the addresses of `host` by `deadline` (monotonic seconds); DialError."""
     if len(addresses) == 1:
         sock, why = _attempt(addresses[0], deadline)
         failures = [f"{addresses[0][4][0]}: {why}"]
     else:
         sock, failures = _race(addresses, deadline)
     if sock is None:
-        raise DialError(f"cannot connect to {where}: {'; '.join(failures)}")
+        raise DialError(f"cannot connect to {_where(host, port)}: {'; '.join(failures)}")
     return sock
 
 
-def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address]:
+def resolve(host: str, port: int, deadline: float) -> list[Address]:
+    """The addresses of `host`, a name or an address itself, by `deadline` (monotonic seconds); DialError."""
+    name, where = host.strip("[]"), _where(host, port)
     if not 0 < port < 65536 or not _can_be_asked(name):
         # The resolver would take such a port modulo 65536, and log a traceback for such a name.
         raise DialError(f"cannot connect to {where}: not a name and port that can be dialled")
@@ -98,6 +91,11 @@ def _resolve(name: str, port: int, deadline: float, where: str) -> list[_Address
     return _in_turn(found)
 
 
+def _where(host: str, port: int) -> str:
+    name = host.strip("[]")
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
 def _is_address(name: str) -> bool:
     try:
         ip_address(name)
@@ -106,17 +104,15 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _read(address: str, port: int) -> list[_Address]:
+def _read(address: str, port: int) -> list[Address]:
     """An address asks nobody: it must not queue for the resolver's threads, which may all be waiting."""
-    found: list[_Address] = _getaddrinfo(
-        address, port, type=_socket.SOCK_STREAM, flags=_socket.AI_NUMERICHOST
-    )
+    found: list[Address] = _getaddrinfo(address, port, type=_socket.SOCK_STREAM, flags=_socket.AI_NUMERICHOST)
     return found
 
 
-def _ask(name: str, port: int) -> list[_Address]:
+def _ask(name: str, port: int) -> list[Address]:
     """A name is resolved in a thread of gevent's pool."""
-    found: list[_Address] = _socket.getaddrinfo(name, port, type=_socket.SOCK_STREAM)
+    found: list[Address] = _socket.getaddrinfo(name, port, type=_socket.SOCK_STREAM)
     return found
 
 
@@ -127,7 +123,7 @@ def _can_be_asked(name: str) -> bool:
         return False
 
 
-def _in_turn(addresses: Sequence[_Address]) -> list[_Address]:
+def _in_turn(addresses: Sequence[Address]) -> list[Address]:
     """Order addresses with the families in turn, the resolver's first choice first (RFC 8305 §4)."""
     first = addresses[0][0]
     same = [address for address in addresses if address[0] == first]
@@ -135,7 +131,7 @@ def _in_turn(addresses: Sequence[_Address]) -> list[_Address]:
     return [address for address in chain(*zip_longest(same, other)) if address is not None]
 
 
-def _attempt(address: _Address, deadline: float) -> tuple[socket | None, str]:
+def _attempt(address: Address, deadline: float) -> tuple[socket | None, str]:
     """Connect to one address: the socket, or None and why."""
     sock = None
     try:
@@ -155,7 +151,7 @@ def _attempt(address: _Address, deadline: float) -> tuple[socket | None, str]:
     return sock, ""
 
 
-def _race(addresses: list[_Address], deadline: float) -> tuple[socket | None, list[str]]:
+def _race(addresses: list[Address], deadline: float) -> tuple[socket | None, list[str]]:
     """Try addresses until one connects: its socket, or None and what became of each."""
     ended: SimpleQueue = SimpleQueue()
     failures: list[str] = []
@@ -183,5 +179,5 @@ def _race(addresses: list[_Address], deadline: float) -> tuple[socket | None, li
                 late.close()
 
 
-def _run(address: _Address, deadline: float, put: Callable[[object], object]) -> None:
+def _run(address: Address, deadline: float, put: Callable[[object], object]) -> None:
     put((address, *_attempt(address, deadline)))

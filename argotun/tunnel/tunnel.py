@@ -7,6 +7,7 @@ has drained, and the multiplexer's turns decide what goes first.
 
 import logging
 from collections import deque
+from math import inf
 from time import monotonic
 
 import gevent
@@ -19,7 +20,6 @@ from argotun.transport.writer import Writer
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
-from argotun.wire.streams import Stream
 
 log = logging.getLogger("argotun.tunnel")
 
@@ -51,7 +51,7 @@ class Tunnel:
     """One tunnel, alive from construction until `ended` is set.
 
     `keepalive` is the time between PINGs and `keepalive_timeout` after how long the peer is dead that
-    says nothing, or takes nothing, both in seconds.
+    says nothing, or takes nothing, `hello_timeout` what it has to say HELLO in; all in seconds.
     """
 
     def __init__(
@@ -59,8 +59,9 @@ class Tunnel:
         socket: MessageSocket,
         mux: Multiplexer,
         *,
-        keepalive: float = 15.0,
-        keepalive_timeout: float = 45.0,
+        keepalive: float,
+        keepalive_timeout: float,
+        hello_timeout: float,
     ) -> None:
         self.mux = mux
         self.ended = Event()
@@ -71,6 +72,7 @@ class Tunnel:
         self._writer.on_drained = self._refill
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
+        self._hello_timeout = hello_timeout
         self._heard = self.since
         self._pings = 0
         self._rtt = 0.0
@@ -134,10 +136,6 @@ class Tunnel:
         mux = self.mux
         return bool(self._writer.pending or mux.waiting or any(s.queued for s in mux.streams.values()))
 
-    def consumed(self, stream: Stream, size: int) -> None:
-        """Give back the credit of `size` bytes that a stream's reader has taken."""
-        self.mux.consumed(stream, size, monotonic())
-
     def take_exhausted(self) -> int:
         """How often a stream ran out of credit since the last call."""
         total = self.mux.window_exhausted
@@ -178,13 +176,19 @@ class Tunnel:
     def _probe(self) -> None:
         limit = self._keepalive_timeout
         due = now = self.since
+        hello = self.since + self._hello_timeout
         while (silence := now - self._heard) < limit:
+            if self.mux.theirs is not None:
+                hello = inf
+            elif now >= hello:
+                self.end("the peer did not say HELLO")
+                return
             if now >= due:
                 self._pings += 1
                 self._pinged = now
                 self.mux.ping(b"%d" % self._pings)
                 due = now + self._keepalive
-            gevent.sleep(min(due, self._heard + limit) - now)
+            gevent.sleep(min(due, hello, self._heard + limit) - now)
             now = monotonic()
         self.end(f"no sign of life for {silence:.1f} s")
 

@@ -1,14 +1,15 @@
-"""Chunked bodies: finding where one ends while its bytes pass through unchanged (RFC 9112 §7.1).
+"""Bodies: finding where one ends while its bytes pass through unchanged (RFC 9112 §6.3, §7.1).
 
-The reader holds no part of the body, only the line that is not complete yet, and that within a limit. A
-line is refused as soon as a byte cannot belong to it, so that a bad one does not reach the next hop piece by
-piece.
+A body of known length passes as a byte count. Of a chunked one only the unfinished size line or trailer is
+held, within a limit. A line is refused as soon as a byte cannot belong to it, so that a bad one does not
+reach the next hop piece by piece.
 """
 
 import re
 
 from argotun.errors import HeadError
 from argotun.wire.fields import NOT_IN_TRAILERS, TOKEN, VALUE, names
+from argotun.wire.head import CHUNKED, UNTIL_CLOSE
 
 # Up to 2^60, so that no parser overflows 63 bits.
 _SIZE = rb"[0-9A-Fa-f]{1,15}+"
@@ -54,8 +55,8 @@ class ChunkedBody:
     def __init__(self) -> None:
         self._state = _FIRST
         self._left = 0  # bytes of the present chunk that are still to come
-        self._begun = b""  # of a line that is not complete, what came
-        self._trailers = 0  # bytes of trailers that came
+        self._begun = b""  # the part of an unfinished line received so far
+        self._trailers = 0  # bytes of trailers received so far
 
     @property
     def done(self) -> bool:
@@ -64,7 +65,7 @@ class ChunkedBody:
 
     @property
     def at_boundary(self) -> bool:
-        """The next byte begins a chunk: a last chunk and a blank line in its place end the body in order."""
+        """The next byte begins a chunk, so that a last chunk in its place would complete the body."""
         if self._state == _NEXT:
             return self._begun == b"\r\n"
         return self._state == _FIRST and not self._begun
@@ -140,3 +141,59 @@ class ChunkedBody:
             raise HeadError(f"a {what} that is too long")
         self._begun = line
         return None, len(data)
+
+
+class Body:
+    """Follows one body at a time; a body of known length passes as a count (RFC 9112 §6.3)."""
+
+    __slots__ = ("_chunks", "_left", "open")
+
+    def __init__(self) -> None:
+        self.open = False
+        self._left = 0
+        self._chunks: ChunkedBody | None = None
+
+    def begin(self, length: int) -> None:
+        """A body of `length` bytes, CHUNKED or UNTIL_CLOSE comes next."""
+        self._left = length
+        self._chunks = ChunkedBody() if length == CHUNKED else None
+        self.open = length != 0
+
+    def take(self, data: bytes) -> int:
+        """How many bytes at the front of `data` belong to the body; HeadError on bad chunks.
+
+        `open` turns false when they complete it.
+        """
+        size = len(data)
+        left = self._left
+        if left > 0:
+            if size < left:
+                self._left = left - size
+                return size
+            self.open = False
+            self._left = 0
+            return left
+        chunks = self._chunks
+        if chunks is not None:
+            used = chunks.feed(data)
+            if chunks.done:
+                self.open = False
+                self._chunks = None
+            return used
+        return size if left == UNTIL_CLOSE else 0
+
+    def stop(self) -> None:
+        """Follow nothing any more."""
+        self.open = False
+        self._left = 0
+        self._chunks = None
+
+    @property
+    def until_close(self) -> bool:
+        """Whether the end of the connection is the end of the body."""
+        return self.open and self._left == UNTIL_CLOSE
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a final chunk could follow here."""
+        return self._chunks is not None and self._chunks.at_boundary

@@ -83,6 +83,7 @@ _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}+")
 # Printable, at most what the API keeps of it; a comma would be a second Audit-ID.
 _AUDIT_ID = re.compile(rb"[!-+\--~]{1,64}+")
 _AUDIT_ID_LINE = re.compile(rb"(?i)\naudit-id:")
+_LOCATION_LINE = re.compile(rb"(?i)\n(location):[^\r]*+\r")
 _TOKEN = re.compile(TOKEN + rb"++")
 _ESSENTIAL = names(ESSENTIAL)
 
@@ -149,7 +150,7 @@ class ResponseHead:
     length          of the body: bytes, CHUNKED, or UNTIL_CLOSE; 0 for HEAD, 1xx, 204 and 304
     keep_alive      the API's connection may carry another request after this response
     upgrade         b"websocket" or b"SPDY/3.1" with a 101, else None
-    location        a Location field is there
+    location        value of Location, None where there is none; several are joined with a comma
     """
 
     __slots__ = (
@@ -171,7 +172,7 @@ class ResponseHead:
     length: int
     keep_alive: bool
     upgrade: bytes | None
-    location: bool
+    location: bytes | None
     _lines: bytes
     _cut: bool
     _connection: frozenset[bytes]
@@ -182,18 +183,18 @@ class ResponseHead:
         return self._lines[1:] + b"\n" if self._lines else b""
 
 
-def find_head_end(buf: bytes | bytearray, start: int = 0) -> int:
-    """Index just past the blank line that ends the head at the beginning of `buf`, or -1: more is needed.
+def find_head_end(buf: bytes | bytearray, start: int = 0, begin: int = 0) -> int:
+    """Index just past the blank line that ends the head at `begin` in `buf`, or -1: more is needed.
 
-    `start` says how much of `buf` an earlier call has already seen. An incomplete head that no further byte
+    `start` is how far an earlier call has already looked. An incomplete head that no further byte
     can mend (a bare CR or LF, a control byte, an empty first line) is refused at once, so that a peer which
     ends its lines wrongly gets an answer instead of a timeout.
     Raises HeadError: 400, or 431 when the head is longer than MAX_HEAD.
     """
-    found = buf.find(b"\r\n\r\n", start - 3 if start > 3 else 0, MAX_HEAD)
+    found = buf.find(b"\r\n\r\n", start - 3 if start - 3 > begin else begin, begin + MAX_HEAD)
     if found >= 0:
         return found + 4
-    refusals.check_partial(buf, start)
+    refusals.check_partial(buf[begin : begin + MAX_HEAD] if begin else buf, start - begin)
     return -1
 
 
@@ -305,20 +306,25 @@ def parse_response(data: bytes, method: bytes) -> ResponseHead:
         head.upgrade = _UPGRADES.get(found.get(b"upgrade", b"").strip(b" \t").lower())
         if head.upgrade is None or b"upgrade" not in connection:
             raise HeadError("a 101 response that does not upgrade to websocket or SPDY/3.1")
-    head.location = b"location" in found
+    head.location = found[b"location"].strip(b" \t") if b"location" in found else None
     head._cut = b"" in found or b"connection" in found or b"upgrade" in found
     return head
 
 
-def rewrite_response(head: ResponseHead, close: bool, chunked: bool = False) -> bytes:
+def rewrite_response(
+    head: ResponseHead, close: bool, chunked: bool = False, location: bytes | None = None
+) -> bytes:
     """The response head to send on, as HTTP/1.1 and without its hop-by-hop fields.
 
-    close    tell the client that its connection ends with this response; a body that lasts until the
-             connection ends tells it by itself, a 1xx never
-    chunked  such a body follows in chunks instead
+    close     tell the client that its connection ends with this response; a body that lasts until the
+              connection ends tells it by itself, a 1xx never
+    chunked   such a body follows in chunks instead
+    location  in place of the value of Location, without CR or LF; None keeps it
     """
     ends = close or (head.length == UNTIL_CLOSE and not chunked)
     lines = head._lines
+    if location is not None:
+        lines = _LOCATION_LINE.sub(lambda line: b"\n%b: %b\r" % (line[1], location), lines)
     if head._cut:
         lines = _CUT_RESPONSE.sub(b"", lines)
         if not head._connection <= _OPTIONS:

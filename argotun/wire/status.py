@@ -46,8 +46,8 @@ def error_response(
     target: bytes = b"",
     close: bool = True,
     head_only: bool = False,
-) -> bytes:
-    """A whole HTTP/1.1 response with a Kubernetes `Status` that says `message`, introduced by `argotun:`.
+) -> tuple[int, bytes]:
+    """The status code and the whole HTTP/1.1 response: a Kubernetes `Status` that says `argotun: message`.
 
     code         one of those that argotun answers itself with; KeyError for any other
     message      whatever it holds, it reaches the client as one line of at most MAX_MESSAGE characters
@@ -62,7 +62,7 @@ def error_response(
         code, kind, body = 502, b"text/plain; charset=utf-8", text.encode()
     else:
         kind, body = b"application/json", _status(code, text, retry_after)
-    return b"".join(
+    return code, b"".join(
         (
             b"HTTP/1.1 %d %b\r\n" % (code, _CODES[code][0]),
             b"Content-Type: %b\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n" % kind,

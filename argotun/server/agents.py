@@ -1,4 +1,4 @@
-"""The public port: agents are let in here, and nothing else is."""
+"""The port for agents: they are let in here, and nothing else is."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,27 +8,27 @@ from typing import Any
 import gevent
 
 import argotun
+from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AuthFailure, ServerMetrics
 from argotun.server.auth import authenticate, certificate_allowed, token_digest
 from argotun.server.clusters import Cluster, ClustersFile
+from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
 from argotun.transport.accept import accept
+from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.frames import SUBPROTOCOL, V1, V2
+from argotun.wire.frames import SUBPROTOCOL
 from argotun.wire.head import RequestHead, find_head_end, parse_request
 from argotun.wire.hello import Hello
-from argotun.wire.mux import Multiplexer
+from argotun.wire.outcomes import RETRY_AFTER
 
 log = logging.getLogger("argotun.server")
 
 DEFAULT_TARGET = "kubernetes.default.svc:443"
 """What CONNECT names in version 1 when the clusters file does not say (the seed's default)."""
-
-HELLO_TIMEOUT = 10.0
-"""Seconds that an agent has to say HELLO."""
 
 READ = 16 * 1024
 
@@ -36,12 +36,12 @@ ANSWER_FIELDS = {
     401: "WWW-Authenticate: Bearer\r\n",
     405: "Allow: GET\r\n",
     426: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-    503: "Retry-After: 1\r\n",
+    503: f"Retry-After: {RETRY_AFTER}\r\n",
 }
 """What must stand beside a status (RFC 9110 §15.5.2, §15.5.6, §15.5.22)."""
 
 
-class PublicPort:
+class AgentPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
 
     `leaving` is called with a session whose agent says that it drains.
@@ -49,24 +49,20 @@ class PublicPort:
 
     def __init__(
         self,
+        config: ServerConfig,
         *,
         registry: Registry,
+        placement: Placement,
         clusters: ClustersFile,
         metrics: ServerMetrics,
-        head_timeout: float = 10.0,
-        keepalive: float = 15.0,
-        keepalive_timeout: float = 45.0,
-        tunnel_buffer: int = 64 * 1024 * 1024,
-        leaving: Callable[[Session], None] = lambda session: None,
+        leaving: Callable[[Session], None],
     ) -> None:
         self.draining = False
+        self._config = config
         self._registry = registry
+        self._placement = placement
         self._clusters = clusters
         self._metrics = metrics
-        self._head_timeout = head_timeout
-        self._keepalive = keepalive
-        self._keepalive_timeout = keepalive_timeout
-        self._tunnel_buffer = tunnel_buffer
         self._leaving = leaving
 
     def serve(self, sock: Any, peer: Any) -> None:
@@ -86,7 +82,7 @@ class PublicPort:
 
     def _read_head(self, sock: Any) -> tuple[RequestHead, bytes]:
         data = b""
-        with gevent.Timeout(self._head_timeout):
+        with gevent.Timeout(self._config.head_timeout):
             seen = 0
             while (end := find_head_end(data, seen)) < 0:
                 seen = len(data)
@@ -153,59 +149,59 @@ class PublicPort:
         certificate: Mapping[str, Any] | None,
     ) -> None:
         """Keep one agent's tunnel until it ends."""
-        profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
         named = cluster.target_addr or ""
-        mux = Multiplexer(
-            profile,
+        session: Session | None = None
+
+        def arrived(tunnel: Tunnel, theirs: Hello) -> None:
+            nonlocal session
+            session = Session(
+                cluster.id,
+                tunnel,
+                peer=_name(peer),
+                named=named,
+                target=named or (DEFAULT_TARGET if tunnel.version == 1 else ""),
+                token=token,
+                certificate=certificate,
+            )
+            self._arrived(session, theirs)
+
+        def leaving(tunnel: Tunnel, reason: int, text: str) -> None:
+            if session is not None:
+                self._leaving(session)
+
+        tunnel = link(
+            socket,
+            self._config,
             opener=True,
             ours=Hello(release=argotun.__version__, target=named, cluster=cluster.id),
-            budget=self._tunnel_buffer,
+            on_hello=arrived,
+            on_goaway=leaving,
         )
-        tunnel = Tunnel(socket, mux, keepalive=self._keepalive, keepalive_timeout=self._keepalive_timeout)
-        target = named if profile is V2 else named or DEFAULT_TARGET
-        session = Session(
-            cluster.id,
-            tunnel,
-            peer=_name(peer),
-            named=named,
-            target=target,
-            token=token,
-            certificate=certificate,
-        )
-        overdue: Callable[[], None] = lambda: tunnel.end("the agent did not say HELLO")  # noqa: E731
-        timer = gevent.spawn_later(HELLO_TIMEOUT, overdue)
-
-        def arrived(theirs: Hello) -> None:
-            timer.kill(block=False)
-            if self.draining or not self.admitted(session):
-                # The agent took its time, and things have changed since it was let in.
-                tunnel.end("the server is draining" if self.draining else "the agent is no longer let in")
-                return
-            if named and theirs.target and named != theirs.target:
-                log.warning(
-                    "cluster %s: the clusters file names target %s but the agent serves %s only: "
-                    "its requests will be refused",
-                    cluster.id,
-                    named,
-                    theirs.target,
-                )
-            log.info(
-                "agent connected",
-                extra=fields(cluster=cluster.id, peer=session.peer, version=profile.version),
-            )
-            self._registry.add(session)
-
-        if profile is V1:
-            arrived(Hello())
-        else:
-            mux.on_hello = arrived
-            mux.on_goaway = lambda text: self._leaving(session)
         try:
             reason = tunnel.run()
         finally:
-            timer.kill(block=False)
-            self._registry.remove(session)
-        log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=session.peer))
+            if session is not None:
+                self._registry.remove(session)
+        log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=_name(peer)))
+
+    def _arrived(self, session: Session, theirs: Hello) -> None:
+        """The agent has said who it is; it may have taken its time, and things may have changed."""
+        if self.draining or not self.admitted(session):
+            session.tunnel.end("the server is draining" if self.draining else "the agent is no longer let in")
+            return
+        if session.named and theirs.target and session.named != theirs.target:
+            log.warning(
+                "cluster %s: the clusters file names target %s but the agent serves %s only: "
+                "its requests will be refused",
+                session.cluster,
+                session.named,
+                theirs.target,
+            )
+        log.info(
+            "agent connected",
+            extra=fields(cluster=session.cluster, peer=session.peer, version=session.tunnel.version),
+        )
+        self._placement.arrived(session)
 
 
 def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""The internal port: which requests are let through to which cluster, and what else is answered."""
+"""The port for clients: which requests are let through to which cluster, and what else is answered."""
 
 import itertools
 import os
@@ -8,15 +8,19 @@ from typing import Any
 
 import gevent
 
+from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import Probes
-from argotun.server.client import ClientConnection
+from argotun.observe.request import Request
+from argotun.server.auth import caller_name
 from argotun.server.clusters import ClustersFile
-from argotun.server.exchange import IDLE, RETRY_AFTER, Exchange
+from argotun.server.connection import FLUSH, Connection, Situation
+from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
 from argotun.wire.head import RequestHead
+from argotun.wire.outcomes import Cause, Refusal
 from argotun.wire.status import is_discovery
 
 NOTICE = 5.0
@@ -40,45 +44,47 @@ NEXT_TURN = 1e-6
 """Any timer, seconds: it comes behind the sockets, where sleep(0) would come before them."""
 
 
-class InternalPort:
-    """What all client connections share.
+LINGER = 5.0
+"""Seconds that a client has to close after the last answer; until then what it sends is discarded."""
 
-    Times are in seconds, `max_body` in bytes; 0 is no limit for it, `response_timeout` and
-    `stall_timeout`.
-    """
+
+class ClientPort:
+    """What all client connections share."""
 
     def __init__(
         self,
+        config: ServerConfig,
         *,
         registry: Registry,
+        placement: Placement,
         clusters: ClustersFile,
         metrics: ServerMetrics,
         access: AccessLog,
         probes: Probes,
-        head_timeout: float = 10.0,
-        body_timeout: float = 60.0,
-        idle_timeout: float = 600.0,
-        response_timeout: float = 0.0,
-        stall_timeout: float = 0.0,
-        reconnect_grace: float = 2.0,
-        max_body: int = 0,
-        rate_limit: float = 0.0,
     ) -> None:
         self.draining = False
-        self.head_timeout = head_timeout
-        self.body_timeout = body_timeout
-        self.idle_timeout = idle_timeout
-        self.response_timeout = response_timeout
-        self.stall_timeout = stall_timeout
-        self.max_body = max_body
-        self.connections: set[ClientConnection] = set()
-        self._reconnect_grace = reconnect_grace
+        self.max_body = config.max_body
+        self.stall_timeout = config.stall_timeout
+        self.limits = {
+            Situation.BUSY: 0.0,
+            Situation.UNUSED: config.idle_timeout,
+            Situation.IN_HEAD: config.head_timeout,
+            Situation.IN_BODY: config.body_timeout,
+            Situation.ASKED: config.response_timeout,
+            Situation.PUSHING: config.stall_timeout,
+            Situation.HALF: FLUSH,
+            Situation.LEAVING: LINGER,
+        }
+        self.connections: set[Connection] = set()
+        self._reconnect_grace = config.reconnect_grace
         self._registry = registry
+        self._placement = placement
         self._clusters = clusters
         self._metrics = metrics
         self._access = access.request
         self._probes = probes
-        self._bucket = TokenBucket(rate_limit, rate_limit) if rate_limit else None
+        rate = config.rate_limit
+        self._bucket = TokenBucket(rate, rate) if rate else None
         self._buckets: dict[str, tuple[float, TokenBucket]] = {}
         # Unique over restarts by the random part, and cheap: one counter, no system call.
         self._audit_prefix = os.urandom(8).hex().encode() + b"-"
@@ -91,7 +97,7 @@ class InternalPort:
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Serve one client connection in the calling greenlet until it ends."""
-        connection = ClientConnection(self, sock)
+        connection = Connection(self, sock, caller_name(sock))
         self.connections.add(connection)
         try:
             connection.serve()
@@ -100,76 +106,58 @@ class InternalPort:
 
     # ── asked by the connections ───────────────────────────────────────────────────────────────
 
-    def admit(self, exchange: Exchange) -> Session | None:
-        """The session for a request; None when the request was refused."""
-        name = exchange.cluster
+    def admit(self, request: Request, held: Session | None) -> Session | Refusal:
+        """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
+        name = request.cluster
         cluster = self._clusters.clusters.get(name)
         if cluster is None:
-            exchange.refuse(503, f"no cluster {name!r} is known here", RETRY_AFTER)
-            return None
+            return Refusal(Cause.UNKNOWN_CLUSTER, f"no cluster {name!r} is known here")
         stats = self._metrics.cluster(name)
-        now = exchange.started
+        now = request.began
         if self._bucket is not None and not self._bucket.take(now):
             stats.rate_limited += 1
-            exchange.refuse(429, "the server's rate limit is reached", RETRY_AFTER)
-            return None
+            return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
         if cluster.rate_limit is not None and not self._cluster_bucket(name, cluster.rate_limit).take(now):
             stats.rate_limited += 1
-            exchange.refuse(429, f"the rate limit of cluster {name!r} is reached", RETRY_AFTER)
-            return None
-        held = exchange.session
-        if held is not None and held.cluster == name and held.usable:
+            return Refusal(Cause.RATE_LIMIT, f"the rate limit of cluster {name!r} is reached")
+        if held is not None:
             return held
-        session = self._registry.pick(name) or self._registry.wait(name, self._grace(exchange.target))
-        if session is None:
-            exchange.refuse(503, f"no agent of cluster {name!r} is connected", RETRY_AFTER)
-        return session
+        session = self._placement.pick(name) or self._placement.wait(name, self._grace(request.target))
+        return session or Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
 
     def _grace(self, target: bytes) -> float:
         """Seconds that a request waits for an agent to come back."""
         return min(self._reconnect_grace, DISCOVERY_GRACE) if is_discovery(target) else self._reconnect_grace
 
-    def answer_locally(self, head: RequestHead, exchange: Exchange) -> None:
+    def local(self, head: RequestHead) -> tuple[int, bytes, bytes] | Refusal:
         """Probes, metrics and status; anything else is a mistake in the client's address."""
         answer = self._probes.answer(head.target.partition(b"?")[0])
         if answer is None or head.method not in (b"GET", b"HEAD"):
-            exchange.refuse(400, "no such path here; clusters are at /tunnel/{cluster}/")
-        else:
-            exchange.respond(*answer)
+            return Refusal(
+                Cause.REQUEST_INVALID, "no such path here; clusters are at /tunnel/{cluster}/", 400
+            )
+        return answer
 
     def new_audit_id(self) -> bytes:
         """An Audit-ID that no other request has."""
         return self._audit_prefix + b"%x" % next(self._audit_count)
 
-    def record(self, exchange: Exchange, seconds: float) -> None:
+    def record(self, request: Request) -> None:
         """Count a request that has ended, and write its access line."""
-        name = exchange.cluster
+        name = request.cluster
         if not name:
             return
         if name in self._clusters.clusters:
             stats = self._metrics.cluster(name)
-            stats.observe(exchange.method, exchange.status, seconds)
-            stats.bytes_in += exchange.received - exchange.counted_in
-            stats.bytes_out += exchange.sent - exchange.counted_out
-            stats.stalls += exchange.stalls
-            exchange.stalls = 0
-        stream = exchange.stream
-        self._access(
-            name,
-            exchange.method,
-            exchange.target,
-            exchange.status,
-            exchange.received,
-            exchange.sent,
-            seconds,
-            stream.id if stream is not None else 0,
-            exchange.audit_id,
-        )
+            stats.observe(request.method, request.status, request.seconds)
+            stats.stalls += request.stalls
+            self._count(request)
+        self._access(request)
 
     # ── asked by the server ────────────────────────────────────────────────────────────────────
 
     def drain(self, seconds: float, stop_accepting: Callable[[], None]) -> None:
-        """Let the requests in progress finish, then end the watches in order and the rest at once.
+        """Let the requests in progress finish, then end the watches gracefully and abort the rest.
 
         While agents are connected clients are served as before at first; see NOTICE.
         """
@@ -189,23 +177,23 @@ class InternalPort:
         stop_accepting()
         end_watches = monotonic() + min(1.0, seconds)
         while monotonic() < end_watches:
-            left = [c for c in self.connections if c.watching and not c.exchange.end_watch()]
+            left = [c for c in self.connections if c.watching and not c.end_watch()]
             if not left:
                 break
             gevent.sleep(0.02)
         last_words = monotonic() + LAST_WORDS
         for connection in list(self.connections):
-            connection.end(max(0.0, last_words - monotonic()))
+            connection.close(max(0.0, last_words - monotonic()))
 
     def stop(self) -> None:
         """End every connection at once, and look after none any more."""
         if self._sweeper is not None:
             self._sweeper.kill(block=False)
         for connection in list(self.connections):
-            connection.end(0.0)
+            connection.close(0.0)
 
     def release(self, session: Session, seconds: float) -> None:
-        """Free a session that takes no new requests: watches end in order, idle streams are given up.
+        """Free a session that takes no new requests: watches end gracefully, idle streams are given up.
 
         Returns when it carries nothing any more, or after so many seconds.
         """
@@ -215,9 +203,9 @@ class InternalPort:
                 if connection.exchange.session is not session:
                     continue
                 if connection.idle:
-                    connection.exchange.detach()
+                    connection.exchange.release()
                 elif connection.watching:
-                    connection.exchange.end_watch()
+                    connection.end_watch()
             gevent.sleep(0.05)
 
     def forget(self, cluster: str) -> None:
@@ -241,15 +229,16 @@ class InternalPort:
         for done, connection in enumerate(list(self.connections), 1):
             if connection in self.connections:
                 connection.sweep(now)
-                if connection.exchange.state != IDLE:
-                    self._count(connection.exchange)
+                request = connection.exchange.request
+                if not connection.exchange.idle and request.cluster in self._clusters.clusters:
+                    # A watch may run for hours.
+                    self._count(request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
 
-    def _count(self, exchange: Exchange) -> None:
-        """Add what a request that still runs has carried; a watch may run for hours."""
-        if exchange.cluster in self._clusters.clusters:
-            stats = self._metrics.cluster(exchange.cluster)
-            stats.bytes_in += exchange.received - exchange.counted_in
-            stats.bytes_out += exchange.sent - exchange.counted_out
-            exchange.counted_in, exchange.counted_out = exchange.received, exchange.sent
+    def _count(self, request: Request) -> None:
+        """Add what a request has carried since it was last counted."""
+        stats = self._metrics.cluster(request.cluster)
+        stats.bytes_in += request.bytes_in - request.counted_in
+        stats.bytes_out += request.bytes_out - request.counted_out
+        request.counted_in, request.counted_out = request.bytes_in, request.bytes_out

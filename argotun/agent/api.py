@@ -1,0 +1,72 @@
+"""How the one API is reached, and with which credential."""
+
+from typing import Any
+
+from argotun.agent.credentials import TokenFile
+from argotun.config import AgentConfig
+from argotun.config.network import show_address
+from argotun.observe.metrics import AgentMetrics
+from argotun.transport.dial import dial
+from argotun.transport.tls import ClientTls, handshake_client
+
+
+class KubernetesApi:
+    """The agent's target.
+
+    `address` is `host:port` as the options name it, `host` the value of Host towards it, `origins` what its
+    own absolute URLs begin with, in lower case. `stall_timeout` is how long it may take nothing of a request,
+    in seconds, 0 for no limit.
+    """
+
+    def __init__(self, config: AgentConfig, metrics: AgentMetrics) -> None:
+        self.address = show_address(config.target)
+        self.stall_timeout = config.stall_timeout
+        self._target = config.target
+        self._timeout = config.dial_timeout
+        self._name = config.target_host_name or config.target[0]
+        port = config.target[1]
+        usual = 80 if config.plain_target else 443
+        named = show_address((self._name, port))
+        bare = named.rpartition(":")[0]
+        self.host = (bare if config.target_host_name or port == usual else named).encode("ascii", "replace")
+        self.origins = _origins(config, usual)
+        self.tls: ClientTls | None = None
+        if not config.plain_target:
+            self.tls = ClientTls(
+                ca=None if config.insecure else config.ca_cert,
+                cert=config.target_client_cert,
+                key=config.target_client_key,
+                insecure=config.insecure,
+                options=("--ca-cert", "--target-client-cert", "--target-client-key"),
+                prefix="api_",
+            )
+            metrics.watch_certificates(self.tls)
+        self._token = None
+        if config.sa_token_path:
+            self._token = TokenFile(config.sa_token_path, lambda: metrics.reload_errors("token"))
+
+    def dial(self) -> Any:
+        """A new connected socket; TransportError says what went wrong."""
+        host, port = self._target
+        sock = dial(host, port, self._timeout)
+        if self.tls is None:
+            return sock
+        return handshake_client(sock, self.tls.context(), self._name, self._timeout)
+
+    def credential(self) -> bytes:
+        """The Authorization field line of this request, b"" where a certificate is the credential.
+
+        Raises CredentialError when there is none to send.
+        """
+        return self._token.header() if self._token is not None else b""
+
+
+def _origins(config: AgentConfig, usual: int) -> frozenset[bytes]:
+    """What an absolute URL of the API itself begins with, whether it names the usual port or not."""
+    scheme = "http" if config.plain_target else "https"
+    port = config.target[1]
+    names = {config.target[0], config.target_host_name or config.target[0]}
+    places = {show_address((name, port)) for name in names}
+    if port == usual:
+        places |= {place.rpartition(":")[0] for place in places}
+    return frozenset(f"{scheme}://{place}".lower().encode("ascii", "replace") for place in places)

@@ -1,0 +1,187 @@
+"""Keeps an agent connected: dial, serve, and dial again, for as long as the process lives.
+
+One way to the server is a list of named steps, each of which takes what the one before it gave:
+
+    resolve   the name of the server, or of the proxy, to addresses
+    connect   to the first address that answers
+    proxy     through the proxy by CONNECT, where there is one
+    tls       a TLS handshake with the server, on wss://
+    upgrade   to a WebSocket, with the token
+    hello     the WebSocket becomes a tunnel
+
+A tunnel that ends is dialled again after a backoff. A server that drains says so, and is dialled again at
+once, while the old tunnel serves until its streams end. A server that says that another agent has taken over
+is dialled after the longest wait: dialling at once would replace that agent in turn, and so for ever.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from time import monotonic
+from urllib.parse import urlsplit
+
+import gevent
+from gevent.event import Event
+
+import argotun
+from argotun.agent.backoff import Backoff
+from argotun.agent.credentials import ServerToken
+from argotun.config import AgentConfig
+from argotun.config.network import show_address
+from argotun.errors import ArgotunError, ConnectionLost, DialError, NameLost
+from argotun.observe.logs import fields
+from argotun.observe.metrics import AgentMetrics
+from argotun.transport.connect import connect
+from argotun.transport.dial import connect_any, resolve
+from argotun.transport.proxy import proxy_for
+from argotun.transport.proxy import tunnel as pass_through
+from argotun.transport.tls import ClientTls, handshake_client
+from argotun.tunnel.link import link
+from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.frames import SUBPROTOCOL
+from argotun.wire.hello import Hello
+from argotun.wire.reasons import REPLACED
+
+log = logging.getLogger("argotun.agent")
+
+STEPS = ("resolve", "connect", "proxy", "tls", "upgrade", "hello")
+"""The way to the server; `approach` names each as it is done."""
+
+
+class Connector:
+    """Keeps one tunnel up.
+
+    `serve(tunnel)` is called in a greenlet of its own for each tunnel and returns when that has ended;
+    `arrived(tunnel, hello)` when its server has said who it is. `problem` says why there is no tunnel, or why
+    the last one ended, "" while all is well.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        metrics: AgentMetrics,
+        serve: Callable[[Tunnel], None],
+        arrived: Callable[[Tunnel, Hello], None],
+    ) -> None:
+        self.problem = ""
+        self.token = ServerToken(config.token, config.token_file, lambda: metrics.reload_errors("token"))
+        self.tls: ClientTls | None = None
+        if config.server.startswith("wss:"):
+            self.tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
+            metrics.watch_certificates(self.tls)
+        self._config = config
+        self._metrics = metrics
+        self._serve = serve
+        self._arrived = arrived
+        self._backoff = Backoff(config.max_retry)
+        self._serving = 0
+        self._leave = Event()
+
+    def run(self) -> None:
+        """Dial, wait until the tunnel ends or its server drains, and dial again."""
+        while True:
+            try:
+                tunnel = self.dial()
+            except (ArgotunError, OSError) as error:
+                delay = self._backoff.delay(bool(self._serving), isinstance(error, NameLost))
+                self._pause(f"cannot connect: {error}", delay)
+                continue
+            except Exception as error:
+                # An agent that no longer dials would be alive and of no use for ever.
+                log.exception("a fault in argotun")
+                self._pause(f"cannot connect: {error}", self._backoff.delay())
+                continue
+            finally:
+                self._metrics.reconnects += 1
+            self._leave.wait()
+            self._backoff.lived(monotonic() - tunnel.since)
+            if tunnel.ended.is_set():
+                self._pause(f"the tunnel ended: {tunnel.reason}", self._backoff.delay())
+            else:
+                # A server that says so again and again is not dialled again and again.
+                gevent.sleep(self._backoff.handover())
+
+    def dial(self) -> Tunnel:
+        """A new tunnel, which is being served. Raises what any of the steps does."""
+        *_, (_, tunnel) = self.approach()
+        assert isinstance(tunnel, Tunnel)
+        return tunnel
+
+    def approach(self) -> Iterator[tuple[str, object]]:
+        """Walk STEPS: gives the name of each step that is done and what it gave, a tunnel at last.
+
+        Raises NameLost, DialError, HandshakeError, ConnectionLost or CredentialError, in words for a person;
+        the step that failed is the one behind the last that was named.
+        """
+        config = self._config
+        url = urlsplit(config.server)
+        host, port = url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)
+        proxy = proxy_for(host, port, {}, config.proxy)
+        first = (proxy.host, proxy.port) if proxy is not None else (host, port)
+        deadline = monotonic() + config.dial_timeout
+        try:
+            addresses = resolve(*first, deadline)
+            yield "resolve", addresses
+            sock = connect_any(addresses, *first, deadline)
+        except DialError as error:
+            if proxy is None:
+                raise
+            raise type(error)(f"the proxy cannot be reached: {error}") from error
+        try:
+            yield "connect", sock
+            if proxy is not None:
+                sock = pass_through(sock, proxy, host, port, deadline)
+            yield "proxy", proxy
+            if self.tls is not None:
+                sock = handshake_client(sock, self.tls.context(), host, config.dial_timeout)
+            yield "tls", self.tls
+            headers = [("Authorization", f"Bearer {self.token.current()}")]
+            socket = connect(sock, config.server, headers, (SUBPROTOCOL,), config.dial_timeout)
+            yield "upgrade", socket
+        except BaseException:
+            sock.close()
+            raise
+        leave = self._leave = Event()
+        arrived = Event()
+
+        def hello(tunnel: Tunnel, theirs: Hello) -> None:
+            self.problem = ""
+            arrived.set()
+            self._arrived(tunnel, theirs)
+
+        tunnel = link(
+            socket,
+            config,
+            opener=False,
+            ours=Hello(
+                release=argotun.__version__, max_streams=config.max_conns, target=show_address(config.target)
+            ),
+            on_hello=hello,
+            on_goaway=lambda _, reason, text: self._sent_away(reason, text, leave),
+        )
+        gevent.spawn(self._keep, tunnel, leave)
+        gevent.wait((arrived, tunnel.ended), count=1)
+        if not arrived.is_set():
+            raise ConnectionLost(tunnel.reason)
+        yield "hello", tunnel
+
+    def _keep(self, tunnel: Tunnel, leave: Event) -> None:
+        self._serving += 1
+        try:
+            self._serve(tunnel)
+        finally:
+            self._serving -= 1
+            leave.set()
+
+    def _sent_away(self, reason: int, text: str, leave: Event) -> None:
+        log.info("the server sends this tunnel away: %s", text)
+        if reason == REPLACED:
+            self._backoff.replaced()
+        else:
+            leave.set()
+
+    def _pause(self, problem: str, delay: float) -> None:
+        """Wait before the next dial, and say why once for each different thing; the rest is for debug."""
+        level = logging.DEBUG if problem == self.problem else logging.WARNING
+        self.problem = problem
+        log.log(level, "%s", problem, extra=fields(retry_seconds=round(delay, 1)))
+        gevent.sleep(delay)

@@ -1,0 +1,465 @@
+"""The agent's end of a stream: its requests go to the API over one kept connection, the answers come back.
+
+Requests come from the tunnel's reader and are written to the API from there. What comes back is read by a
+greenlet that lives as long as the API's connection, and goes into the tunnel from there. The agent trusts the
+server no more than the server trusts its clients, and the API no more than that: heads are checked and cut
+again in both directions, and the agent's own credential is added last.
+
+    tunnel's reader ──on_data──▶ Relay ──head, body──▶ Outlet ──▶ API
+    API ──▶ the connection's greenlet ──▶ Answer ──▶ Channel
+    anything that ends it ──end(cause)──▶ Answer ──Verdict──▶ an answer in the API's place, an ERROR, …
+
+There is a connection from the first request on until the API, or the agent, ends it; the next request dials
+again. Bytes that come meanwhile wait unread, with their credit.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+
+from argotun.agent.api import KubernetesApi
+from argotun.agent.upstream import Upstream
+from argotun.errors import CredentialError, HeadError, TransportError
+from argotun.observe.metrics import AgentMetrics
+from argotun.observe.request import Request
+from argotun.tunnel.channel import Channel
+from argotun.wire.answer import Answer
+from argotun.wire.head import RequestHead, parse_request, rewrite_request
+from argotun.wire.outcomes import AGENT, Action, Cause, Progress, Verdict
+from argotun.wire.reasons import FAILED, NONE, PROTOCOL, STALE, UNREACHABLE
+from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
+from argotun.wire.status import error_response
+from argotun.wire.streams import DISCARD
+
+log = logging.getLogger("argotun.agent")
+
+FLUSH = 60.0
+"""Seconds that the last bytes of an upgraded connection have to reach the API."""
+
+REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Methods that may be sent again when a kept connection turns out to be dead (RFC 9110 §9.2.1)."""
+
+ABANDONED = 499
+"""The status in the access line where nobody waited for the answer any more, as on the server."""
+
+
+class Forwarder:
+    """The sink of one stream on the agent's side; `record(request)` is called with each that is over."""
+
+    __slots__ = (
+        "_answer",
+        "_api",
+        "_channel",
+        "_closed",
+        "_cluster",
+        "_discard",
+        "_greenlet",
+        "_held",
+        "_metrics",
+        "_record",
+        "_replay",
+        "_request",
+        "_unreachable",
+        "_upload",
+        "_upstream",
+    )
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        channel: Channel,
+        cluster: str,
+        metrics: AgentMetrics,
+        record: Callable[[Request], None],
+    ) -> None:
+        self._api = api
+        self._channel = channel
+        self._cluster = cluster
+        self._metrics = metrics
+        self._record = record
+        self._answer = Answer(AGENT, chunks=True, origins=api.origins)
+        self._request: Request | None = None
+        self._upload = Relay()
+        self._upload.begin()
+        self._upstream: Upstream | None = None
+        self._held: list[bytes] = []
+        self._discard = False
+        self._replay = b""
+        self._unreachable = ""
+        self._closed = False
+        # A bare greenlet: it is two thirds of an idle stream's own memory.
+        self._greenlet: Any = gevent.spawn_raw(self._serve)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in progress."""
+        return self._answer.state != IDLE or bool(self._held)
+
+    # ── the server says ────────────────────────────────────────────────────────────────────────
+
+    def on_connected(self) -> None:
+        """Never sent by a server."""
+
+    def on_data(self, payload: bytes) -> None:
+        """Bytes of a request; they wait while there is no connection to the API."""
+        if self._upstream is not None or self._upload.state == BODY:
+            self._feed(payload)
+        else:
+            self._hold(payload)
+
+    def on_end(self) -> None:
+        """The client of an upgraded connection sends no more."""
+        self.end(Cause.CLIENT_ENDED)
+
+    def on_over(self, reason: int, text: str) -> None:
+        """The client has left, or the server gave up: the API need not go on."""
+        self.end(Cause.CLIENT_GONE if reason == NONE else Cause.TUNNEL_LOST)
+
+    def on_lost(self, text: str) -> None:
+        """The tunnel is gone, and with it whoever asked."""
+        self.end(Cause.TUNNEL_LOST)
+
+    # ── requests on their way ──────────────────────────────────────────────────────────────────
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn_raw(self._serve)
+
+    def _feed_held(self) -> None:
+        held, self._held = self._held, []
+        for payload in held:
+            self._feed(payload)
+
+    def _feed(self, data: bytes) -> None:
+        upload = self._upload
+        try:
+            while data and not self._closed:
+                if upload.state == IDLE:
+                    if self._answer.state != IDLE:
+                        raise HeadError("a request before the answer to the one before it")
+                    upload.begin()
+                if upload.state != HEAD:
+                    out, used = upload.take(data)
+                    self._pass_on(out, used)
+                elif self._upstream is None and not self._unreachable:
+                    self._hold(data)
+                    return
+                else:
+                    used = self._head(data)
+                data = b"" if used == len(data) else data[used:]
+        except HeadError as error:
+            self.end(Cause.REQUEST_INVALID, str(error), error.status)
+
+    def _head(self, data: bytes) -> int:
+        """A request's head, and what came of its body with it; how much of `data` they were."""
+        raw, used = self._upload.head(data)
+        if raw is None:
+            self._channel.consumed(used)
+            return used
+        head = parse_request(raw)
+        self._begin(head, len(raw))
+        if self._upstream is None:
+            self._channel.consumed(used)
+            self.end(Cause.UNREACHABLE, self._unreachable)
+            return used
+        try:
+            credential = self._api.credential()
+        except CredentialError as error:
+            self._channel.consumed(used)
+            self.end(Cause.NO_CREDENTIAL, str(error))
+            return used
+        close = not self._channel.reusable and head.upgrade is None
+        out = rewrite_request(head, head.target, credential, host=self._api.host, close=close)
+        self._replay = out if self._answer.stage == Progress.REPEATABLE else b""
+        if used < len(data) and self._upload.state == BODY:
+            body, size = self._upload.take(data[used:])
+            out, used = out + body, used + size
+            assert self._request is not None
+            self._request.bytes_in += size
+        self._upstream.outlet.relay(out, used)
+        return used
+
+    def _begin(self, head: RequestHead, size: int) -> None:
+        """A request is in progress, whose head has `size` bytes."""
+        self._upload.follow(head.length)
+        self._discard = False
+        self._metrics.upstream_requests += 1
+        upstream = self._upstream
+        request = self._request = Request(
+            monotonic(),
+            cluster=self._cluster,
+            method=head.method,
+            target=head.target,
+            audit_id=head.audit_id or b"",
+            size=size,
+        )
+        request.stream = self._channel.id
+        if upstream is None:
+            stage = Progress.WAITING
+        elif not upstream.served:
+            stage = Progress.DELIVERED
+        elif head.method in REPEATABLE and not head.length and head.upgrade is None:
+            stage = Progress.REPEATABLE
+        else:
+            stage = Progress.KEPT
+        self._answer.ask(head, stage)
+
+    def _pass_on(self, data: bytes, credit: int) -> None:
+        if self._request is not None:
+            self._request.bytes_in += credit
+        if self._discard or self._upstream is None:
+            self._channel.consumed(credit)
+        else:
+            self._upstream.outlet.relay(data, credit)
+
+    # ── the connection to the API, and answers on their way ────────────────────────────────────
+
+    def _serve(self) -> None:
+        """The greenlet of one connection."""
+        try:
+            repeat = self._connect() and self._read()
+            if repeat:
+                # A kept connection was found dead under a request that may be sent once more.
+                self._connect_again()
+        except Exception:
+            log.exception("a fault in argotun ends this stream")
+            self._channel.reset(FAILED, "internal error")
+            self._close()
+
+    def _connect(self) -> bool:
+        """Connect and hand over what was held; False when that was not possible."""
+        if not self._dial():
+            return False
+        self._channel.connect()
+        self._feed_held()
+        return True
+
+    def _connect_again(self) -> None:
+        replay, self._replay = self._replay, b""
+        if self._dial() and self._upstream is not None:
+            self._upstream.outlet.relay(replay, 0)
+            self._read()
+
+    def _dial(self) -> bool:
+        try:
+            sock = self._api.dial()
+        except TransportError as error:
+            self._fail_to_reach(str(error))
+            return False
+        if self._closed:
+            # The stream closed as the dial was done, and the kill is still pending: nothing else closes this.
+            sock.close()
+            return False
+        self._upstream = Upstream(sock, self._channel, self._unwritable, self._api.stall_timeout)
+        return True
+
+    def _fail_to_reach(self, reason: str) -> None:
+        """No connection to the API: on a new stream that is an ERROR, later an answer in its place."""
+        self._greenlet = None
+        if self._answer.state != IDLE or not self._channel.connected:
+            self.end(Cause.UNREACHABLE, reason)
+            return
+        self._unreachable = reason
+        self._feed_held()
+        self._unreachable = ""
+
+    def _read(self) -> bool:
+        """Read answers until the connection ends; True when the request is to be sent again."""
+        upstream = self._upstream
+        if upstream is None:
+            return False
+        recv, wait = upstream.recv, self._channel.wait
+        cause, problem = Cause.API_ENDED, ""
+        try:
+            while data := recv():
+                if upstream.finishing:
+                    continue
+                self._take(data)
+                if self._upstream is upstream:
+                    wait()
+                if self._upstream is not upstream:
+                    # Given up meanwhile; a new connection, if any, has a reader of its own.
+                    return False
+        except HeadError as error:
+            cause, problem = Cause.API_INVALID, f"the API's answer is refused: {error}"
+        except OSError as error:
+            cause, problem = Cause.API_LOST, f"the API connection was lost: {error.strerror or error}"
+        if self._upstream is not upstream:
+            return False
+        if not problem:
+            where = "in the middle of" if self._answer.state == BODY else "without"
+            problem = f"the API closed the connection {where} an answer"
+        return self.end(cause, problem) == Action.REPEAT
+
+    def _take(self, data: bytes) -> None:
+        """Pass on what the API says; HeadError where that is not to be trusted."""
+        answer, request = self._answer, self._request
+        self._replay = b""
+        while data:
+            state = answer.state
+            out, used = answer.heads(data) if state == HEAD else answer.take(data)
+            if not used or request is None:
+                raise HeadError("bytes that nobody asked for")
+            request.bytes_out += len(out)
+            self._channel.send(out)
+            if state == HEAD and answer.state != HEAD:
+                request.answered = monotonic()
+            if answer.state == IDLE:
+                self._answered(answer.kept)
+            elif answer.state == RAW and state == HEAD:
+                self._upload.switch()
+            data = b"" if used == len(data) else data[used:]
+
+    def _answered(self, kept: bool) -> None:
+        """An answer is complete: the connection is kept if both sides can go on with it."""
+        self._tell()
+        if self._upload.state == BODY:
+            # The API answered before it had the whole request; the rest of that is of no use.
+            self._discard = True
+            kept = False
+        if not self._channel.reusable:
+            self._channel.close()
+            self._close()
+        elif not kept:
+            self._release()
+        elif self._upstream is not None:
+            self._upstream.served = True
+
+    def _tell(self) -> None:
+        """The request in progress, if there is one, is over."""
+        request, self._request = self._request, None
+        if request is not None:
+            if self._upstream is not None:
+                request.stalls, self._upstream.outlet.stalls = self._upstream.outlet.stalls, 0
+            request.status = request.status or self._answer.status or ABANDONED
+            request.ended = monotonic()
+            self._record(request)
+
+    # ── how it ends ────────────────────────────────────────────────────────────────────────────
+
+    def end(self, cause: Cause, words: str = "", status: int = 0) -> Action:
+        """Something is over because of `cause`, and the server gets what the table says; the action.
+
+        `words` are for people, `status` is that of an error which has its own.
+        """
+        verdict = self._answer.end(cause)
+        action = verdict.action
+        if self._request is not None and action not in (Action.NOTHING, Action.HALF):
+            self._request.error = words
+        if action == Action.ANSWER:
+            self._refuse(cause, verdict, words, status)
+        elif action == Action.HALF:
+            self._half(cause)
+        elif action == Action.COMPLETE:
+            self._complete()
+        elif action == Action.RELEASE:
+            self._release()
+        elif action == Action.REPEAT:
+            self._hang_up()
+        elif action != Action.NOTHING:
+            self._over(action, cause, words)
+        return action
+
+    def _refuse(self, cause: Cause, verdict: Verdict, words: str, status: int) -> None:
+        """Answer in the API's place; what still comes of the request is for nobody."""
+        request, channel = self._request, self._channel
+        if cause != Cause.REQUEST_INVALID:
+            self._metrics.upstream_errors += 1
+        if cause == Cause.UNREACHABLE:
+            words = f"the agent cannot reach its API: {words}"
+        status, answer = error_response(
+            verdict.status or status,
+            words,
+            retry_after=verdict.retry_after or None,
+            target=request.target if request is not None else b"",
+            close=False,
+            head_only=request is not None and request.method == b"HEAD",
+        )
+        if request is not None:
+            request.status = status
+            request.bytes_out += len(answer)
+        channel.send(answer)
+        self._tell()
+        self._discard = self._upload.state == BODY
+        if cause == Cause.REQUEST_INVALID or not channel.reusable:
+            channel.close()
+            self._close()
+        elif cause != Cause.NO_CREDENTIAL:
+            self._release()
+
+    def _half(self, cause: Cause) -> None:
+        """One half of an upgraded connection is over."""
+        if cause == Cause.CLIENT_ENDED:
+            if self._upstream is not None:
+                self._upstream.finish()
+        elif not self._channel.finish():
+            # Without a half-close the other half ends here as well.
+            self.end(Cause.CLIENT_ENDED)
+
+    def _complete(self) -> None:
+        """All has been said: of an answer without a length, or in both halves of an upgraded connection."""
+        channel = self._channel
+        if self._answer.status == 101:
+            channel.finish()
+            self._tell()
+            if self._upstream is not None:
+                gevent.spawn(self._flush, self._upstream)
+            return
+        if self._answer.final:
+            channel.send(self._answer.final)
+        else:
+            channel.finish()
+        self._answered(False)
+
+    def _flush(self, upstream: Upstream) -> None:
+        upstream.flush(FLUSH)
+        self._close()
+
+    def _over(self, action: Action, cause: Cause, words: str) -> None:
+        """The stream ends with the request."""
+        channel = self._channel
+        if action == Action.CUT:
+            channel.fail(words)
+        elif action == Action.STALE:
+            channel.reset(STALE)
+        elif action == Action.RESET and cause == Cause.UNREACHABLE:
+            self._metrics.upstream_errors += 1
+            channel.reset(UNREACHABLE, words)
+        elif action == Action.RESET:
+            channel.reset(PROTOCOL, words)
+        else:
+            channel.close()
+        self._close()
+
+    def _unwritable(self, reason: str) -> None:
+        """The API takes no more: its reader will hear the end, unless the API has only stopped to read."""
+        if self._upstream is not None and self._upstream.outlet.stalled:
+            self.end(Cause.API_STALLED, f"the API {reason}")
+
+    def _hang_up(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    def _release(self) -> None:
+        """Give up the API's connection but not the stream: the next request dials again."""
+        self._hang_up()
+        self._replay = b""
+        self._greenlet = None
+
+    def _close(self) -> None:
+        """The stream is over: nothing of it stays, and what still comes is for nobody."""
+        if self._closed:
+            return
+        self._closed = True
+        self._channel.hand_over(DISCARD)
+        self._tell()
+        running = self._greenlet
+        self._release()
+        self._held = []
+        if running is not None and running is not gevent.getcurrent():
+            gevent.kill(running)

@@ -1,0 +1,83 @@
+"""A request as a thing: its facts, the same on server and agent, for whoever looks at it when it is over.
+
+Each fact is filled in at one place as the request goes by. Access log and metrics read the record at its end;
+nothing here is kept once they have.
+"""
+
+
+class Request:
+    """The facts of one request.
+
+    cluster     id of the cluster that it is for; "" for one that could not be read, or is for none
+    caller      name in the client's certificate, "" without one
+    method, target   as bytes; the target without `/tunnel/{cluster}`
+    audit_id    of the API's audit log; b"" for none
+    stream      number of the tunnel's stream, 0 while it has none
+    status      of the answer, 0 before there is one, 499 where the client left first
+    error       why argotun answered, or aborted, in the API's place; "" where the API did
+    bytes_in, bytes_out   towards the cluster and from it, heads included
+    counted_in, counted_out   the part of these that metrics have already
+    stalls      how often the receiving socket could take no more
+
+    Times are monotonic seconds, 0.0 for a step that was not reached: `began` with the first byte of the head,
+    `admitted` to a session, `sent` on, `connected` to the API, `answered` with a final head, `ended`.
+    """
+
+    __slots__ = (
+        "admitted",
+        "answered",
+        "audit_id",
+        "began",
+        "bytes_in",
+        "bytes_out",
+        "caller",
+        "cluster",
+        "connected",
+        "counted_in",
+        "counted_out",
+        "ended",
+        "error",
+        "method",
+        "sent",
+        "stalls",
+        "status",
+        "stream",
+        "target",
+    )
+
+    def __init__(
+        self,
+        began: float,
+        *,
+        cluster: str = "",
+        caller: str = "",
+        method: bytes = b"",
+        target: bytes = b"",
+        audit_id: bytes = b"",
+        size: int = 0,
+    ) -> None:
+        """`size` is that of the request's head in bytes."""
+        self.cluster = cluster
+        self.caller = caller
+        self.method = method
+        self.target = target
+        self.audit_id = audit_id
+        self.stream = 0
+        self.status = 0
+        self.error = ""
+        self.bytes_in = size
+        self.bytes_out = 0
+        self.counted_in = 0
+        self.counted_out = 0
+        self.stalls = 0
+        self.began = began
+        self.admitted = 0.0
+        self.sent = 0.0
+        self.connected = 0.0
+        self.answered = 0.0
+        self.ended = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """From the first byte of the head to the end."""
+        return self.ended - self.began

@@ -1,0 +1,394 @@
+"""One client connection: what its socket says is read, held or passed on, and silence has its limits.
+
+The connection's greenlet reads for as long as the connection lives, also while an answer is on its way,
+because only that tells when the client leaves. Heads are routed on their raw target; bodies are passed on as
+they come, and wait when the tunnel is full. Bytes behind a request whose answer is not complete wait here,
+and the client with them.
+
+Answers are written by others (`exchange`). The two meet in `proceed`, which lets held bytes go on, and in
+`switched`, behind which bytes are raw in both directions.
+
+Nothing may wait for ever. About once a second `sweep` asks in which `Situation` the connection is. While that
+is the same, and no byte moves that matters there, a clock runs; each situation has one limit, and one thing
+that happens at it.
+"""
+
+import logging
+from enum import IntEnum
+from time import monotonic
+from typing import Any, Protocol
+
+from gevent.event import Event
+
+from argotun.errors import HeadError
+from argotun.observe.logs import fields
+from argotun.observe.request import Request
+from argotun.server.exchange import Exchange
+from argotun.server.registry import Session
+from argotun.server.routes import TUNNEL, WATCH
+from argotun.transport.reader import Reader
+from argotun.tunnel.channel import Channel
+from argotun.tunnel.outlet import Outlet
+from argotun.wire.head import RequestHead, parse_request
+from argotun.wire.outcomes import Action, Cause, Refusal
+from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
+
+log = logging.getLogger("argotun.server")
+
+FLUSH = 60.0
+"""Seconds that the last bytes of an upgraded connection have to reach a client that reads slowly."""
+
+
+class Situation(IntEnum):
+    """Whom a connection waits for."""
+
+    BUSY = 0
+    """Nobody whose silence is counted: an agent is waited for, or the client's own socket is full."""
+    UNUSED = 1
+    """The client's next request."""
+    IN_HEAD = 2
+    """The rest of a head, however many bytes of it come."""
+    IN_BODY = 3
+    """More of a request's body."""
+    ASKED = 4
+    """The API's answer, or more of it."""
+    PUSHING = 5
+    """The API, which is to take more of the request."""
+    HALF = 6
+    """The client's half of an upgraded connection, whose other half is over."""
+    LEAVING = 7
+    """The client's own end, after the last answer."""
+
+
+_MOVING = frozenset({Situation.IN_BODY, Situation.ASKED, Situation.PUSHING})
+"""Where bytes that move start the clock anew."""
+
+
+class Port(Protocol):
+    """What a connection asks of the port that accepted it; times are in seconds, 0 is no limit."""
+
+    draining: bool
+    max_body: int
+    stall_timeout: float
+    limits: dict[Situation, float]
+
+    def admit(self, request: Request, held: Session | None) -> Session | Refusal:
+        """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
+
+    def local(self, head: RequestHead) -> tuple[int, bytes, bytes] | Refusal:
+        """Status, content type and body for a request that is for no cluster."""
+
+    def new_audit_id(self) -> bytes:
+        """A fresh Audit-ID."""
+
+    def record(self, request: Request) -> None:
+        """Count a request that has ended."""
+
+
+class Connection:
+    """One connection to the port for clients; `caller` is the name in its certificate, "" without one."""
+
+    __slots__ = (
+        "_began",
+        "_caller",
+        "_leaving",
+        "_mark",
+        "_outlet",
+        "_port",
+        "_reader",
+        "_since",
+        "_upload",
+        "_uploaded",
+        "_woken",
+        "exchange",
+    )
+
+    def __init__(self, port: Port, sock: Any, caller: str = "") -> None:
+        self._port = port
+        self._caller = caller
+        self._reader = Reader(sock)
+        self._outlet = Outlet(sock, self._unwritable, stall=port.stall_timeout)
+        self._outlet.on_drained = self.proceed
+        self._upload = Relay()
+        self._upload.begin()
+        self._uploaded = 0
+        self._began = 0.0
+        self._leaving = False
+        self._woken: Event | None = None
+        self._since = monotonic()
+        self._mark: tuple[Situation, float, int] = (Situation.UNUSED, 0.0, 0)
+        self.exchange = Exchange(self, self._outlet)
+
+    def serve(self) -> None:
+        """Read until the client or argotun ends the connection."""
+        recv = self._reader.recv
+        try:
+            while data := recv():
+                self._feed(data)
+            self._ended()
+        except HeadError as error:
+            self._malformed(error)
+            self._discard()
+        except OSError:
+            # The client's connection is gone, which `leave` passes on.
+            pass
+        finally:
+            self.exchange.leave()
+            self._outlet.close()
+
+    # ── the exchange asks ──────────────────────────────────────────────────────────────────────
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+        return self._port.draining
+
+    @property
+    def request_done(self) -> bool:
+        """Whether the whole request has been read."""
+        return self._upload.state != BODY
+
+    def attached(self, channel: Channel) -> None:
+        """What is read goes to this channel: where its tunnel is full, less is read at once."""
+        self._reader.backlog = channel.backlog
+
+    def proceed(self) -> None:
+        """Something has changed: the answer, or what is queued for the client. Held bytes may go on."""
+        if self._woken is not None:
+            self._woken.set()
+
+    def switched(self) -> None:
+        """Raw bytes follow in both directions."""
+        self._upload.switch()
+        self.proceed()
+
+    def finish(self) -> None:
+        """No more answers: half-close behind what is queued, and discard what still comes."""
+        self._leaving = True
+        self._outlet.finish()
+
+    def record(self, request: Request) -> None:
+        """Count a request that is over."""
+        self._port.record(request)
+
+    # ── the port asks ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in progress, and none has begun to arrive."""
+        return self.exchange.idle and not self._leaving and self.request_done and not self._upload.held
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last answer has been given and has left: only the client's own end is awaited."""
+        return self._leaving and self.exchange.idle and not self._outlet.pending
+
+    @property
+    def watching(self) -> bool:
+        """Whether the request in progress is a watch."""
+        return not self.exchange.idle and WATCH.search(self.exchange.request.target) is not None
+
+    def end_watch(self) -> bool:
+        """End a watch gracefully, with its final chunk; False while it is in the middle of one."""
+        return self.exchange.end(Cause.WATCH_OVER) == Action.FINAL_CHUNK
+
+    def close(self, seconds: float) -> None:
+        """Close: what is queued has `seconds` to leave, a request in progress ends as the table says."""
+        self.exchange.end(Cause.DRAINED, "the server ends")
+        self._outlet.flush(seconds)
+        self._outlet.close()
+        self.proceed()
+
+    def sweep(self, now: float) -> None:
+        """End what has waited for too long; called about once a second.
+
+        A client that takes nothing of its answer is the outlet's affair.
+        """
+        if self._unread and self._reader.peer_left(halves=self._upload.state == RAW):
+            self._give_up()
+            return
+        situation = self._situation()
+        request, channel = self.exchange.request, self.exchange.channel
+        moved = 0
+        if situation in _MOVING:
+            moved = request.bytes_in + request.bytes_out - (channel.queued if channel is not None else 0)
+        mark = (situation, request.began, moved)
+        if mark != self._mark:
+            self._mark, self._since = mark, now
+        elif 0 < self._port.limits[situation] < now - self._since:
+            self._overdue(situation)
+
+    def _situation(self) -> Situation:
+        exchange = self.exchange
+        if exchange.answer.half == Cause.AGENT_ENDED:
+            return Situation.HALF
+        if self._outlet.pending or exchange.answer.state == RAW:
+            return Situation.BUSY
+        if self._leaving:
+            return Situation.LEAVING
+        if exchange.idle:
+            return Situation.IN_HEAD if self._upload.held else Situation.UNUSED
+        if exchange.channel is None:
+            return Situation.BUSY
+        if exchange.channel.waiting:
+            return Situation.PUSHING
+        return Situation.ASKED if self.request_done else Situation.IN_BODY
+
+    def _overdue(self, situation: Situation) -> None:
+        """The limit of a situation is over."""
+        exchange, limit = self.exchange, self._port.limits[situation]
+        if situation == Situation.UNUSED:
+            self.finish()
+        elif situation == Situation.IN_HEAD:
+            self._malformed(HeadError("the request head did not arrive in time", 408))
+        elif situation == Situation.IN_BODY:
+            self._malformed(HeadError("the rest of the request did not arrive in time", 408))
+        elif situation == Situation.PUSHING:
+            exchange.end(Cause.API_STALLED, f"the API took nothing of the request for {limit:g} s")
+        elif situation == Situation.HALF:
+            self._give_up()
+        elif situation == Situation.LEAVING:
+            self._outlet.close()
+        elif exchange.lasting:
+            self._since = monotonic()
+        else:
+            exchange.end(Cause.API_SILENT, f"the API was silent for {limit:g} s")
+
+    # ── bytes from the client ──────────────────────────────────────────────────────────────────
+
+    def _feed(self, data: bytes) -> None:
+        upload = self._upload
+        while data and not self._leaving:
+            state = upload.state
+            if state == HEAD:
+                if not upload.held:
+                    self._began = monotonic()
+                raw, used = upload.head(data)
+                if raw is None:
+                    return
+                data = data[used:]
+                self._request(raw)
+            elif state == IDLE:
+                self._hold()
+            else:
+                out, used = upload.take(data)
+                data = b"" if used == len(data) else data[used:]
+                self._pass_on(out)
+
+    def _pass_on(self, data: bytes) -> None:
+        exchange = self.exchange
+        exchange.request.bytes_in += len(data)
+        most = self._port.max_body
+        if most and self._upload.state != RAW:
+            self._uploaded += len(data)
+            if self._uploaded > most:
+                self._too_large()
+        channel = exchange.channel
+        if channel is not None:
+            channel.send(data)
+            channel.wait()
+
+    def _hold(self) -> None:
+        """Bytes behind an answer that is not complete, or not taken yet: they wait, the client with them."""
+        exchange, outlet, upload = self.exchange, self._outlet, self._upload
+        while not (exchange.idle and not outlet.pending):
+            if outlet.closed or self._leaving or upload.state == RAW:
+                break
+            self._sleep()
+        if outlet.closed:
+            self._leaving = True
+        elif upload.state == IDLE:
+            upload.begin()
+
+    def _ended(self) -> None:
+        """The client sends no more. After a switch, wait for the other direction."""
+        if self.exchange.end(Cause.CLIENT_ENDED) == Action.HALF:
+            while not (self.exchange.idle or self._outlet.closed):
+                self._sleep()
+        if self._upload.state == RAW:
+            self._outlet.flush(FLUSH)
+
+    def _sleep(self) -> None:
+        """Until `proceed` is called."""
+        self._woken = Event()
+        self._woken.wait()
+        self._woken = None
+
+    # ── where a request goes ───────────────────────────────────────────────────────────────────
+
+    def _request(self, raw: bytes) -> None:
+        port, exchange = self._port, self.exchange
+        head = parse_request(raw)
+        self._upload.follow(head.length)
+        self._uploaded = 0
+        route = TUNNEL.match(head.target)
+        target = head.target[route.end() :] if route is not None else head.target
+        request = Request(
+            self._began,
+            cluster=route[1].decode() if route is not None else "",
+            caller=self._caller,
+            method=head.method,
+            target=target if target.startswith(b"/") else b"/" + target,
+            audit_id=head.audit_id or port.new_audit_id(),
+            size=len(raw),
+        )
+        exchange.begin(request, head)
+        if route is None:
+            answer = port.local(head)
+            if isinstance(answer, Refusal):
+                exchange.end(*answer)
+            else:
+                exchange.respond(*answer)
+        elif 0 < port.max_body < head.length:
+            self._too_large()
+        else:
+            session = port.admit(request, exchange.session)
+            if isinstance(session, Refusal):
+                exchange.end(*session)
+            else:
+                exchange.send(session)
+
+    # ── what goes wrong ────────────────────────────────────────────────────────────────────────
+
+    def _too_large(self) -> None:
+        self._malformed(HeadError(f"the request body is over {self._port.max_body} bytes", 413))
+
+    def _malformed(self, error: HeadError) -> None:
+        """The request cannot be read any further, nor what follows it."""
+        if self.exchange.idle:
+            if self._leaving:
+                return
+            self.exchange.begin(Request(self._began or monotonic(), caller=self._caller), None)
+        self.exchange.end(Cause.REQUEST_INVALID, str(error), error.status)
+
+    def _discard(self) -> None:
+        """Read what the client still sends, so that the answer is not lost to a reset."""
+        try:
+            while self._reader.recv():
+                pass
+        except OSError:
+            pass
+
+    def _unwritable(self, reason: str) -> None:
+        """The client cannot be written to: the greenlet ends on the closed socket, wherever it waits now."""
+        exchange = self.exchange
+        if self._outlet.stalled:
+            log.info("a client was given up: it %s", reason, extra=fields(path=exchange.request.target))
+        self.proceed()
+        exchange.release()
+
+    @property
+    def _unread(self) -> bool:
+        """Whether the greenlet waits for something else than the client, whose leaving it would not see."""
+        exchange = self.exchange
+        if self._woken is not None:
+            return True
+        if exchange.channel is not None:
+            return exchange.channel.waiting
+        return not exchange.idle
+
+    def _give_up(self) -> None:
+        """Close, whatever the greenlet waits for."""
+        self.exchange.end(Cause.CLIENT_GONE)
+        self._outlet.close()
+        self.proceed()

@@ -1,0 +1,48 @@
+"""A WebSocket becomes a tunnel: the one place where a version is chosen and HELLOs are exchanged.
+
+Server and agent do the same from here on, whoever dialled: the subprotocol says which version is spoken, each
+side says HELLO first (version 1 has none, so an empty one stands for it), and a peer that drains says GOAWAY.
+"""
+
+from collections.abc import Callable
+
+from argotun.config.models import TunnelConfig
+from argotun.transport import MessageSocket
+from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.frames import SUBPROTOCOL, V1, V2
+from argotun.wire.hello import Hello
+from argotun.wire.mux import Multiplexer
+
+HELLO_TIMEOUT = 10.0
+"""Seconds that a peer has to say HELLO."""
+
+
+def link(
+    socket: MessageSocket,
+    config: TunnelConfig,
+    *,
+    opener: bool,
+    ours: Hello,
+    on_hello: Callable[[Tunnel, Hello], None],
+    on_goaway: Callable[[Tunnel, int, str], None],
+) -> Tunnel:
+    """The tunnel on `socket`, which lives once somebody calls `run`.
+
+    `opener` is true for the side that opens streams. `on_hello` is called when the peer has said who it is,
+    in version 1 before this returns; `on_goaway` when it drains, with a reason and its words. Both are called
+    from the tunnel's reader and may end the tunnel. A peer that says no HELLO in time is cut off.
+    """
+    profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
+    mux = Multiplexer(profile, opener=opener, ours=ours, budget=config.tunnel_buffer)
+    tunnel = Tunnel(
+        socket,
+        mux,
+        keepalive=config.keepalive,
+        keepalive_timeout=config.keepalive_timeout,
+        hello_timeout=HELLO_TIMEOUT,
+    )
+    mux.on_hello = lambda theirs: on_hello(tunnel, theirs)
+    mux.on_goaway = lambda reason, text: on_goaway(tunnel, reason, text)
+    if profile is V1:
+        on_hello(tunnel, Hello())
+    return tunnel
