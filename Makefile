@@ -15,7 +15,14 @@ SOAK        ?= 600
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
-FAST = tests/wire tests/config tests/observe
+# What starts processes, and what measures, is left to `make test`.
+PURE = tests/wire tests/config tests/options tests/observe \
+       --ignore tests/options/test_entry.py --ignore tests/wire/test_head_linear.py
+# Most tests wait, so more workers than cores. A file stays with one worker, as its fixtures do; the files that
+# wait longest come first. A worker that hangs says where, and ends the run.
+WORKERS  ?= 6
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+LAZY     = tests/survival
 # These need more than Python packages and have targets of their own.
 LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways
 ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
@@ -24,7 +31,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e argocd chart gateways bench soak lint image
+.PHONY: help demo quick test e2e argocd chart gateways bench soak lint image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +39,11 @@ help: ## Show this list
 demo: $(VENV)/.run ## Start server, agent and a stand-in API here, and deploy through the tunnel
 	$(RUN) argotun.py --mode demo $(DEMO_ARGS)
 
-test: $(VENV)/.dev ## Run all tests but e2e; the fast, pure ones first
-	$(RUN) -m pytest $(wildcard $(FAST)) $(filter-out $(FAST),$(ALL)) $(PYTEST_ARGS)
+quick: $(VENV)/.dev ## Run the pure tests, with fewer random examples: for the time between two thoughts
+	$(RUN) -m pytest $(PURE) --hypothesis-profile=quick --numprocesses auto $(PYTEST_ARGS)
+
+test: $(VENV)/.dev ## Run all tests but e2e, in parallel
+	$(RUN) -m pytest $(PARALLEL) $(LAZY) $(filter-out $(LAZY),$(ALL)) $(PYTEST_ARGS)
 
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
 	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""Run argotun from a clone: `python argotun.py --mode server|agent|demo`."""
+"""Run argotun from a clone: `python argotun.py --mode server|agent|demo|pki`."""
 
 import sys
 from os.path import dirname, realpath

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from argotun import __version__
 from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
-from argotun.config.load import Loaded, describe, load
-from argotun.config.sources import help_text, read
 from argotun.errors import ArgotunError, ConfigError
+from argotun.options.load import Loaded, describe, load
+from argotun.options.sources import help_text, read
 
 USAGE_ERROR = 2
 FAILURE = 1

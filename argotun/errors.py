@@ -10,7 +10,8 @@
     │   │   └── NameLost    … because its name could not be resolved
     │   ├── HandshakeError  a connection was made, but TLS, a proxy or the upgrade refused it
     │   └── ConnectionLost  an established connection ended
-    └── CredentialError     the agent has no usable ServiceAccount token
+    ├── CredentialError     the agent has no usable ServiceAccount token
+    └── LibraryError        an installed library is not one that argotun can work with
 
 Each layer maps what its libraries raise to one of these where the layer ends, so that a caller
 needs no knowledge of sockets, OpenSSL or WebSocket libraries to handle a failure.
@@ -27,8 +28,14 @@ class ConfigError(ArgotunError):
     def __init__(self, option: str, value: object, expected: str) -> None:
         super().__init__(f"{option}: {value!r} is not valid: expected {expected}")
         self.option = option
-        self.value = value
-        self.expected = expected
+
+    @classmethod
+    def saying(cls, option: str, sentence: str) -> "ConfigError":
+        """The error of options that do not go together, in a sentence that names them."""
+        error = cls.__new__(cls)
+        Exception.__init__(error, f"{option} {sentence}")
+        error.option = option
+        return error
 
 
 class ClustersError(ConfigError):
@@ -86,3 +93,13 @@ class ConnectionLost(TransportError):
 
 class CredentialError(ArgotunError):
     """A token cannot be used: the ServiceAccount's for this request, or the server's for this dial."""
+
+
+class LibraryError(ArgotunError):
+    """An installed library lacks something argotun needs of it that the library never promised to keep."""
+
+    def __init__(self, library: str, version: str, missing: str) -> None:
+        super().__init__(
+            f"{library} {version} lacks {missing}, which argotun needs: install the one in requirements.txt"
+        )
+        self.library = library

@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGINT mean to a process that runs one role."""
+"""Run one role until SIGTERM or SIGINT: the first drains it, a second one stops it."""
 
 import signal
 from typing import Protocol
@@ -7,7 +7,7 @@ import gevent
 from gevent.event import Event
 
 CUT_SHORT = 1
-"""The exit code of a drain that a second signal has ended."""
+"""The exit code of a drain that a second signal cut short."""
 
 
 class Role(Protocol):
@@ -17,14 +17,14 @@ class Role(Protocol):
         """Bind the ports and begin; ConfigError when that is not possible."""
 
     def drain(self) -> None:
-        """End in order, which may take a while."""
+        """Shut down gracefully; returns when nothing is left to wait for."""
 
     def stop(self) -> None:
-        """End at once."""
+        """Shut down at once."""
 
 
 def run(role: Role) -> int:
-    """Serve until the first signal, then drain; a second one ends the drain. The process's exit code."""
+    """Serve until the first signal, then drain; a second one cuts that short. Returns the exit code."""
     asked, pressed = Event(), Event()
 
     def signalled() -> None:

@@ -25,8 +25,8 @@ from random import uniform
 from argotun.agent.app import Agent
 from argotun.agent.backoff import Backoff
 from argotun.config import AgentConfig
-from argotun.config.load import load
-from argotun.config.sources import read
+from argotun.options.load import load
+from argotun.options.sources import read
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import Hello
 from bench import words

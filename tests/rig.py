@@ -30,7 +30,8 @@ from gevent.server import StreamServer
 
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
-from argotun.server import internal
+from argotun.config.network import parse_proxy
+from argotun.server import clients
 from argotun.server.app import Server
 from argotun.server.registry import Session
 from argotun.wire.streams import Stream
@@ -39,7 +40,7 @@ PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
 
 # No load balancer has to notice a drain here, except in the tests of just that.
-internal.NOTICE = 0.2
+clients.NOTICE = 0.2
 
 
 def until(
@@ -382,7 +383,10 @@ class Rig:
                 "client_cert": self.authority.path("agent.pem"),
                 "client_key": self.authority.path("agent.key"),
             }
-        return AgentConfig(**(values | (self._agent_options or {}) | options))
+        values |= (self._agent_options or {}) | options
+        if isinstance(values.get("proxy"), str):
+            values["proxy"] = parse_proxy(values["proxy"])
+        return AgentConfig(**values)
 
     def make_agent(self, **options: Any) -> Agent:
         """One more agent, not started; it is stopped when the `with` ends."""
@@ -427,7 +431,7 @@ class Rig:
         """Close the clients, and wait until no stream and no connection to the API is left."""
         for client in self._clients:
             client.close()
-        until(lambda: not self.server.internal.connections, "the end of the clients' connections")
+        until(lambda: not self.server.clients.connections, "the end of the clients' connections")
         until(lambda: not self.streams(), "the end of the streams", explain=self.streams)
         until(lambda: not self.api.live, "the end of the connections to the API")
 

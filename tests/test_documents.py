@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from argotun.config.options import MODE, OPTIONS
 from argotun.observe.metrics import AgentMetrics, Metrics, ServerMetrics
+from argotun.options.table import MODE, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,7 +53,7 @@ def rows() -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_a_link_leads_nowhere(document: Path) -> None:
+def test_every_link_leads_somewhere(document: Path) -> None:
     for link in LINK.findall(prose(document)):
         if "://" in link:
             continue
@@ -63,28 +63,28 @@ def test_a_link_leads_nowhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_parity_names_a_test_that_is_not_there() -> None:
+def test_parity_names_tests_that_are_there() -> None:
     named = TEST.findall(PARITY.read_text("utf-8"))
     assert len(named) > 100
     missing = [f"{path}::{name}" for path, name in set(named) if name not in found_in(ROOT / path)]
     assert not missing
 
 
-def test_a_promise_stands_without_a_test() -> None:
+def test_every_promise_stands_beside_a_test() -> None:
     assert len(rows()) > 100
     for row in rows():
         assert row.count(" | ") == 2, row
         assert TEST.search(row) or ELSEWHERE in row, row
 
 
-def test_an_option_is_not_described() -> None:
+def test_every_option_is_described() -> None:
     text = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("options.md", "operations.md"))
     for option in (MODE, *OPTIONS):
         assert f"`{option.flag}`" in text, option.flag
 
 
 @pytest.mark.parametrize("role", [ServerMetrics, AgentMetrics])
-def test_a_metric_is_not_described_with_its_type(role: type[Metrics]) -> None:
+def test_every_metric_is_described_with_its_type(role: type[Metrics]) -> None:
     text = (ROOT / "docs" / "operations.md").read_text("utf-8")
     families = list(role(CollectorRegistry()).collect())
     assert len(families) > 10
@@ -94,14 +94,14 @@ def test_a_metric_is_not_described_with_its_type(role: type[Metrics]) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_a_document_names_a_make_target_that_is_not_there(document: Path) -> None:
+def test_a_document_names_make_targets_that_are_there(document: Path) -> None:
     targets = re.findall(r"^([a-z0-9]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.M)
     text = document.read_text("utf-8")
     named = set(re.findall(r"^ {4}make ([a-z0-9]+)|`make ([a-z0-9]+)", text, re.M))
     assert {a or b for a, b in named} <= set(targets)
 
 
-def test_a_module_is_not_in_the_picture_of_the_layers() -> None:
+def test_every_module_is_in_the_picture_of_the_layers() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     for package in sorted(path.parent for path in (ROOT / "argotun").glob("*/__init__.py")):
         room = re.search(rf"^\*\*`{package.name}/`\*\* – (.+?)\n\n", text, re.M | re.S)
@@ -110,13 +110,13 @@ def test_a_module_is_not_in_the_picture_of_the_layers() -> None:
         assert names == set(re.findall(r"`(\w+\.py)`", room[1])), package.name
 
 
-def test_the_readme_lacks_a_command() -> None:
+def test_the_readme_has_every_command() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    for target in ("demo", "test", "e2e", "bench", "lint"):
+    for target in ("demo", "quick", "test", "e2e", "bench", "lint"):
         assert f"    make {target}" in text
 
 
-def test_the_image_runs_as_root_or_with_a_shell() -> None:
+def test_the_image_runs_without_root_and_without_a_shell() -> None:
     stages = (ROOT / "Dockerfile").read_text("utf-8").split("\nFROM ")
     last = stages[-1].splitlines()
     assert re.match(r"gcr\.io/distroless/\S+:nonroot", last[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from argotun.config.options import BY_NAME, MODE
+from argotun.options.table import BY_NAME, MODE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -35,7 +35,7 @@ def text_of(name: str) -> str:
     return (DOCS / name).read_text("utf-8")
 
 
-def test_a_message_is_not_one_of_the_program() -> None:
+def test_every_message_is_one_of_the_program() -> None:
     rows = re.findall(r"^\| (.+?) \| ", text_of("troubleshooting.md"), re.M)
     messages = [each for row in rows for each in re.findall(r"`([^`]+ [^`]+)`", row)]
     messages = [each for each in messages if not each.startswith((*OTHERS, "helm "))]
@@ -53,7 +53,7 @@ def test_a_message_is_not_one_of_the_program() -> None:
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_a_flag_is_not_one_of_the_program(name: str) -> None:
+def test_every_flag_is_one_of_the_program(name: str) -> None:
     flags = re.findall(r"(?<![\w-])--([a-z][a-z-]+)", re.sub(r"```sh.*?```", "", text_of(name), flags=re.S))
     known = {*BY_NAME, MODE.name, "print-config", "previous", "raw"}
     assert set(flags) <= known
@@ -67,7 +67,7 @@ def value_of(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_a_value_is_not_one_of_the_chart(name: str) -> None:
+def test_every_value_is_one_of_the_chart(name: str) -> None:
     roots = "|".join(key for key, value in VALUES.items() if isinstance(value, dict) and value)
     found = re.findall(rf"`((?:{roots})\.(?!yaml|crt)[A-Za-z.]+[A-Za-z])`", text_of(name))
     assert found
@@ -75,7 +75,7 @@ def test_a_value_is_not_one_of_the_chart(name: str) -> None:
         value_of(path)
 
 
-def test_a_new_value_of_the_table_is_not_one_of_the_chart() -> None:
+def test_every_new_value_of_the_table_is_one_of_the_chart() -> None:
     part = text_of(GUIDES[2]).partition("## Values")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (?!old|-)(.+?) \| (.+?) \| ", part, re.M)
     assert len(rows) > 5

@@ -23,13 +23,13 @@ def scripts(workflow: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_a_part_of_ci_has_no_workflow() -> None:
+def test_every_part_of_ci_has_a_workflow() -> None:
     assert set(WORKFLOWS) == {"test.yaml", "kind.yaml", "image.yaml", "chart.yaml", "release.yaml"}
     ran = {target for each in WORKFLOWS.values() for text in scripts(each) for target in targets(text)}
     assert ran >= {"lint", "test", "demo", "image"}
 
 
-def test_a_folder_of_tests_with_a_target_of_its_own_is_run_by_nobody() -> None:
+def test_every_folder_of_tests_with_a_target_of_its_own_is_run() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     own = re.search(r"^LONG = (.+)$", makefile, re.M)
     assert own
@@ -45,25 +45,25 @@ def targets(script: str) -> list[str]:
 
 
 @each_workflow
-def test_a_make_target_is_not_there(workflow: dict[str, Any]) -> None:
+def test_every_make_target_is_there(workflow: dict[str, Any]) -> None:
     there = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
     for text in scripts(workflow):
         assert set(targets(text)) <= set(there)
 
 
 @each_workflow
-def test_a_job_may_write_by_default(workflow: dict[str, Any]) -> None:
+def test_no_job_may_write_by_default(workflow: dict[str, Any]) -> None:
     assert workflow["permissions"] == {"contents": "read"}
 
 
 @each_workflow
-def test_a_job_runs_for_hours_when_it_hangs(workflow: dict[str, Any]) -> None:
+def test_no_job_runs_for_hours_when_it_hangs(workflow: dict[str, Any]) -> None:
     for name, job in workflow["jobs"].items():
         assert "uses" in job or job["timeout-minutes"] <= 60, name
 
 
 @each_workflow
-def test_the_token_stays_in_the_clone(workflow: dict[str, Any]) -> None:
+def test_no_token_stays_in_the_clone(workflow: dict[str, Any]) -> None:
     for job in workflow["jobs"].values():
         for step in job.get("steps", []):
             if step.get("uses", "").startswith("actions/checkout@"):
@@ -71,18 +71,18 @@ def test_the_token_stays_in_the_clone(workflow: dict[str, Any]) -> None:
 
 
 @each_workflow
-def test_an_expression_is_a_part_of_a_script(workflow: dict[str, Any]) -> None:
+def test_no_expression_is_a_part_of_a_script(workflow: dict[str, Any]) -> None:
     """What comes from outside reaches a script by its environment, where no shell reads it as code."""
     for text in scripts(workflow):
         assert "${{" not in text
 
 
-def test_a_python_that_setup_py_names_is_not_tested() -> None:
+def test_every_python_that_setup_py_names_is_tested() -> None:
     named = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.py").read_text("utf-8"))
     assert WORKFLOWS["test.yaml"]["jobs"]["test"]["strategy"]["matrix"]["python"] == named
 
 
-def test_a_called_workflow_gets_fewer_rights_than_it_asks_for() -> None:
+def test_a_called_workflow_gets_the_rights_that_it_asks_for() -> None:
     for workflow in WORKFLOWS.values():
         for job in workflow["jobs"].values():
             if not job.get("uses", "").startswith("./"):
@@ -93,7 +93,7 @@ def test_a_called_workflow_gets_fewer_rights_than_it_asks_for() -> None:
                 assert inner.get("permissions", called["permissions"]).items() <= given.items()
 
 
-def test_actionlint_has_something_to_say() -> None:
+def test_actionlint_has_nothing_to_say() -> None:
     actionlint = shutil.which("actionlint")
     if not actionlint:
         pytest.skip("actionlint is not installed (go install github.com/rhysd/actionlint/cmd/actionlint)")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from argotun.address import host_port
 from argotun.agent.credentials import TokenFile
 from argotun.config import AgentConfig
-from argotun.config.network import show_address
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.dial import dial
 from argotun.transport.tls import ClientTls, handshake_client
@@ -19,14 +19,14 @@ class KubernetesApi:
     """
 
     def __init__(self, config: AgentConfig, metrics: AgentMetrics) -> None:
-        self.address = show_address(config.target)
+        self.address = host_port(*config.target)
         self.stall_timeout = config.stall_timeout
         self._target = config.target
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]
         port = config.target[1]
         usual = 80 if config.plain_target else 443
-        named = show_address((self._name, port))
+        named = host_port(self._name, port)
         bare = named.rpartition(":")[0]
         self.host = (bare if config.target_host_name or port == usual else named).encode("ascii", "replace")
         self.origins = _origins(config, usual)
@@ -66,7 +66,7 @@ def _origins(config: AgentConfig, usual: int) -> frozenset[bytes]:
     scheme = "http" if config.plain_target else "https"
     port = config.target[1]
     names = {config.target[0], config.target_host_name or config.target[0]}
-    places = {show_address((name, port)) for name in names}
+    places = {host_port(name, port) for name in names}
     if port == usual:
         places |= {place.rpartition(":")[0] for place in places}
     return frozenset(f"{scheme}://{place}".lower().encode("ascii", "replace") for place in places)

@@ -45,13 +45,13 @@ class Agent:
         self.draining = False
         self.connector = Connector(config, self.metrics, self._serve, self._arrived)
         self._probes = Probes(self.connected.is_set, self.metrics, self._status, lambda: "not connected")
-        self._health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
+        self.health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
 
     def start(self) -> None:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
-        if self._health is not None:
-            self._health.start()
+        if self.health is not None:
+            self.health.start()
         self._greenlets = [gevent.spawn(self.connector.run), gevent.spawn(self._measure)]
         log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address))
 
@@ -78,8 +78,8 @@ class Agent:
         gevent.killall(self._greenlets, block=False)
         for tunnel in list(self.tunnels):
             tunnel.end("the agent ends")
-        if self._health is not None:
-            self._health.stop()
+        if self.health is not None:
+            self.health.stop()
         self.access.close()
 
     # ── the tunnel ─────────────────────────────────────────────────────────────────────────────

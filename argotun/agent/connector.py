@@ -23,16 +23,15 @@ import gevent
 from gevent.event import Event
 
 import argotun
+from argotun.address import host_port
 from argotun.agent.backoff import Backoff
 from argotun.agent.credentials import ServerToken
 from argotun.config import AgentConfig
-from argotun.config.network import show_address
 from argotun.errors import ArgotunError, ConnectionLost, DialError, NameLost
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.connect import connect
 from argotun.transport.dial import connect_any, resolve
-from argotun.transport.proxy import proxy_for
 from argotun.transport.proxy import tunnel as pass_through
 from argotun.transport.tls import ClientTls, handshake_client
 from argotun.tunnel.link import link
@@ -115,7 +114,7 @@ class Connector:
         config = self._config
         url = urlsplit(config.server)
         host, port = url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)
-        proxy = proxy_for(host, port, {}, config.proxy)
+        proxy = config.proxy
         first = (proxy.host, proxy.port) if proxy is not None else (host, port)
         deadline = monotonic() + config.dial_timeout
         try:
@@ -153,7 +152,7 @@ class Connector:
             config,
             opener=False,
             ours=Hello(
-                release=argotun.__version__, max_streams=config.max_conns, target=show_address(config.target)
+                release=argotun.__version__, max_streams=config.max_conns, target=host_port(*config.target)
             ),
             on_hello=hello,
             on_goaway=lambda _, reason, text: self._sent_away(reason, text, leave),

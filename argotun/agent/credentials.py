@@ -1,47 +1,16 @@
 """The agent's credentials: the API's token, looked at for each request, the server's at each dial."""
 
 import logging
-import os
 import re
 from collections.abc import Callable
 
-from argotun.config.fileversion import Version, read_version, version_of
+from argotun.config.values import LONGEST_TOKEN, TOKEN_PATTERN
 from argotun.errors import CredentialError
+from argotun.files import Fingerprint, Trouble, fingerprint, read
 
 log = logging.getLogger("argotun.agent")
 
-LARGEST_TOKEN = 16 * 1024
-"""Bytes; a Kubernetes token has 1 to 2 KiB, and a whole request head must stay under 64 KiB."""
-
-SOUND = re.compile(rb"[\x21-\x7e]+")
-"""Visible ASCII without spaces: nothing that could end the header line early."""
-
-
-def ignore() -> None:
-    """Count nothing."""
-
-
-class Trouble:
-    """What is wrong with a file: logged once, told to `on_error` once, and logged when it is over."""
-
-    __slots__ = ("_on_error", "_said")
-
-    def __init__(self, on_error: Callable[[], None]) -> None:
-        self._on_error = on_error
-        self._said = ""
-
-    def begin(self, problem: str, meanwhile: str) -> None:
-        """There is this problem, now or still; `meanwhile` says what it means."""
-        if problem != self._said:
-            self._said = problem
-            self._on_error()
-            log.error("%s; %s", problem, meanwhile)
-
-    def end(self, file: str) -> None:
-        """There is none, now or still."""
-        if self._said:
-            self._said = ""
-            log.info("%s can be used again", file)
+_SOUND = re.compile(TOKEN_PATTERN.encode())
 
 
 class TokenFile:
@@ -54,16 +23,16 @@ class TokenFile:
 
     __slots__ = ("_header", "_path", "_trouble", "_version")
 
-    def __init__(self, path: str, on_error: Callable[[], None] = ignore) -> None:
+    def __init__(self, path: str, on_error: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._trouble = Trouble(on_error)
-        self._version: Version | None = None
+        self._trouble = Trouble(log, on_error)
+        self._version: Fingerprint | None = None
         self._header = b""
 
     def header(self) -> bytes:
         r"""The ready header line, `Authorization: Bearer …\r\n`; raises CredentialError."""
         try:
-            if self._version is not None and version_of(os.stat(self._path)) == self._version:
+            if self._version is not None and fingerprint(self._path) == self._version:
                 return self._header
             return self._read()
         except (OSError, ValueError) as error:
@@ -77,9 +46,9 @@ class TokenFile:
         return self.header()[len(b"Authorization: Bearer ") : -2].decode("ascii")
 
     def _read(self) -> bytes:
-        contents = read_version(self._path, LARGEST_TOKEN)
+        contents = read(self._path, LONGEST_TOKEN)
         self._header = b"Authorization: Bearer " + _token(contents.data) + b"\r\n"
-        self._version = contents.version
+        self._version = contents.seen
         self._trouble.end(f"the token file {self._path}")
         return self._header
 
@@ -91,10 +60,12 @@ class ServerToken:
     `on_error`: the tunnel must survive a slip that is repaired before the server takes that token away.
     """
 
-    def __init__(self, given: str | None, path: str | None, on_error: Callable[[], None] = ignore) -> None:
+    def __init__(
+        self, given: str | None, path: str | None, on_error: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
         self._good = given or ""
-        self._trouble = Trouble(on_error)
+        self._trouble = Trouble(log, on_error)
 
     def current(self) -> str:
         """The token for this dial; CredentialError when the file has never held one."""
@@ -102,7 +73,7 @@ class ServerToken:
             return self._good
         file = f"--token-file {self._path}"
         try:
-            self._good = _token(read_version(self._path, LARGEST_TOKEN).data).decode("ascii")
+            self._good = _token(read(self._path, LONGEST_TOKEN).data).decode("ascii")
         except (OSError, ValueError) as error:
             problem = f"{file} cannot be used: {_why(error)}"
             if not self._good:
@@ -115,12 +86,12 @@ class ServerToken:
 
 def _token(data: bytes) -> bytes:
     """The token in a file's content; ValueError says why there is none."""
-    if len(data) > LARGEST_TOKEN:
-        raise ValueError(f"it is larger than {LARGEST_TOKEN} bytes")
+    if len(data) > LONGEST_TOKEN:
+        raise ValueError(f"it is larger than {LONGEST_TOKEN} bytes")
     token = data.strip()
     if not token:
         raise ValueError("it is empty")
-    if not SOUND.fullmatch(token):
+    if not _SOUND.fullmatch(token):
         raise ValueError("it holds characters that no token has (spaces, line breaks, NUL, …)")
     return token
 

@@ -272,28 +272,15 @@ class Forwarder:
         upstream = self._upstream
         if upstream is None:
             return False
-        recv, wait = upstream.recv, self._channel.wait
-        cause, problem = Cause.API_ENDED, ""
-        try:
-            while data := recv():
-                if upstream.finishing:
-                    continue
-                self._take(data)
-                if self._upstream is upstream:
-                    wait()
-                if self._upstream is not upstream:
-                    # Given up meanwhile; a new connection, if any, has a reader of its own.
-                    return False
-        except HeadError as error:
-            cause, problem = Cause.API_INVALID, f"the API's answer is refused: {error}"
-        except OSError as error:
-            cause, problem = Cause.API_LOST, f"the API connection was lost: {error.strerror or error}"
-        if self._upstream is not upstream:
+        ended = upstream.read(self._take, self._channel.wait)
+        if ended is None or self._upstream is not upstream:
+            # Given up here; a new connection, if any, has a reader of its own.
             return False
-        if not problem:
+        cause, words = ended
+        if cause == Cause.API_ENDED:
             where = "in the middle of" if self._answer.state == BODY else "without"
-            problem = f"the API closed the connection {where} an answer"
-        return self.end(cause, problem) == Action.REPEAT
+            words = f"the API closed the connection {where} an answer"
+        return self.end(cause, words) == Action.REPEAT
 
     def _take(self, data: bytes) -> None:
         """Pass on what the API says; HeadError where that is not to be trusted."""

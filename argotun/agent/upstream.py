@@ -3,36 +3,59 @@
 from collections.abc import Callable
 from typing import Any
 
+from argotun.errors import HeadError
 from argotun.transport.reader import Reader
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.outlet import Outlet
+from argotun.wire.outcomes import Cause
 
 
 class Upstream:
     """A connected socket and its two directions; `outlet` writes, and owes its credit to `channel`.
 
-    served      it has carried a whole exchange: the API may close it at any time from now on
-    finishing   what is queued is still written, what comes is for nobody
+    `served` says that it has carried a whole exchange: the API may close it at any time from then on.
     """
 
-    __slots__ = ("_sock", "finishing", "outlet", "recv", "served")
+    __slots__ = ("_finishing", "_recv", "outlet", "served")
 
     def __init__(self, sock: Any, channel: Channel, on_error: Callable[[str], None], stall: float) -> None:
         """`on_error` and `stall` (seconds) are those of a Writer whose socket stays readable."""
-        self._sock = sock
+        self._recv = Reader(sock, channel.backlog).recv
+        self._finishing = False
         self.outlet = Outlet(sock, on_error, readable=True, stall=stall)
         self.outlet.channel = channel
-        self.recv = Reader(sock, channel.backlog).recv
         self.served = False
-        self.finishing = False
+
+    def read(self, take: Callable[[bytes], None], wait: Callable[[], None]) -> tuple[Cause, str] | None:
+        """Hand each piece to `take`, then `wait` until more is wanted, until the connection ends.
+
+        What ended it, with words for people; None where this side did. A HeadError of `take` ends it too.
+        """
+        recv, outlet = self._recv, self.outlet
+        try:
+            while data := recv():
+                if self._finishing:
+                    continue
+                take(data)
+                if not outlet.closed:
+                    wait()
+                if outlet.closed:
+                    return None
+        except HeadError as error:
+            return Cause.API_INVALID, f"the API's answer is refused: {error}"
+        except OSError as error:
+            if outlet.closed:
+                return None
+            return Cause.API_LOST, f"the API connection was lost: {error.strerror or error}"
+        return None if outlet.closed else (Cause.API_ENDED, "")
 
     def finish(self) -> None:
         """Half-close behind what is queued; the other direction goes on."""
-        self.outlet.finish(reading=True)
+        self.outlet.finish()
 
     def flush(self, seconds: float) -> None:
-        """Half-close, and wait until what is queued has left or the time is over."""
-        self.finishing = True
+        """Half-close, and wait until what is queued has left or the time is over; what comes is discarded."""
+        self._finishing = True
         self.finish()
         self.outlet.flush(seconds)
 

@@ -1,11 +1,13 @@
 """What each role is told: frozen dataclasses, and the only place where a default is written.
 
 A field is the option of the same name (`tls_cert` is `--tls-cert`). Times are seconds, sizes are
-bytes, `None` is "not set". `argotun.config.load.load` fills and checks them; code that builds one by
+bytes, `None` is "not set". `argotun.options.load.load` fills and checks them; code that builds one by
 hand (a test, the demo) answers for its values itself. `repr` never shows a secret.
 """
 
 from dataclasses import dataclass, field
+
+from argotun.config.proxies import Proxy
 
 Address = tuple[str, int]
 """Host and port. An empty host, in an address to listen on, is every interface."""
@@ -87,8 +89,8 @@ class AgentConfig(TunnelConfig):
     server_ca_cert: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    proxy: str | None = field(default=None, repr=False)
-    """`http[s]://[user:password@]host[:port]` to dial the server through; HTTPS_PROXY is resolved already."""
+    proxy: Proxy | None = None
+    """To dial the server through; HTTPS_PROXY is resolved already."""
     max_retry: float = 60.0
     max_conns: int = 1024
     dial_timeout: float = 10.0

@@ -4,7 +4,9 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from argotun.address import host_port
 from argotun.config.models import Address
+from argotun.config.proxies import PORTS, Proxy
 from argotun.config.values import HIDDEN, OFF, Kind, Refused, hidden, list_of, quote_unless_secret
 
 HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -52,8 +54,7 @@ def show_address(address: Address | None) -> str:
     """An address as the options take it; `off` for none."""
     if address is None:
         return OFF
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(*address)
 
 
 def parse_optional_address(text: str) -> Address | None:
@@ -115,18 +116,12 @@ def parse_server_url(text: str) -> str:
     return parts._replace(path=parts.path if parts.path.strip("/") else "/connect").geturl()
 
 
-def parse_proxy(text: str) -> str:
+def parse_proxy(text: str) -> Proxy:
     """`http[s]://[user:password@]host[:port]`; the scheme may be left out."""
     parts = split_url(text if "://" in text else f"http://{text}")
-    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if parts.scheme not in PORTS or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError
-    return parts._replace(path="").geturl()
-
-
-def show_proxy(url: str) -> str:
-    """A proxy's URL without its user and password."""
-    before, at, host = url.rpartition("@")
-    return f"{before.partition('://')[0]}://{HIDDEN}@{host}" if at else url
+    return Proxy.of(parts)
 
 
 SERVER_URL = Kind(
@@ -141,6 +136,6 @@ PROXY_URL = Kind(
     "http or https URL",
     "http[s]://[user:password@]host[:port]",
     parse_proxy,
-    show_proxy,
+    lambda proxy: proxy.show(HIDDEN),
     hidden,
 )

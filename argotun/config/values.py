@@ -15,7 +15,11 @@ from typing import Any
 
 
 class Refused(ValueError):
-    """A value that its kind refuses; `str()` of it is what was expected."""
+    """A value that its kind refuses; `str()` of it is what was expected, `shown` what may be shown of it."""
+
+    def __init__(self, expected: str, shown: str = "") -> None:
+        super().__init__(expected)
+        self.shown = shown
 
 
 class Words(str):
@@ -125,8 +129,13 @@ def matching(pattern: str) -> Callable[[str], str]:
 
 NAME = Kind("NAME", "text", "a name without control characters", matching(r"[^\x00-\x1f\x7f]+"))
 
-TOKEN_PATTERN = r"[\x21-\x7e]{1,4096}"
+LONGEST_TOKEN = 16 * 1024
+"""Bytes; a Kubernetes token has 1 to 2 KiB, and a whole request head must stay under 64 KiB."""
+
+TOKEN_PATTERN = rf"[\x21-\x7e]{{1,{LONGEST_TOKEN}}}"
 """A token goes into a header line: visible ASCII, so that it ends where it seems to end."""
+
+TOKEN_EXPECTED = f"1 to {LONGEST_TOKEN} visible ASCII characters without spaces"
 
 LABEL = Kind(
     "NAME",
@@ -144,7 +153,7 @@ CLUSTER_ID_EXPECTED = (
 SECRET_TOKEN = Kind(
     "TOKEN",
     "secret text",
-    "1 to 4096 visible ASCII characters without spaces",
+    TOKEN_EXPECTED,
     matching(TOKEN_PATTERN),
     hidden,
     hidden,

@@ -1,356 +1,256 @@
-"""The stand-in API's verbs: a request in; an object, a list, a stream or a refusal out. No socket here."""
+"""The stand-in API's verbs: a request in; an object, a watch or a refusal out."""
 
-import base64
-import binascii
 import json
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
-from argotun.demo import bodies, patch, refusal, resources, selectors, tables
-from argotun.demo.admission import admit
-from argotun.demo.messages import TEXT, Answer, Request, as_json
-from argotun.demo.resources import Json, Resource
-from argotun.demo.store import Store, now
-from argotun.demo.watch import Watch
+from gevent import get_hub
+from gevent.queue import Empty
+
+from argotun.demo.patch import merge, strategic
+from argotun.demo.pods import Pods
+from argotun.demo.refusal import Refusal, bad_request, not_found, not_implemented
+from argotun.demo.resources import BY_PATH, DEPLOYMENTS, REVIEWS, Json, Resource, document
+from argotun.demo.store import Change, Store
+
+MAX_REPLICAS = 100
+"""Pods of one deployment: enough to see scaling, too few to fill the memory of a laptop."""
+
+WATCH_SECONDS = 1800
+"""How long a watch lives at most, and where it names no `timeoutSeconds`."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_PATCHES = {
+    "application/merge-patch+json": merge,
+    "application/strategic-merge-patch+json": strategic,
+}
+_PHASES = {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED"}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a path names."""
+@dataclass(slots=True)
+class Request:
+    """A request as the API sees it: `target` is the raw one, `fd` the client's socket."""
 
-    resource: Resource
-    namespace: str = ""
-    name: str = ""
-    sub: str = ""
+    method: str
+    target: str
+    body: bytes
+    kind: str
+    """The media type of the body."""
+    user: str
+    fd: int
 
 
 class Api:
     """The verbs over a store."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._verbs: dict[tuple[str, str], Callable[[Request, Target], Answer]] = {
-            ("GET", "all"): self._list_or_watch,
-            ("POST", "all"): self._create,
-            ("DELETE", "all"): self._delete_all,
-            ("GET", "one"): self._get,
-            ("PUT", "one"): self._update,
-            ("PATCH", "one"): self._patch,
-            ("DELETE", "one"): self._delete,
-            ("GET", "scale"): self._get_scale,
-            ("PUT", "scale"): self._set_scale,
-            ("PATCH", "scale"): self._set_scale,
-        }
+    def __init__(self, store: Store, pods: Pods) -> None:
+        self._store = store
+        self._pods = pods
 
-    def answer(self, request: Request) -> Answer:
-        """Serve one request; every refusal is an answer too."""
-        try:
-            return self._serve(request)
-        except refusal.Refusal as refused:
-            return as_json(refused.status(), refused.code)
-        except RecursionError:
-            return as_json(refusal.bad_request("the object is nested too deeply").status(), 400)
-
-    def _serve(self, request: Request) -> Answer:
-        if fixed := _document(request.path):
-            if request.method not in ("GET", "HEAD"):
-                raise refusal.method_not_allowed()
-            return fixed
-        target = _resource_path(request.path)
-        if not bodies.form(request.accept):
-            raise refusal.not_acceptable()
-        if target.resource.verbs == ("create",):
-            return self._review(request, target)
-        shape = target.sub or ("one" if target.name else "all")
-        verb = self._verbs.get((request.method, shape))
-        if verb is None:
-            raise refusal.method_not_allowed()
-        return verb(request, target)
-
-    # Reading
-
-    def _list_or_watch(self, request: Request, target: Target) -> Answer:
-        query = request.query
-        matches = selectors.both(query.get("labelSelector", ""), query.get("fieldSelector", ""))
-        if query.get("watch") in ("true", "1"):
-            show = _shown(request, target.resource)
-            return Answer(
-                200, Watch(self.store, target.resource, target.namespace, matches, query, request.fd, show)
+    def answer(self, request: Request) -> "tuple[int, Json | Watch]":
+        """Status code and object of an answer; raises a Refusal."""
+        path, _, query = request.target.partition("?")
+        if request.method == "GET" and (fixed := document(path.strip("/"))) is not None:
+            return 200, fixed
+        resource, namespace, name = _resource_path([unquote(part) for part in path.strip("/").split("/")])
+        options = dict(parse_qsl(query))
+        if "dryRun" in options:
+            raise bad_request("the stand-in API has no dry run")
+        verb = _VERBS.get((request.method, bool(name)))
+        if verb not in resource.verbs or (verb == "create" and bool(namespace) != resource.namespaced):
+            raise Refusal(405, "MethodNotAllowed", f"{request.method} is not allowed on {resource.qualified}")
+        if verb == "list":
+            return 200, self._list(resource, namespace, options, request.fd)
+        if verb == "get":
+            return 200, self._store.get(resource, namespace, name)
+        if verb == "delete":
+            gone = self._store.delete(resource, namespace, name)
+            self._pods.changed(resource, gone)
+            return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+        kinds = _PATCHES if verb == "patch" else {"application/json": None, "": None}
+        if request.kind not in kinds:
+            raise Refusal(
+                415, "UnsupportedMediaType", f"not JSON, as kubectl apply sends it: {request.kind!r}"
             )
-        found = [obj for obj in self.store.objects(target.resource, target.namespace) if matches(obj)]
-        meta: Json = {"resourceVersion": str(self.store.revision)}
-        if token := query.get("continue", ""):
-            after = _continue_key(token)
-            found = [obj for obj in found if _key(obj) > after]
-        limit = _whole_number("limit", query.get("limit", "0"))
-        if limit and len(found) > limit:
-            meta["remainingItemCount"] = len(found) - limit
-            found = found[:limit]
-            meta["continue"] = base64.urlsafe_b64encode(json.dumps(_key(found[-1])).encode()).decode()
-        if bodies.form(request.accept) == "table":
-            return as_json(tables.table(target.resource.kind, found, meta, _included(request)))
-        return as_json(_list_of(target.resource, found, meta))
-
-    def _get(self, request: Request, target: Target) -> Answer:
-        obj = self.store.get(target.resource, target.namespace, target.name)
-        return as_json(_shown(request, target.resource)(obj))
-
-    # Writing
-
-    def _create(self, request: Request, target: Target) -> Answer:
-        if target.resource.namespaced and not target.namespace:
-            raise refusal.method_not_allowed()
-        obj = admit(target.resource, bodies.read_object(request), target.namespace, None)
-        return as_json(self.store.create(target.resource, obj, request.dry_run), 201)
-
-    def _update(self, request: Request, target: Target) -> Answer:
-        obj = admit(target.resource, bodies.read_object(request), target.namespace, target.name)
-        return as_json(self.store.replace(target.resource, obj, request.dry_run))
-
-    def _patch(self, request: Request, target: Target) -> Answer:
-        kind, document = bodies.read_patch(request)
-        if kind == bodies.APPLY:
-            return self._apply(request, target, document)
-        old = self.store.get(target.resource, target.namespace, target.name)
-        patched = _PATCHES[kind](old, document)
-        obj = admit(target.resource, patched, target.namespace, target.name)
-        return as_json(self.store.replace(target.resource, obj, request.dry_run))
-
-    def _apply(self, request: Request, target: Target, config: Any) -> Answer:
-        """Server-side apply: create the object, or merge what this manager wants into it."""
-        manager = request.query.get("fieldManager", "")
-        if not manager:
-            raise refusal.bad_request("fieldManager is required for apply patch")
-        if not isinstance(config, dict):
-            raise refusal.bad_request("an applied configuration is an object")
-        wanted = {key: value for key, value in config.items() if key != "status"}
-        meta = wanted.get("metadata")
-        if isinstance(meta, dict) and meta.get("managedFields"):
-            raise refusal.bad_request("metadata.managedFields must be nil")
         try:
-            live = self.store.get(target.resource, target.namespace, target.name)
-        except refusal.Refusal:
-            checked = admit(target.resource, wanted, target.namespace, target.name)
-            checked["metadata"]["managedFields"] = [_managed(target.resource, manager, wanted)]
-            obj = self.store.create(target.resource, checked, request.dry_run)
-            code = 201
-        else:
-            last = self.store.applied.get(live["metadata"]["uid"], {}).get(manager, {})
-            merged = admit(target.resource, patch.apply(live, last, wanted), target.namespace, target.name)
-            if wanted != last:
-                managed = merged["metadata"].get("managedFields") or []
-                others = [entry for entry in managed if entry.get("manager") != manager]
-                merged["metadata"]["managedFields"] = [*others, _managed(target.resource, manager, wanted)]
-            obj = self.store.replace(target.resource, merged, request.dry_run)
-            code = 200
-        if not request.dry_run:
-            self.store.applied.setdefault(obj["metadata"]["uid"], {})[manager] = wanted
-        return as_json(obj, code)
+            body = json.loads(request.body)
+            # What fits only just would be too deep later, as a part of a list.
+            json.loads(b"[" * 100 + request.body + b"]" * 100)
+        except (ValueError, RecursionError) as problem:
+            raise bad_request(f"the body is not JSON: {problem}") from problem
+        if resource is REVIEWS:
+            user = {"username": request.user, "groups": ["system:authenticated"]}
+            return 201, {**_object(body), "status": {"userInfo": user}}
+        old = {} if verb == "create" else self._store.get(resource, namespace, name)
+        if verb == "patch":
+            body = _PATCHES[request.kind](old, body)
+        obj = _checked(resource, body, namespace, name)
+        if "status" in old:
+            obj["status"] = old["status"]
+        made = (self._store.create if verb == "create" else self._store.replace)(resource, obj)
+        self._pods.changed(resource, made)
+        return 201 if verb == "create" else 200, made
 
-    def _delete(self, request: Request, target: Target) -> Answer:
-        resource, name = target.resource, target.name
-        obj = self.store.get(resource, target.namespace, name)
-        options = bodies.read_options(request)
-        for key, value in (options.get("preconditions") or {}).items():
-            if value not in (None, obj["metadata"].get(key)):
-                raise refusal.conflict(
-                    resource, name, f"Precondition failed: {key} does not match the object's"
-                )
-        dry_run = request.dry_run or options.get("dryRun") == ["All"]
-        gone = self.store.delete(resource, target.namespace, name, dry_run)
-        if "deletionTimestamp" in gone["metadata"]:
-            return as_json(gone)
-        details = {
-            "name": name,
-            "group": resource.group,
-            "kind": resource.plural,
-            "uid": obj["metadata"]["uid"],
+    def _list(self, resource: Resource, namespace: str, options: dict[str, str], fd: int) -> "Json | Watch":
+        matches = _selected(options)
+        if options.get("watch") in ("true", "1"):
+            return Watch(self._store, resource, namespace, matches, options, fd)
+        return {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.group_version,
+            "metadata": {"resourceVersion": str(self._store.revision)},
+            "items": [obj for obj in self._store.objects(resource, namespace) if matches(obj)],
         }
-        return as_json(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-        )
-
-    def _delete_all(self, request: Request, target: Target) -> Answer:
-        query, resource = request.query, target.resource
-        if resource.namespaced and not target.namespace:
-            raise refusal.method_not_allowed()
-        matches = selectors.both(query.get("labelSelector", ""), query.get("fieldSelector", ""))
-        gone = [obj for obj in self.store.objects(resource, target.namespace) if matches(obj)]
-        for obj in gone:
-            self.store.delete(resource, target.namespace, obj["metadata"]["name"], request.dry_run)
-        return as_json(_list_of(resource, gone, {"resourceVersion": str(self.store.revision)}))
-
-    # Scale
-
-    def _get_scale(self, request: Request, target: Target) -> Answer:
-        return as_json(_scale(self.store.get(target.resource, target.namespace, target.name)))
-
-    def _set_scale(self, request: Request, target: Target) -> Answer:
-        obj = self.store.get(target.resource, target.namespace, target.name)
-        if request.method == "PATCH":
-            kind, document = bodies.read_patch(request)
-            scale = _PATCHES.get(kind, patch.merge)(_scale(obj), document)
-        else:
-            scale = bodies.read_object(request)
-        try:
-            replicas = scale["spec"]["replicas"]
-        except (KeyError, TypeError):
-            raise refusal.bad_request("a Scale names spec.replicas") from None
-        scaled = {**obj, "spec": {**obj["spec"], "replicas": replicas}}
-        obj = admit(target.resource, scaled, target.namespace, target.name)
-        return as_json(_scale(self.store.replace(target.resource, obj, request.dry_run)))
-
-    # Reviews: answered, never stored
-
-    def _review(self, request: Request, target: Target) -> Answer:
-        if request.method != "POST" or target.name:
-            raise refusal.method_not_allowed()
-        body = bodies.read_object(request)
-        if not isinstance(body, dict):
-            raise refusal.bad_request("a review is an object")
-        if target.resource is resources.IDENTITY_REVIEWS:
-            status: Json = {"userInfo": {"username": request.user, "groups": ["system:authenticated"]}}
-        else:
-            status = {"allowed": True, "reason": "the stand-in API allows everything"}
-        return as_json({**body, "status": status}, 201)
 
 
-_PATCHES: dict[str, Callable[[Any, Any], Any]] = {
-    bodies.JSON_PATCH: patch.json_patch,
-    bodies.MERGE: patch.merge,
-    bodies.STRATEGIC: patch.strategic,
+_VERBS = {
+    ("GET", False): "list",
+    ("GET", True): "get",
+    ("POST", False): "create",
+    ("PUT", True): "update",
+    ("PATCH", True): "patch",
+    ("DELETE", True): "delete",
 }
 
 
-def _document(path: list[str]) -> Answer | None:
-    """The fixed documents: version, probes, discovery, OpenAPI; None for any other path."""
-    match path:
-        case ["healthz" | "livez" | "readyz", *_]:
-            return Answer(200, b"ok", TEXT)
-        case [""]:
-            return as_json({"paths": ["/api", "/apis", "/healthz", "/openapi/v3", "/version"]})
-        case ["version"]:
-            return as_json(resources.version_info())
-        case ["api"]:
-            return as_json(resources.api_versions())
-        case ["api", version]:
-            found = resources.resource_list("", version)
-        case ["apis"]:
-            return as_json(resources.group_list())
-        case ["apis", group]:
-            found = resources.group(group)
-        case ["apis", group, version]:
-            found = resources.resource_list(group, version)
-        case ["openapi", "v3"]:
-            return as_json(resources.openapi_index())
-        case ["openapi", "v3", "api", version]:
-            found = resources.openapi_document("", version)
-        case ["openapi", "v3", "apis", group, version]:
-            found = resources.openapi_document(group, version)
-        case _:
-            return None
-    if found is None:
-        raise refusal.unknown_path()
-    return as_json(found)
+class Watch:
+    """What is there, then every change as a line of JSON, until time is up or the client is gone."""
+
+    def __init__(
+        self,
+        store: Store,
+        resource: Resource,
+        namespace: str,
+        matches: Callable[[Json], bool],
+        options: dict[str, str],
+        fd: int,
+    ) -> None:
+        version, seconds = options.get("resourceVersion") or "0", options.get("timeoutSeconds") or "0"
+        if not (version.isdecimal() and seconds.isdecimal() and len(version + seconds) < 40):
+            raise bad_request("resourceVersion and timeoutSeconds are whole numbers")
+        self._resource = resource
+        self._store = store
+        self._deadline = time.monotonic() + min(int(seconds) or WATCH_SECONDS, WATCH_SECONDS)
+        self._matches: Callable[[Json], bool] = lambda obj: (
+            namespace in ("", obj["metadata"].get("namespace")) and matches(obj)
+        )
+        initial = options.get("sendInitialEvents") in ("true", "1")
+        self._first = self._begin(0 if initial else int(version))
+        if initial:
+            meta = {
+                "annotations": {"k8s.io/initial-events-end": "true"},
+                "resourceVersion": str(store.revision),
+            }
+            end = {"kind": resource.kind, "apiVersion": resource.group_version, "metadata": meta}
+            self._first.append(_line("BOOKMARK", end))
+        self._queue = store.follow()
+        # A client that watches has nothing to say: when its socket is readable, it has gone.
+        self._gone: Any = get_hub().loop.io(fd, 1)
+        self._gone.start(self._queue.put, None)
+
+    def _begin(self, version: int) -> list[bytes]:
+        if version:
+            return [self._event(change) for change in self._store.since(version)]
+        return [_line("ADDED", obj) for obj in self._store.objects(self._resource) if self._matches(obj)]
+
+    def _event(self, change: Change) -> bytes:
+        """The line of a change, b"" where it is none of this watch's; leaving a selector is a DELETED."""
+        if change.resource is not self._resource:
+            return b""
+        before, after = (obj is not None and self._matches(obj) for obj in (change.old, change.new))
+        kind = _PHASES.get((before, after))
+        return _line(kind, change.new or change.old) if kind else b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from filter(None, self._first)
+        try:
+            while change := self._queue.get(timeout=max(0.0, self._deadline - time.monotonic())):
+                if line := self._event(change):
+                    yield line
+        except Empty:
+            return
+
+    def close(self) -> None:
+        """Release the store and the socket."""
+        self._gone.stop()
+        self._gone.close()
+        self._store.unfollow(self._queue)
 
 
-def _resource_path(path: list[str]) -> Target:
-    """What the path of a resource names; a 404 Refusal where it is none of ours."""
-    match path:
-        case ["api", version, *rest]:
-            group = ""
-        case ["apis", group, version, *rest]:
-            pass
-        case _:
-            raise refusal.unknown_path()
-    if not all(path):
-        raise refusal.unknown_path()
+def _line(kind: str, obj: Json | None) -> bytes:
+    return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
+
+
+def _resource_path(path: list[str]) -> tuple[Resource, str, str]:
+    """Resource, namespace and name that a path names; a 404 Refusal where it is none of ours."""
+    group, rest = ("", path[2:]) if path[0] == "api" else ("".join(path[1:2]), path[3:])
+    version = path[1:2] if path[0] == "api" else path[2:3]
     namespace = ""
     if rest[:1] == ["namespaces"] and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
-    if not 1 <= len(rest) <= 3:
-        raise refusal.unknown_path()
-    plural, name, sub = (*rest, "", "")[:3]
-    resource = resources.BY_PATH.get((group, version, plural))
-    if resource is None or (sub and not (sub == "scale" and resource.scale)):
-        raise refusal.unknown_path()
-    if bool(namespace) != resource.namespaced and (namespace or name):
-        raise refusal.unknown_path()
-    return Target(resource, namespace, name, sub)
+    if path[0] not in ("api", "apis") or version != ["v1"] or not all(path) or not rest:
+        raise not_found()
+    if len(rest) == 3 and rest[0] == "pods" and rest[2] in ("exec", "attach", "portforward", "log"):
+        raise not_implemented(rest[2])
+    plural, name = rest[0], "".join(rest[1:2])
+    resource = BY_PATH.get((group, plural))
+    if resource is None or len(rest) > 2 or (bool(namespace) != resource.namespaced and (namespace or name)):
+        raise not_found()
+    return resource, namespace, name
 
 
-def _list_of(resource: Resource, items: list[Json], meta: Json) -> Json:
-    return {
-        "kind": f"{resource.kind}List",
-        "apiVersion": resource.group_version,
-        "metadata": meta,
-        "items": items,
+def _selected(options: dict[str, str]) -> Callable[[Json], bool]:
+    """Label and field selectors, equality alone; a 400 Refusal for any other."""
+    wanted: list[tuple[list[str], str]] = []
+    for option, fields in (("labelSelector", False), ("fieldSelector", True)):
+        for term in filter(None, options.get(option, "").split(",")):
+            key, equals, value = term.replace("==", "=").partition("=")
+            if not equals or key.endswith("!") or "=" in value:
+                raise bad_request(f"the stand-in API selects by equality alone, not by {term!r}")
+            wanted.append((key.split(".") if fields else ["metadata", "labels", key], value))
+    return lambda obj: all(_at(obj, path) == value for path, value in wanted)
+
+
+def _at(obj: Any, path: list[str]) -> Any:
+    for key in path:
+        obj = obj.get(key) if isinstance(obj, dict) else None
+    return obj
+
+
+def _object(value: Any) -> Json:
+    """`value`, or {} where it is no object."""
+    return value if isinstance(value, dict) else {}
+
+
+def _checked(resource: Resource, body: Any, namespace: str, name: str) -> Json:
+    """The object of a body, with what the path says; a 422 Refusal for one that the rest could not read."""
+    meta = {**_object(_object(body).get("metadata"))}
+    obj = {**_object(body), "apiVersion": resource.group_version, "kind": resource.kind, "metadata": meta}
+    spec = obj["spec"] = {**_object(obj.get("spec"))}
+    if namespace:
+        meta["namespace"] = namespace
+    meta["name"] = name or meta.get("name")
+    checks = {
+        "apiVersion": _object(body).get("apiVersion", obj["apiVersion"]) == obj["apiVersion"],
+        "kind": _object(body).get("kind", obj["kind"]) == obj["kind"],
+        "metadata.name": isinstance(meta["name"], str) and _NAME.fullmatch(meta["name"]),
+        "metadata.namespace": _at(body, ["metadata", "namespace"]) in (None, "", namespace),
+        "metadata.labels": isinstance(meta.get("labels") or {}, dict),
     }
-
-
-def _included(request: Request) -> str:
-    include = request.query.get("includeObject") or "Metadata"
-    if include not in tables.INCLUDE:
-        raise refusal.bad_request(
-            f"includeObject must be one of {', '.join(tables.INCLUDE)}, not {include!r}"
+    if resource is DEPLOYMENTS:
+        replicas = spec.setdefault("replicas", 1)
+        containers = _at(spec, ["template", "spec", "containers"])
+        checks["spec.replicas"] = type(replicas) is int and 0 <= replicas <= MAX_REPLICAS
+        checks["spec.template.metadata.labels"] = isinstance(
+            _at(spec, ["template", "metadata", "labels"]), dict
         )
-    return include
-
-
-def _shown(request: Request, resource: Resource) -> Callable[[Json], Json]:
-    """How the client wants to see one object: as it is, or as a table of one row."""
-    if bodies.form(request.accept) != "table":
-        return lambda obj: obj
-    include = _included(request)
-    return lambda obj: tables.table(
-        resource.kind, [obj], {"resourceVersion": obj["metadata"]["resourceVersion"]}, include
-    )
-
-
-def _key(obj: Json) -> list[str]:
-    return [obj["metadata"].get("namespace", ""), obj["metadata"]["name"]]
-
-
-def _continue_key(token: str) -> list[str]:
-    try:
-        key = json.loads(base64.urlsafe_b64decode(token))
-    except (binascii.Error, ValueError):
-        key = None
-    if not isinstance(key, list) or not all(isinstance(part, str) for part in key):
-        raise refusal.bad_request("continue key is not valid")
-    return key
-
-
-def _whole_number(name: str, text: str) -> int:
-    if not text.isdecimal():
-        raise refusal.bad_request(f"{name} must be a whole number, not {text!r}")
-    return int(text)
-
-
-def _managed(resource: Resource, manager: str, config: Json) -> Json:
-    fields = {key: value for key, value in config.items() if key not in ("apiVersion", "kind")}
-    meta = {k: v for k, v in (fields.get("metadata") or {}).items() if k not in ("name", "namespace")}
-    return {
-        "manager": manager,
-        "operation": "Apply",
-        "apiVersion": resource.group_version,
-        "time": now(),
-        "fieldsType": "FieldsV1",
-        "fieldsV1": patch.field_set({**fields, "metadata": meta}),
-    }
-
-
-def _scale(obj: Json) -> Json:
-    meta = {
-        key: obj["metadata"][key]
-        for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    }
-    chosen = ",".join(f"{key}={value}" for key, value in obj["spec"]["selector"]["matchLabels"].items())
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": meta,
-        "spec": {"replicas": obj["spec"]["replicas"]},
-        "status": {"replicas": obj.get("status", {}).get("replicas", 0), "selector": chosen},
-    }
+        checks["spec.template.spec.containers"] = isinstance(containers, list) and all(
+            isinstance(_at(container, ["name"]), str) for container in containers
+        )
+    if wrong := [field for field, right in checks.items() if not right]:
+        raise Refusal(422, "Invalid", f'{resource.kind} "{meta["name"]}" is invalid: {", ".join(wrong)}')
+    return obj if spec else {key: value for key, value in obj.items() if key != "spec"}

@@ -44,48 +44,44 @@ class Client:
 
     def call(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Reply:
         """One request. Raises ArgotunError where nothing came back that can be read."""
-        audit_id = f"demo-{secrets.token_hex(6)}"
-        try:
-            answer = self._session.request(
-                method,
-                self._url + path,
-                data=None if body is None else json.dumps(body),
-                headers={**_headers(audit_id), "Content-Type": kind},
-                timeout=TIMEOUT,
-                allow_redirects=False,
-            )
-        except requests.RequestException as problem:
-            raise ArgotunError(f"{method} {path}: {problem}") from problem
+        answer = self._send(method, path, None if body is None else json.dumps(body), kind)
         try:
             content = answer.json()
-        except ValueError:
+        except (requests.RequestException, ValueError):
             content = {"message": answer.text.strip()}
+        audit_id = str(answer.request.headers["Audit-ID"])
         return Reply(answer.status_code, content if isinstance(content, dict) else {}, audit_id)
 
     def watch(self, path: str) -> "Events":
         """A watch on a list's path, open when this returns."""
-        try:
-            answer = self._session.get(
-                self._url + path,
-                headers=_headers(f"demo-{secrets.token_hex(6)}"),
-                timeout=TIMEOUT,
-                stream=True,
-            )
-        except requests.RequestException as problem:
-            raise ArgotunError(f"GET {path}: {problem}") from problem
+        answer = self._send("GET", path, stream=True)
         if answer.status_code != 200:
             answer.close()
             raise ArgotunError(f"GET {path}: the watch was answered with {answer.status_code}")
         return Events(answer)
 
-
-def _headers(audit_id: str) -> dict[str, str]:
-    return {
-        "Authorization": f"Bearer {CLIENT_TOKEN}",
-        "Accept": "application/json",
-        "User-Agent": "argotun-demo",
-        "Audit-ID": audit_id,
-    }
+    def _send(
+        self, method: str, path: str, body: str | None = None, kind: str = "", stream: bool = False
+    ) -> requests.Response:
+        headers = {
+            "Authorization": f"Bearer {CLIENT_TOKEN}",
+            "Accept": "application/json",
+            "User-Agent": "argotun-demo",
+            "Audit-ID": f"demo-{secrets.token_hex(6)}",
+            "Content-Type": kind or "application/json",
+        }
+        try:
+            return self._session.request(
+                method,
+                self._url + path,
+                data=body,
+                headers=headers,
+                timeout=TIMEOUT,
+                stream=stream,
+                allow_redirects=False,
+            )
+        except requests.RequestException as problem:
+            raise ArgotunError(f"{method} {path}: {problem}") from problem
 
 
 class Event(NamedTuple):

@@ -88,7 +88,7 @@ def _suggest(stage: Stage, scene: Scene) -> None:
         _say(f"   curl {url}/api/v1/namespaces/{scene.namespace}/configmaps/greeting")
         _say(f"   {kubectl} -n {scene.namespace} get deployments,pods")
         _say(f"   {kubectl} -n {scene.namespace} get pods --watch")
-        _say(f"   {kubectl} -n {scene.namespace} scale deployment/web --replicas=4")
+        _say(f"   {kubectl} -n {scene.namespace} set image deployment/web web=nginx:1.30")
     else:
         _say(f"   curl {url}/version")
         _say(f"   {kubectl} get namespaces")

@@ -5,19 +5,20 @@ It is no Kubernetes: it keeps objects in memory, allows everything, runs nothing
 and watch, and it records each request's headers, so that a run can show which ones arrived.
 """
 
+import json
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.socket import IPPROTO_TCP, TCP_NODELAY
 
-from argotun.demo.api import Api
-from argotun.demo.controller import READY_AFTER, Controller
-from argotun.demo.messages import Request, as_json
-from argotun.demo.refusal import Refusal, too_large, unauthorized
-from argotun.demo.resources import NAMESPACES
+from argotun.demo.api import Api, Request, Watch
+from argotun.demo.pods import READY_AFTER, Pods
+from argotun.demo.refusal import Refusal, bad_request
+from argotun.demo.resources import NAMESPACES, Json
 from argotun.demo.store import Store
 
 MAX_BODY = 3 * 1024 * 1024
@@ -25,8 +26,6 @@ MAX_BODY = 3 * 1024 * 1024
 
 SEEN = 500
 """Requests that are remembered."""
-
-_OPEN_TO_ALL = ("/version", "/healthz", "/livez", "/readyz")
 
 
 class Seen(NamedTuple):
@@ -56,6 +55,10 @@ class _Handler(WSGIHandler):  # type: ignore[misc]
         environ["standin.certificate"] = peer
         environ["standin.fd"] = self.socket.fileno()
         return environ
+
+    def _connection_upgrade_requested(self) -> bool:
+        # Nothing is upgraded here; gevent would take all that follows for the body, up to the end.
+        return False
 
 
 class _Server(WSGIServer):  # type: ignore[misc]
@@ -91,8 +94,7 @@ class StandIn:
         for name in ("default", "kube-system"):
             self.store.create(NAMESPACES, _namespace(name))
         self.seen: deque[Seen] = deque(maxlen=SEEN)
-        self._api = Api(self.store)
-        self._controller = Controller(self.store, ready_after)
+        self._api = Api(self.store, Pods(self.store, ready_after))
         self._tokens = tokens or {}
         self._closed = bool(tokens) or (tls is not None and tls.verify_mode != ssl.CERT_NONE)
         options = {} if tls is None else {"ssl_context": tls}
@@ -102,13 +104,11 @@ class StandIn:
 
     def start(self) -> None:
         """Listen; returns when connections are accepted."""
-        self._controller.start()
         self._server.start()
 
     def stop(self) -> None:
         """Close the port, every connection and every watch."""
         self.store.end_all()
-        self._controller.stop()
         self._server.stop(timeout=0.1)
 
     @property
@@ -133,49 +133,37 @@ class StandIn:
         user = self._user(environ)
         self.seen.append(Seen(method, target, environ["standin.headers"], user or ""))
         try:
-            if user is None and not target.startswith(_OPEN_TO_ALL):
-                raise unauthorized()
+            if user is None and target != "/version":
+                raise Refusal(401, "Unauthorized", "Unauthorized")
             body = environ["wsgi.input"].read(MAX_BODY + 1)
             if len(body) > MAX_BODY:
-                raise too_large(MAX_BODY)
-        except Refusal as refused:
-            answer = as_json(refused.status(), refused.code)
-        else:
-            answer = self._api.answer(
-                Request(
-                    method,
-                    target,
-                    body,
-                    environ.get("CONTENT_TYPE", ""),
-                    environ.get("HTTP_ACCEPT", ""),
-                    user or "",
-                    environ["standin.fd"],
-                )
+                raise Refusal(413, "RequestEntityTooLarge", f"more than {MAX_BODY} bytes")
+            kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+            asked = "GET" if method == "HEAD" else method
+            code, answer = self._api.answer(
+                Request(asked, target, body, kind, user or "", environ["standin.fd"])
             )
-        headers = [("Content-Type", answer.content_type), ("Server", "argotun-stand-in")]
+        except Refusal as refused:
+            code, answer = refused.code, refused.status()
+        except RecursionError:
+            code, answer = 400, bad_request("the object is nested too deeply").status()
+        headers = [("Content-Type", "application/json"), ("Server", "argotun-stand-in")]
         if audit_id := environ.get("HTTP_AUDIT_ID"):
             headers.append(("Audit-Id", audit_id))
-        if not isinstance(answer.body, bytes):
+        if isinstance(answer, Watch):
             # A watch's head goes out at once, as from a real API: a client waits for it before it acts.
             try:
-                start_response(f"{answer.code} OK", headers)(b"")
+                start_response("200 OK", headers)(b"")
             except OSError:
-                answer.body.close()
+                answer.close()
                 raise
-            return answer.body
-        headers.append(("Content-Length", str(len(answer.body))))
-        start_response(f"{answer.code} {_PHRASES.get(answer.code, 'Error')}", headers)
-        return [] if method == "HEAD" else [answer.body]
+            return answer
+        content = json.dumps(answer).encode() + b"\n"
+        headers.append(("Content-Length", str(len(content))))
+        start_response(f"{code} {HTTPStatus(code).phrase}", headers)
+        return [] if method == "HEAD" else [content]
 
 
-def _namespace(name: str) -> dict[str, Any]:
-    labels = {"kubernetes.io/metadata.name": name}
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": name, "labels": labels},
-        "status": {"phase": "Active"},
-    }
-
-
-_PHRASES = {200: "OK", 201: "Created"}
+def _namespace(name: str) -> Json:
+    meta = {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta, "status": {"phase": "Active"}}

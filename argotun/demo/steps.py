@@ -114,18 +114,15 @@ def create(scene: Scene, say: Say) -> None:
 
 
 def deploy(scene: Scene, say: Say) -> None:
-    """A deployment by server-side apply, seen by a watch that was open before."""
+    """A deployment, seen by a watch that was open before."""
     path = f"/apis/apps/v1/namespaces/{scene.namespace}/deployments"
     watch = scene.client.watch(f"{path}?watch=true")
     try:
         say(f"GET {path}?watch=true (stays open)")
         began = time.monotonic()
-        applied = f"{path}/web?fieldManager=argotun-demo&force=true"
-        reply = scene.client.call(
-            "PATCH", applied, objects.deployment("web", 2), "application/apply-patch+yaml"
-        )
-        say(f"PATCH {path}/web (server-side apply)")
-        expect_code(reply, 200, 201)
+        reply = scene.client.call("POST", path, objects.deployment("web", 2))
+        say(f"POST {path}")
+        expect_code(reply, 201)
         say(f"→ {reply.code} Deployment {reply.body['metadata']['name']}, {_version(reply.body)}")
         events = watch.until(lambda event: _ready(event.object) == 2, EVENT_TIMEOUT)
     finally:

@@ -1,27 +1,23 @@
 """The stand-in's memory: objects, the versions they go through, and the changes that watches follow.
 
 An object in the store is never changed in place: every write puts a new one there, so that what a
-reader or a watch was given stays as it was. Nothing here waits, so one greenlet's write is whole
-before another one's begins.
+reader or a watch was given stays as it was. Nothing here waits, so a write is whole before the next.
 """
 
-import copy
-import secrets
 import uuid
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from gevent.queue import SimpleQueue
 
-from argotun.demo import refusal
+from argotun.demo.refusal import Refusal
 from argotun.demo.resources import NAMESPACES, RESOURCES, Json, Resource
 
 HISTORY = 2000
-"""Changes kept for watches that start from an older version; a few minutes of a busy demo."""
+"""Changes kept for watches that start from an older version, and for one that does not read."""
 
-_SET_BY_API = ("uid", "creationTimestamp", "generation", "deletionTimestamp")
+_OWN = ("uid", "creationTimestamp", "generation")
 
 
 class Change(NamedTuple):
@@ -33,23 +29,13 @@ class Change(NamedTuple):
     new: Json | None
 
 
-Key = tuple[Resource, str, str]
-
-
-def now() -> str:
-    """The time as Kubernetes writes it: UTC, whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 class Store:
     """Objects by resource, namespace ("" for cluster-scoped ones) and name; one counter for all versions."""
 
-    def __init__(self, history: int = HISTORY) -> None:
+    def __init__(self) -> None:
         self.revision = 1
-        self.applied: dict[str, dict[str, Json]] = {}
-        """What each field manager applied last: uid -> manager -> configuration."""
-        self._objects: dict[Key, Json] = {}
-        self._changes: deque[Change] = deque(maxlen=history)
+        self._objects: dict[tuple[Resource, str, str], Json] = {}
+        self._changes: deque[Change] = deque(maxlen=HISTORY)
         self._followers: set[SimpleQueue[Change | None]] = set()
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
@@ -57,96 +43,55 @@ class Store:
         try:
             return self._objects[resource, namespace, name]
         except KeyError:
-            raise refusal.not_found(resource, name) from None
+            raise Refusal(404, "NotFound", f'{resource.qualified} "{name}" not found') from None
 
     def objects(self, resource: Resource, namespace: str = "") -> list[Json]:
         """Objects of a type in the order of namespace and name; all namespaces where none is given."""
-        keys = sorted(
-            (key[1], key[2]) for key in self._objects if key[0] is resource and namespace in ("", key[1])
-        )
-        return [self._objects[resource, *key] for key in keys]
+        keys = [key for key in self._objects if key[0] is resource and namespace in ("", key[1])]
+        return [self._objects[key] for key in sorted(keys, key=lambda key: key[1:])]
 
-    def create(self, resource: Resource, obj: Json, dry_run: bool = False) -> Json:
+    def create(self, resource: Resource, obj: Json) -> Json:
         """Store a new object; 404 without its namespace, 409 where the name is taken."""
-        obj = copy.deepcopy(obj)
         meta = obj["metadata"]
-        if not meta.get("name") and meta.get("generateName"):
-            meta["name"] = f"{meta['generateName']}{secrets.token_hex(3)[:5]}"
         namespace, name = meta.get("namespace", ""), meta["name"]
         if namespace:
             self.get(NAMESPACES, "", namespace)
         if (resource, namespace, name) in self._objects:
-            raise refusal.already_exists(resource, name)
-        meta.pop("deletionTimestamp", None)
-        meta.update(uid=str(uuid.uuid4()), creationTimestamp=now())
-        if resource.generation:
-            meta["generation"] = 1
-        return self._put(resource, None, obj, dry_run)
+            raise Refusal(409, "AlreadyExists", f'{resource.qualified} "{name}" already exists')
+        made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        own = {"uid": str(uuid.uuid4()), "creationTimestamp": made, "generation": 1}
+        return self._put(resource, None, {**obj, "metadata": {**meta, **own}})
 
-    def replace(self, resource: Resource, obj: Json, dry_run: bool = False, own_status: bool = False) -> Json:
-        """Store a new version of an object.
-
-        `obj` may name the version (`resourceVersion`) and the object (`uid`) that it is based on: 409
-        where these are no longer current. `status` stays as it was unless `own_status` says that the
-        write is the API's own. A write that changes nothing makes no new version.
-        """
-        obj = copy.deepcopy(obj)
+    def replace(self, resource: Resource, obj: Json) -> Json:
+        """Store a new version of an object; 409 where it names a `resourceVersion` that is not current."""
         meta = obj["metadata"]
         old = self.get(resource, meta.get("namespace", ""), meta["name"])
-        for field, why in _STALE.items():
-            if meta.get(field) not in (None, "", old["metadata"][field]):
-                raise refusal.conflict(resource, meta["name"], why)
-        for field in _SET_BY_API:
-            meta.pop(field, None)
-            if field in old["metadata"]:
-                meta[field] = old["metadata"][field]
-        meta["resourceVersion"] = old["metadata"]["resourceVersion"]
-        if resource.generation and not own_status:
-            obj.pop("status", None)
-            if "status" in old:
-                obj["status"] = old["status"]
-        if resource.generation and obj.get("spec") != old.get("spec"):
-            meta["generation"] += 1
-        if obj == old:
-            return old
-        if "deletionTimestamp" in meta and not meta.get("finalizers"):
-            return self._put(resource, obj, None, dry_run)
-        return self._put(resource, old, obj, dry_run)
+        version = old["metadata"]["resourceVersion"]
+        if meta.get("resourceVersion") not in (None, "", version):
+            raise Refusal(409, "Conflict", f'{resource.qualified} "{meta["name"]}" has been modified')
+        own = {field: old["metadata"][field] for field in _OWN}
+        own["generation"] += obj.get("spec") != old.get("spec")
+        new = {**obj, "metadata": {**meta, **own, "resourceVersion": version}}
+        return old if new == old else self._put(resource, old, new)
 
-    def edit(self, resource: Resource, namespace: str, name: str, change: Callable[[Json], None]) -> None:
-        """Let `change` work on a copy of the object and store it as the API's own write, status included."""
-        obj = copy.deepcopy(self.get(resource, namespace, name))
-        change(obj)
-        self.replace(resource, obj, own_status=True)
-
-    def delete(self, resource: Resource, namespace: str, name: str, dry_run: bool = False) -> Json:
-        """Remove an object, and all that is in a namespace; finalizers keep it until they are gone."""
+    def delete(self, resource: Resource, namespace: str, name: str) -> Json:
+        """Remove an object, and with a namespace all that is in it."""
         old = self.get(resource, namespace, name)
-        if old["metadata"].get("finalizers"):
-            if "deletionTimestamp" in old["metadata"]:
-                return old
-            marked = copy.deepcopy(old)
-            marked["metadata"]["deletionTimestamp"] = now()
-            return self._put(resource, old, marked, dry_run)
-        if resource is NAMESPACES and not dry_run:
+        if resource is NAMESPACES:
             for inside in RESOURCES:
                 for obj in self.objects(inside, name) if inside.namespaced else ():
-                    self._put(inside, obj, None, dry_run)
-        return self._put(resource, old, None, dry_run)
+                    self._put(inside, obj, None)
+        return self._put(resource, old, None)
 
-    def _put(self, resource: Resource, old: Json | None, new: Json | None, dry_run: bool) -> Json:
-        """Record one change and tell who follows; returns the object with its version (a gone one's last)."""
-        subject = new if new is not None else old
-        assert subject is not None
-        meta = subject["metadata"]
-        if dry_run:
-            return subject
+    def _put(self, resource: Resource, old: Json | None, new: Json | None) -> Json:
+        """Record one change and tell who follows; the object with its version (a gone one's last)."""
         self.revision += 1
-        stamped = {**subject, "metadata": {**meta, "resourceVersion": str(self.revision)}}
+        subject = new or old or {}
+        meta = {**subject["metadata"], "resourceVersion": str(self.revision)}
+        stamped = {**subject, "metadata": meta}
         key = resource, meta.get("namespace", ""), meta["name"]
         if new is None:
             del self._objects[key]
-            self.applied.pop(meta["uid"], None)
             change = Change(self.revision, resource, stamped, None)
         else:
             self._objects[key] = stamped
@@ -155,23 +100,17 @@ class Store:
         for follower in tuple(self._followers):
             if follower.qsize() >= HISTORY:
                 self.unfollow(follower)
-                follower.put(None)
-            else:
-                follower.put(change)
+            follower.put(change if follower in self._followers else None)
         return stamped
 
     def since(self, revision: int) -> list[Change]:
         """Changes after a version; a 410 Refusal where some of them are forgotten."""
-        oldest = self._changes[0].revision - 1 if self._changes else self.revision
-        if revision < oldest:
-            raise refusal.expired(oldest)
+        if revision < (self._changes[0].revision - 1 if self._changes else self.revision):
+            raise Refusal(410, "Expired", f"too old resource version: {revision}")
         return [change for change in self._changes if change.revision > revision]
 
     def follow(self) -> SimpleQueue[Change | None]:
-        """A queue that gets every change from now on, until `unfollow`.
-
-        None in it is the end: its reader fell HISTORY changes behind, or `end_all` was called.
-        """
+        """Every change until `unfollow`; None in the queue is the end (too far behind, or stopped)."""
         queue: SimpleQueue[Change | None] = SimpleQueue()
         self._followers.add(queue)
         return queue
@@ -185,11 +124,3 @@ class Store:
         for follower in self._followers:
             follower.put(None)
         self._followers.clear()
-
-
-_STALE = {
-    "uid": "Precondition failed: UID in precondition does not match the object's",
-    "resourceVersion": (
-        "the object has been modified; please apply your changes to the latest version and try again"
-    ),
-}

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-from argotun.observe.logs import MAX_FIELD, Clock, fields, plain, quote
+from argotun.observe.lines import LineWriter
+from argotun.observe.logs import MAX_FIELD, fields, plain, quote, timestamp
 from argotun.observe.metrics import METHODS
 from argotun.observe.request import Request
-from argotun.observe.sink import Sink
 
 DELAY = 0.2
 """Seconds that a line may wait for others."""
@@ -36,28 +36,27 @@ class AccessLog:
     """
 
     def __init__(self, enabled: bool, fmt: str, stream: IO[str] | IO[bytes]) -> None:
-        self._clock = Clock()
-        self._sink: Sink | None = None
+        self._lines: LineWriter | None = None
         self.request: Callable[[Request], None] = _nothing
         if enabled:
-            self._sink = Sink(stream.fileno(), DELAY, on_recovery=_report_dropped)
-            self._write = self._sink.write
+            self._lines = LineWriter(stream.fileno(), DELAY, on_recovery=_report_dropped)
+            self._write = self._lines.write
             self.request = self._json if fmt == "json" else self._text
 
     @property
     def dropped(self) -> int:
         """Lines that were not written."""
-        return self._sink.dropped if self._sink else 0
+        return self._lines.dropped if self._lines else 0
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is pending, for at most `timeout` seconds."""
-        if self._sink:
-            self._sink.close(timeout)
+        if self._lines:
+            self._lines.close(timeout)
 
     def _text(self, request: Request) -> None:
         method, audit_id = request.method, request.audit_id
         self._write(
-            f"{self._clock.format(time.time())} INFO  access: request cluster={quote(request.cluster)}"
+            f"{timestamp(time.time())} INFO  access: request cluster={quote(request.cluster)}"
             f" method={_METHODS.get(method) or _quote(method)}"
             f" path={_quote(request.target.partition(b'?')[0])}"
             f" status={request.status} bytes_in={request.bytes_in} bytes_out={request.bytes_out}"
@@ -69,7 +68,7 @@ class AccessLog:
     def _json(self, request: Request) -> None:
         error = f', "error": {json.dumps(plain(request.error))}' if request.error else ""
         self._write(
-            f'{{"ts": "{self._clock.format(time.time())}", "level": "info", "logger": "access",'
+            f'{{"ts": "{timestamp(time.time())}", "level": "info", "logger": "access",'
             f' "msg": "request", "cluster": {json.dumps(plain(request.cluster))},'
             f' "method": {_string(request.method)}, "path": {_string(request.target.partition(b"?")[0])},'
             f' "status": {request.status}, "bytes_in": {request.bytes_in},'

@@ -16,11 +16,13 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from functools import lru_cache, partial
 from types import TracebackType
 
 import gevent
+import gevent.hub
 
-from argotun.observe.sink import Sink
+from argotun.observe.lines import LineWriter
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -33,10 +35,10 @@ LEVELS = {
 MAX_FIELD = 2048
 """Characters of a field's value that are shown; a request's path may have 64 KiB."""
 
-_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
+_NAMES = {number: name for name, number in LEVELS.items()}
 _SECRET_NAMES = frozenset(("authorization", "cookie", "password", "secret", "token"))
 _SECRETS = (
-    # Whatever follows an authentication scheme (RFC 9110 §11.4).
+    # A credential behind its authentication scheme (RFC 9110 §11.4).
     (re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[\w.~+/=%-]+"), r"\1 [hidden]"),
     # A JSON Web Token, which a ServiceAccount token is (RFC 7519).
     (re.compile(r"\beyJ[\w-]{5,}(\.[\w-]*){1,2}"), "[hidden]"),
@@ -54,59 +56,55 @@ _log = logging.getLogger(__name__)
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """What varies in a log record, for `extra=`; bytes are shown as latin-1 text."""
+    """The variable part of a log record, for `extra=`; bytes are shown as latin-1 text."""
     return {"fields": values}
 
 
 def setup(level: str, fmt: str) -> None:
     """Send all logging to stderr; `level` is a key of LEVELS, `fmt` is text or json.
 
-    Libraries report from warning on (from info on at debug level). What ends a greenlet is logged
+    Libraries report from warning on (from info on at debug level). An error that ends a greenlet is logged
     too. May be called again; handlers that others have installed stay.
     """
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, SinkHandler)]:
+    for handler in [each for each in root.handlers if isinstance(each, LineHandler)]:
         root.removeHandler(handler)
         handler.close()
-    handler = SinkHandler(sys.stderr.fileno())
+    handler = LineHandler(LineWriter(sys.stderr.fileno(), delay=0, on_recovery=_report_dropped))
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
     root.addHandler(handler)
     root.setLevel(logging.INFO if level == "debug" else logging.WARNING)
     logging.getLogger("argotun").setLevel(LEVELS[level])
     logging.captureWarnings(True)
-    vars(gevent.get_hub())["print_exception"] = _log_unhandled
+    hub = gevent.get_hub()
+    hub.handle_error = partial(_handle_error, hub)
 
 
-def _log_unhandled(
+def _handle_error(
+    hub: gevent.hub.Hub,
     context: object,
-    kind: type[BaseException] | None,
+    kind: type[BaseException],
     error: BaseException | str | None,
     trace: TracebackType | None,
 ) -> None:
-    """Stand in for the hub's printing of what ended a greenlet or a callback."""
+    """Log what ended a greenlet or a callback, where the hub's own method of this name prints it."""
+    if issubclass(kind, hub.NOT_ERROR):
+        type(hub).handle_error(hub, context, kind, error, trace)
+        return
     if not isinstance(error, BaseException):
-        error = (kind or Exception)(error)
+        error = kind(error)
     where = context if isinstance(context, str) else repr(context)
-    _log.error("unexpected error", exc_info=(type(error), error, trace), extra=fields(where=where))
+    _log.error("unexpected error", exc_info=(kind, error, trace), extra=fields(where=where))
+    if context is None or issubclass(kind, hub.SYSTEM_ERROR):
+        hub.handle_system_error(kind, error, trace)
 
 
-class SinkHandler(logging.Handler):
-    """Hands formatted records to a Sink, so that a stalled stderr stops nothing."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._sink = Sink(fd, delay=0, on_recovery=_report_dropped)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Format and write one record."""
-        try:
-            self._sink.write(self.format(record) + "\n")
-        except Exception:
-            self.handleError(record)
+class LineHandler(logging.StreamHandler[LineWriter]):
+    """Writes records through a LineWriter, so that a stalled stderr stops nothing."""
 
     def close(self) -> None:
         """Write what is pending."""
-        self._sink.close()
+        self.stream.close()
         super().close()
 
 
@@ -114,26 +112,16 @@ def _report_dropped(count: int) -> None:
     _log.warning("log output stalled, lines were dropped", extra=fields(lines=count))
 
 
-class Clock:
-    """Writes Unix times as RFC 3339 in UTC with milliseconds, each second and millisecond once."""
+def timestamp(seconds: float) -> str:
+    """A Unix time in RFC 3339: `1767322845.678` → `2026-01-02T03:00:45.678Z`."""
+    return _to_the_millisecond(int(seconds * 1000 + 0.5))
 
-    __slots__ = ("_millisecond", "_second", "_shown", "_to_the_second")
 
-    def __init__(self) -> None:
-        self._second = self._millisecond = -1
-        self._to_the_second = self._shown = ""
-
-    def format(self, seconds: float) -> str:
-        """`1767322845.678` → `2026-01-02T03:00:45.678Z`."""
-        now = int(seconds * 1000 + 0.5)
-        if now != self._millisecond:
-            self._millisecond = now
-            second, part = divmod(now, 1000)
-            if second != self._second:
-                self._to_the_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-                self._second = second
-            self._shown = f"{self._to_the_second}.{part:03d}Z"
-        return self._shown
+# Under load, several lines fall into one millisecond.
+@lru_cache(maxsize=1)
+def _to_the_millisecond(milliseconds: int) -> str:
+    second, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:03d}Z"
 
 
 def hide_secrets(text: str) -> str:
@@ -162,8 +150,6 @@ def quote(value: object) -> str:
 
 def plain(value: object) -> str:
     """A field's value as text of bounded length."""
-    if isinstance(value, str) and len(value) <= MAX_FIELD:
-        return value
     if isinstance(value, bytes | bytearray | memoryview):
         value = bytes(value[: MAX_FIELD + 1]).decode("latin-1")
     text = str(value)
@@ -173,32 +159,23 @@ def plain(value: object) -> str:
 class TextFormatter(logging.Formatter):
     """`time LEVEL logger: message key=value …`, with a traceback's lines behind `  | `."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._clock = Clock()
-
     def format(self, record: logging.LogRecord) -> str:
         """One record as one line, and one more per line of its traceback."""
         pairs = "".join(f" {name}={quote(value)}" for name, value in _fields_of(record))
-        level = _level_of(record).upper()
-        line = f"{self._clock.format(record.created)} {level:5} {_logger_of(record)}: "
-        line += escape(hide_secrets(record.getMessage())) + hide_secrets(pairs)
-        return line + "".join(
-            f"\n  | {escape(hide_secrets(each))}" for each in _traceback_of(record).splitlines()
+        message = escape(hide_secrets(record.getMessage())) + hide_secrets(pairs)
+        line = f"{timestamp(record.created)} {_level_of(record).upper():5} {_logger_of(record)}: {message}"
+        return "\n  | ".join(
+            [line, *(escape(hide_secrets(each)) for each in _traceback_of(record).splitlines())]
         )
 
 
 class JsonFormatter(logging.Formatter):
     """An object per line: `ts level logger msg`, the fields, and `exc` with a traceback."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._clock = Clock()
-
     def format(self, record: logging.LogRecord) -> str:
         """One record as one line."""
         entry: dict[str, object] = {
-            "ts": self._clock.format(record.created),
+            "ts": timestamp(record.created),
             "level": _level_of(record),
             "logger": _logger_of(record),
             "msg": hide_secrets(record.getMessage()),
@@ -206,8 +183,7 @@ class JsonFormatter(logging.Formatter):
         for name, value in _fields_of(record):
             number = isinstance(value, int | float) and math.isfinite(value)
             entry.setdefault(name, value if value is None or number else hide_secrets(plain(value)))
-        trace = _traceback_of(record)
-        if trace:
+        if trace := _traceback_of(record):
             entry["exc"] = hide_secrets(trace)
         return json.dumps(entry)
 
@@ -222,8 +198,7 @@ def _logger_of(record: logging.LogRecord) -> str:
 
 def _fields_of(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
     values: Mapping[str, object] = getattr(record, "fields", {})
-    for name, value in values.items():
-        yield name, "[hidden]" if name in _SECRET_NAMES else value
+    return [(name, "[hidden]" if name in _SECRET_NAMES else value) for name, value in values.items()]
 
 
 def _traceback_of(record: logging.LogRecord) -> str:

@@ -1,8 +1,8 @@
-"""What Prometheus reads: plain counters on the hot path, turned into metrics at the scrape.
+"""Metrics for Prometheus: plain counters on the hot path, turned into families at the scrape.
 
 A request pays for a few additions on an object with slots. Everything that costs more (label
 look-ups, strings, families) happens once per scrape, in `collect`. No label value comes from a
-path or from somebody who has not proved who they are, and every label has a bounded set of values.
+path or from an unauthenticated peer, and every label has a bounded set of values.
 """
 
 import platform
@@ -17,10 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from argotun import __version__
-from argotun.observe.exposition import render
+from argotun.observe.exposition import NEXT_TURN, render
 
 AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
-"""Why the public port turned somebody away; `handshake` is a TLS handshake that failed."""
+"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed."""
 
 Reloaded = Literal["clusters", "certificates", "token"]
 """Files that are read again while the process runs; the agent has no clusters file."""
@@ -36,11 +36,11 @@ _BOUND_LABELS = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
 
 
 class TunnelStats:
-    """What is counted about tunnels, on either side; plain numbers that their owner adds to.
+    """The counters of tunnels, on either side: plain numbers that their owner adds to.
 
     `bytes_in` goes towards the Kubernetes API and `bytes_out` comes from it: payload bytes of
-    streams. `active` is the number of open streams, `rtt` the smoothed round trip in seconds (0: none
-    yet), `stalls` how often a stream had to wait because the peer's socket was full, and
+    streams. `active` is the number of open streams, `rtt` the smoothed round trip in seconds (0 until there
+    is one), `stalls` how often a stream had to wait because the peer's socket was full, and
     `window_exhausted` how often a sender used up its credit.
     """
 
@@ -56,9 +56,9 @@ class TunnelStats:
 
 
 class ClusterStats(TunnelStats):
-    """What the server counts about one cluster.
+    """The server's counters of one cluster.
 
-    `sessions` is the number of tunnels that are up, `rate_limited` the requests to it that its
+    `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests that its
     own limit or the server's refused.
     """
 
@@ -118,59 +118,54 @@ class AccessLines(Protocol):
 class _Row(NamedTuple):
     family: type[CounterMetricFamily] | type[GaugeMetricFamily]
     name: str
-    help: str
     attribute: str
+    help: str
 
 
+_COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
 _TUNNEL_ROWS = (
     _Row(
-        CounterMetricFamily,
+        _COUNTER,
         "argotun_stream_stalls",
-        "Times that a stream waited because its peer's socket was full",
         "stalls",
+        "Times that a stream waited because its peer's socket was full",
     ),
     _Row(
-        CounterMetricFamily,
+        _COUNTER,
         "argotun_window_exhausted",
-        "Times that a stream's sender used up its credit",
         "window_exhausted",
+        "Times that a stream's sender used up its credit",
     ),
 )
 _CLUSTER_ROWS = (
-    _Row(GaugeMetricFamily, "tunnel_active_connections", "Active tunnel connections", "active"),
-    _Row(GaugeMetricFamily, "argotun_tunnel_sessions", "Tunnels that are up", "sessions"),
+    _Row(_GAUGE, "tunnel_active_connections", "active", "Active tunnel connections"),
+    _Row(_GAUGE, "argotun_tunnel_sessions", "sessions", "Tunnels that are up"),
     _Row(
-        CounterMetricFamily,
-        "argotun_rate_limited",
-        "Requests to the cluster that a rate limit refused",
-        "rate_limited",
+        _COUNTER, "argotun_rate_limited", "rate_limited", "Requests to the cluster that a rate limit refused"
     ),
     *_TUNNEL_ROWS,
 )
 _AGENT_ROWS = (
-    _Row(GaugeMetricFamily, "agent_connected", "1 if the tunnel is up, 0 if not", "connected"),
-    _Row(CounterMetricFamily, "agent_reconnects", "Reconnection attempts", "reconnects"),
+    _Row(_GAUGE, "agent_connected", "connected", "1 if the tunnel is up, 0 if not"),
+    _Row(_COUNTER, "agent_reconnects", "reconnects", "Reconnection attempts"),
     _Row(
-        CounterMetricFamily,
-        "agent_upstream_requests",
-        "Requests forwarded to the Kubernetes API",
-        "upstream_requests",
+        _COUNTER, "agent_upstream_requests", "upstream_requests", "Requests forwarded to the Kubernetes API"
     ),
     _Row(
-        CounterMetricFamily,
+        _COUNTER,
         "agent_upstream_errors",
-        "Requests that the Kubernetes API could not be asked",
         "upstream_errors",
+        "Requests that the Kubernetes API could not be asked",
     ),
-    _Row(GaugeMetricFamily, "argotun_active_streams", "Open streams of the tunnel", "active"),
+    _Row(_GAUGE, "argotun_active_streams", "active", "Open streams of the tunnel"),
     *_TUNNEL_ROWS,
 )
 
 
 class Metrics(Collector):
-    """What both roles report, and the registry that a scrape reads.
+    """The metrics of both roles, and the registry that a scrape reads.
 
-    A registry of its own holds Python's process, platform and garbage collector metrics too.
+    Without a given registry, its own holds Python's process, platform and garbage collector metrics too.
     """
 
     mode = ""
@@ -193,7 +188,7 @@ class Metrics(Collector):
         self._certificates.append(source)
 
     def reload_errors(self, what: Reloaded) -> None:
-        """Count a file that changed and could not be used, so that the last good one stays."""
+        """Count a file that changed and could not be used; the last good one stays in use."""
         self._reload_errors[what] += 1
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
@@ -313,7 +308,7 @@ _Labelled = list[tuple[tuple[str, ...], TunnelStats]]
 
 
 def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
-    """What was asked and how long it took, by cluster."""
+    """Requests and their durations, by cluster."""
     total = CounterMetricFamily("proxy_requests", "Proxied requests", labels=("cluster", "method", "status"))
     duration = HistogramMetricFamily("proxy_request_duration_seconds", "Request latency", labels=("cluster",))
     for done, (name, stats) in enumerate(clusters, 1):
@@ -326,7 +321,7 @@ def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
             cumulative.append((label, seen))
         duration.add_metric((name,), cumulative, stats.seconds)
         if done % 50 == 0:
-            gevent.sleep(0)  # a turn of the event loop: each cluster's numbers still fit together
+            gevent.sleep(NEXT_TURN)  # between two clusters, so that each one's numbers fit together
     yield total
     yield duration
 

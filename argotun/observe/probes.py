@@ -33,8 +33,8 @@ Answer = tuple[int, bytes, bytes]
 class Probes:
     """The answers of one process.
 
-    `ready` says whether it can do its work, `reason` why it cannot (asked only then), and `status`
-    gives what `/status` shows, as values that JSON has.
+    `ready` says whether it can do its work, `reason` why it cannot (called only then), and `status`
+    gives the content of `/status`, in values that JSON has.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Probes:
         }
 
     def answer(self, path: bytes, accept: str = "") -> Answer | None:
-        """The answer for a path without query, or None where it is none of ours.
+        """The answer for a path without query, or None for a path that is not served here.
 
         `accept` is the request's Accept header, which chooses the format of metrics. `/metrics`
         switches greenlets, so this must not run in the hub.
@@ -83,7 +83,7 @@ class Probes:
 class HealthServer:
     """A port that serves `probes` and nothing else.
 
-    `address` is where it listens; where port 0 was asked for, `start` puts the one in that it got.
+    `address` is where it listens; `start` fills in the port where 0 was asked for.
     """
 
     def __init__(self, host: str, port: int, probes: Probes) -> None:
@@ -137,13 +137,16 @@ class HealthServer:
 class _Handler(WSGIHandler):  # type: ignore[misc]
     """A handler that answers a malformed request with 400 and leaves no trace of it in the log."""
 
-    def _handle_client_error(self, ex: Exception) -> Any:
-        # A ValueError is the one kind for which the library prints no traceback.
-        return super()._handle_client_error(ValueError(str(ex)))
+    def read_request(self, raw_requestline: str) -> Any:
+        try:
+            return super().read_request(raw_requestline)
+        except Exception as error:
+            # The library prints a traceback of anything else.
+            raise ValueError(str(error)) from error
 
 
 class _Server(WSGIServer):  # type: ignore[misc]
-    """A WSGI server whose connections have an end, and whose answers leave at once."""
+    """A WSGI server with a time limit for each connection, and without Nagle's delay."""
 
     def handle(self, sock: Any, address: Any) -> None:
         sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)

@@ -8,12 +8,14 @@ from typing import Any
 import gevent
 
 import argotun
+from argotun.address import host_port
 from argotun.config import ServerConfig
+from argotun.config.clusters import Cluster
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AuthFailure, ServerMetrics
 from argotun.server.auth import authenticate, certificate_allowed, token_digest
-from argotun.server.clusters import Cluster, ClustersFile
+from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
@@ -216,8 +218,7 @@ def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:
     """The value of a field that may be there once; a repeated one counts as unusable, b""."""
-    lines = (line.partition(b":") for line in head.fields.split(b"\r\n"))
-    values = [value.strip(b" \t") for key, _, value in lines if key.lower() == name]
+    values = head.values(name)
     return None if not values else values[0] if len(values) == 1 else b""
 
 
@@ -238,4 +239,4 @@ def _answer(sock: Any, code: int, text: str) -> None:
 
 def _name(peer: Any) -> str:
     """A socket address as `host:port`."""
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else str(peer)
+    return host_port(peer[0], peer[1]) if isinstance(peer, tuple) and len(peer) >= 2 else str(peer)

@@ -9,8 +9,8 @@ import gevent
 
 import argotun
 from argotun import process
+from argotun.address import host_port
 from argotun.config import ServerConfig
-from argotun.config.network import show_address
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
@@ -108,8 +108,8 @@ class Server:
         log.info(
             "server listens",
             extra=fields(
-                public=show_address(self.public_address),
-                internal=show_address(self.internal_address),
+                public=host_port(*self.public_address),
+                internal=host_port(*self.internal_address),
                 clusters=len(self.clusters.clusters),
             ),
         )

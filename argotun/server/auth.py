@@ -5,7 +5,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
-from argotun.server.clusters import Cluster
+from argotun.config.clusters import Cluster
 
 NAME_TYPES = frozenset({"DNS", "URI", "IP Address", "email"})
 """Kinds of subjectAltName that may identify an agent."""

@@ -19,6 +19,7 @@ from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
+from argotun.transport.reader import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Cause, Refusal
 from argotun.wire.status import is_discovery
@@ -39,10 +40,6 @@ SWEEP = 1.0
 
 AT_ONCE = 250
 """Connections that are looked at in one turn of the event loop: about a millisecond's work."""
-
-NEXT_TURN = 1e-6
-"""Any timer, seconds: it comes behind the sockets, where sleep(0) would come before them."""
-
 
 LINGER = 5.0
 """Seconds that a client has to close after the last answer; until then what it sends is discarded."""

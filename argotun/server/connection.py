@@ -184,6 +184,11 @@ class Connection:
         return self._leaving and self.exchange.idle and not self._outlet.pending
 
     @property
+    def pending(self) -> int:
+        """Bytes that wait for the client."""
+        return self._outlet.pending
+
+    @property
     def watching(self) -> bool:
         """Whether the request in progress is a watch."""
         return not self.exchange.idle and WATCH.search(self.exchange.request.target) is not None

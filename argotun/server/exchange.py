@@ -145,6 +145,7 @@ class Exchange:
 
         `words` are for the client, `status` is that of an error which has its own.
         """
+        waiting = self.answer.progress == Progress.WAITING
         verdict = self.answer.end(cause)
         action = verdict.action
         if cause == Cause.CLIENT_ENDED and action in (Action.HALF, Action.COMPLETE):
@@ -152,14 +153,15 @@ class Exchange:
                 self.answer.end(Cause.AGENT_CLOSED)
                 action = Action.COMPLETE
         elif action == Action.HALF:
-            self._outlet.finish(reading=True)
+            self._outlet.finish()
         if action in (Action.NOTHING, Action.HALF):
             return action
         self.request.error = words
         if action == Action.COMPLETE:
             self._complete()
             return action
-        self.release()
+        if not waiting:
+            self.release()
         if action == Action.ANSWER:
             self._refuse(verdict, words, status)
         elif action == Action.FINAL_CHUNK:

@@ -13,6 +13,7 @@ from gevent.monkey import get_original
 from gevent.queue import Empty, SimpleQueue
 from gevent.socket import socket
 
+from argotun.address import host_port
 from argotun.errors import DialError, NameLost
 from argotun.transport.explain import explain
 from argotun.transport.writer import keep_queue_short
@@ -65,13 +66,14 @@ def connect_any(addresses: list[Address], host: str, port: int, deadline: float)
     else:
         sock, failures = _race(addresses, deadline)
     if sock is None:
-        raise DialError(f"cannot connect to {_where(host, port)}: {'; '.join(failures)}")
+        where = host_port(host.strip("[]"), port)
+        raise DialError(f"cannot connect to {where}: {'; '.join(failures)}")
     return sock
 
 
 def resolve(host: str, port: int, deadline: float) -> list[Address]:
     """The addresses of `host`, a name or an address itself, by `deadline` (monotonic seconds); DialError."""
-    name, where = host.strip("[]"), _where(host, port)
+    name, where = host.strip("[]"), host_port(host.strip("[]"), port)
     if not 0 < port < 65536 or not _can_be_asked(name):
         # The resolver would take such a port modulo 65536, and log a traceback for such a name.
         raise DialError(f"cannot connect to {where}: not a name and port that can be dialled")
@@ -89,11 +91,6 @@ def resolve(host: str, port: int, deadline: float) -> list[Address]:
     if not found:
         raise NameLost(f"cannot connect to {where}: the name has no address")
     return _in_turn(found)
-
-
-def _where(host: str, port: int) -> str:
-    name = host.strip("[]")
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def _is_address(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Sentences for what sockets and OpenSSL report: every error that leaves this layer is made of them."""
+"""Plain words for the errors of sockets and OpenSSL; every message that leaves this layer is made of them."""
 
 import errno
 import socket
@@ -23,8 +23,8 @@ _NOT_TLS = "the other side does not speak TLS on this port"
 _NO_COMMON = "no TLS version or cipher that both sides accept"
 _CLOSED = "the other side closed the connection"
 
-# OpenSSL's reasons, by its own names (ERR_reason_error_string in capitals): the alerts first, which
-# are the other side's verdict on us, then our verdict on it.
+# OpenSSL's reasons, by its own names (ERR_reason_error_string in capitals): first the alerts, in which the
+# other side says why it refused us, then our reasons to refuse it.
 _BY_REASON = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side requires a client certificate and got none",
     "TLSV1_ALERT_UNKNOWN_CA": "the other side does not know the CA of our certificate",
@@ -66,9 +66,9 @@ _BY_VERDICT = {
 
 
 def explain(error: BaseException) -> str:
-    """Say in plain words what an OSError, SSLError or resolver error means.
+    """An OSError, SSLError or resolver error in plain words.
 
-    Never the address of an object, a file name of OpenSSL, or anything that was sent or received.
+    Never holds the address of an object, a file name of OpenSSL, or anything that was sent or received.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         verdict = _BY_VERDICT.get(error.verify_code)

@@ -1,9 +1,19 @@
-"""TLS handshakes of many clients at once: a share of the processor for all of them, and a limited number.
+"""TLS handshakes of many clients at once: how many may be in progress, and their share of the processor.
 
-A step of a handshake (what OpenSSL computes between two messages) takes half a millisecond or more, and
-after a restart a thousand agents come in the same second. So steps take turns: as many as fit into SLICE
-for each turn of the event loop, the longest waiting first, and live tunnels get all that is between.
-Who only waits for the other side takes no turn and holds up nobody.
+A step of a handshake, which is what OpenSSL computes between two messages, takes half a millisecond or more,
+and after a restart a thousand agents come in the same second. A handshake is in one of three states:
+
+    silent     waits for the other side; costs no processor, and before the client's first byte no memory of
+               OpenSSL's either
+    queued     the other side has spoken: waits for its turn
+    stepping   computes
+
+Queued handshakes get their turns in one place, behind the sockets of each turn of the event loop: the oldest
+first, as many as fit into SLICE. So a request on a live tunnel waits for one slice at most, however many
+agents come at once, and a handshake waits for the steps before it but never for a silent one.
+
+When `limit` are in progress, the listener accepts no more until one has ended; silent clients must not keep
+others out that way, so after GRACE the one that has been silent longest is dropped.
 """
 
 import ssl
@@ -18,19 +28,20 @@ from gevent.socket import socket
 from gevent.ssl import SSLContext, SSLSocket
 
 from argotun.errors import HandshakeError
+from argotun.transport._private import raw_handshake, readable, writable
 from argotun.transport.tls import handshake_server
 
 HANDSHAKES = 1024
 """Handshakes in progress at most: each has up to 100 KiB of OpenSSL's memory."""
 
 SLICE = 0.002
-"""Seconds of handshakes for each turn of the event loop: what a request on a live tunnel may wait for."""
+"""Seconds of handshake steps per turn of the event loop: the longest that a live tunnel's request waits."""
 
 GRACE = 1.0
-"""Seconds without a word after which a client makes room for another one, where there is none left."""
+"""Seconds of silence after which a client has to make room for another one."""
 
-# Between two looks for room, s.
 _PAUSE = 0.02
+"""Seconds between two looks for room."""
 
 
 class Handshakes:
@@ -40,14 +51,14 @@ class Handshakes:
         self._timeout = timeout
         self._limit = limit
         self._running = 0
-        # Of those that wait for the other side, since when; the longest is the first.
+        # Silent handshakes and when each fell silent, oldest first.
         self._silent: dict[Any, float] = {}
         self._queue: deque[Any] = deque()
-        # A callback would come before the sockets are looked at again; a timer comes behind them.
+        # libev runs a timer after the sockets; a callback would run before they are looked at again.
         self._next_turn = get_hub().loop.timer(0.0)
 
     def wait_for_room(self) -> None:
-        """Return when one more may begin: the longest silent one is dropped for it after its GRACE."""
+        """Return when one more may begin."""
         while self._running >= self._limit and not self._drop_silent():
             gevent.sleep(_PAUSE)
 
@@ -66,36 +77,31 @@ class Handshakes:
             self._running -= 1
 
     def _first_words(self, sock: socket) -> None:
-        """Wait until the client has said something: before that it gets no memory of OpenSSL's."""
-        timer = gevent.Timeout.start_new(self._timeout)
+        """Wait until the client has said something."""
+        overdue = HandshakeError("TLS handshake: the other side said nothing in time")
         try:
-            self._listen(sock._read_event)
-        except gevent.Timeout as fired:
-            sock.close()
-            if fired is not timer:
-                raise
-            raise HandshakeError("TLS handshake: the other side said nothing in time") from None
+            with gevent.Timeout(self._timeout, overdue):
+                self._listen(readable(sock))
         except BaseException:
             sock.close()
             raise
-        finally:
-            timer.close()
 
     def _in_steps(self, tls: SSLSocket) -> None:
-        """What OpenSSL has to do, a step for each turn; OSError when it fails."""
+        """Carry out the handshake, each step in its turn; OSError when it fails."""
+        step = raw_handshake(tls)
         while True:
             self._take_turn()
             try:
-                tls._sslobj.do_handshake()
+                step()
             except ssl.SSLWantReadError:
-                self._listen(tls._read_event)
+                self._listen(readable(tls))
             except ssl.SSLWantWriteError:
-                self._listen(tls._write_event)
+                self._listen(writable(tls))
             else:
                 return
 
     def _listen(self, watcher: Any) -> None:
-        """Wait for the other side, which may have to make room for somebody else meanwhile."""
+        """Wait for the other side; HandshakeError when this one has to make room meanwhile."""
         waiter: Any = Waiter()
         self._silent[waiter] = monotonic()
         watcher.start(waiter.switch, None)
@@ -106,22 +112,22 @@ class Handshakes:
             self._silent.pop(waiter, None)
 
     def _drop_silent(self) -> bool:
+        """Drop the handshake that has been silent longest, if for longer than GRACE."""
         waiter, since = next(iter(self._silent.items()), (None, monotonic()))
         if waiter is None or monotonic() - since < GRACE:
             return False
         del self._silent[waiter]
-        why = "TLS handshake: others came while the other side was silent"
-        # Harmless where the other side has spoken at last.
-        get_hub().loop.run_callback(waiter.throw, HandshakeError(why))
+        why = "dropped to make room: too many handshakes in progress, and this peer was silent"
+        # Harmless if the other side speaks before the callback runs.
+        get_hub().loop.run_callback(waiter.throw, HandshakeError(f"TLS handshake: {why}"))
         return True
 
     def _take_turn(self) -> None:
-        """Return at once where nobody has had a step in this turn of the event loop, else when it is ours."""
-        if not self._next_turn.active:
-            self._next_turn.start(self._hand_out)
-            return
+        """Queue for the next step."""
         waiter: Any = Waiter()
         self._queue.append(waiter)
+        if not self._next_turn.active:
+            self._next_turn.start(self._hand_out)
         try:
             waiter.get()
         except BaseException:
@@ -129,7 +135,7 @@ class Handshakes:
             raise
 
     def _hand_out(self) -> None:
-        """Let those that wait take their steps, here in the hub, for as long as the slice lasts."""
+        """Let queued handshakes take their steps, here in the hub, for as long as the slice lasts."""
         queue = self._queue
         ends = monotonic() + SLICE
         while queue:

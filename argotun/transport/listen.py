@@ -1,4 +1,4 @@
-"""A listening socket: accepts for ever, shakes hands in each connection's own greenlet, hands over."""
+"""A listening socket: accepts for ever, and shakes hands and hands over in each connection's own greenlet."""
 
 import errno
 import logging
@@ -9,23 +9,22 @@ import gevent
 from gevent import socket as _socket
 from gevent.socket import socket
 
+from argotun.address import host_port
 from argotun.errors import HandshakeError, TransportError
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
+from argotun.transport.reader import NEXT_TURN
 from argotun.transport.tls import ServerTls
 
 BACKLOG = 4096
-"""Connections that the kernel holds until they are accepted; it takes somaxconn where that is less."""
+"""Connections that the kernel holds until they are accepted; somaxconn where that is less."""
 
-# A burst of connections must not keep the event loop from those that are there already: each costs 0.1 ms.
 _ACCEPTS_PER_TURN = 16
+"""Connections accepted per turn of the event loop: each costs 0.1 ms, which those already there must wait."""
 
-# Any timer: it comes behind the sockets, where a mere callback would come before them, s.
-_NEXT_TURN = 1e-6
-
-# After an error that only time cures (no descriptors left), s.
 _PAUSE = 0.1
+"""Seconds to wait after an error that only time cures (out of descriptors)."""
 
 # The client was gone before it was accepted: nothing is wrong with the listener (accept(2)).
 _ITS_OWN_FAULT = frozenset(
@@ -76,20 +75,19 @@ class Listener:
         host, port = self.address
         if not 0 <= port < 65536:
             # The resolver would take it modulo 65536.
-            raise TransportError(f"cannot listen on {_show(self.address)}: there is no such port")
+            raise TransportError(f"cannot listen on {host_port(*self.address)}: there is no such port")
         try:
-            listening = _bind(host.strip("[]"), port)
+            listening = _bind(host.strip("[]"), port, self._backlog)
         except OSError as error:
-            raise TransportError(f"cannot listen on {_show(self.address)}: {explain(error)}") from error
-        listening.listen(self._backlog)
+            raise TransportError(f"cannot listen on {host_port(*self.address)}: {explain(error)}") from error
         self.address = listening.getsockname()[:2]
         self._listening = listening
         gevent.spawn(self._accept, listening)
 
     def stop_accepting(self) -> None:
-        """Close the listening socket: new connections are refused, those that were made live on.
+        """Close the listening socket: new connections are refused, and those that were made live on.
 
-        What the kernel has taken in our name is accepted first: closing would reset it.
+        Connections that wait in the kernel's backlog are accepted first: closing would reset them.
         """
         listening, self._listening = self._listening, None
         self._stopped = True
@@ -116,20 +114,20 @@ class Listener:
                 if error.errno in _ITS_OWN_FAULT:
                     continue
                 if not failing:
-                    _log.error("%s: cannot accept connections: %s", _show(self.address), explain(error))
+                    _log.error("%s: cannot accept connections: %s", host_port(*self.address), explain(error))
                 failing = True
                 gevent.sleep(_PAUSE)
                 continue
             if failing:
-                _log.info("%s: connections are accepted again", _show(self.address))
+                _log.info("%s: connections are accepted again", host_port(*self.address))
                 failing = False
             self._begin(sock, peer)
             accepted += 1
             if accepted % _ACCEPTS_PER_TURN == 0:
-                gevent.sleep(_NEXT_TURN)
+                gevent.sleep(NEXT_TURN)
 
     def _begin(self, sock: socket, peer: tuple[Any, ...]) -> None:
-        # Nobody waits for it or kills it: a bare greenlet saves 2.4 KiB of each connection.
+        # It is neither waited for nor killed: a bare greenlet saves 2.4 KiB per connection.
         gevent.spawn_raw(self._serve, sock, _peer(peer))
 
     def _serve(self, sock: socket, peer: tuple[str, int]) -> None:
@@ -138,64 +136,46 @@ class Listener:
             if self._tls is not None:
                 sock = self._handshakes.shake(sock, self._tls.context())
         except HandshakeError as error:
-            _log.info("%s: %s was not let in: %s", _show(self.address), _show(peer), error)
+            _log.info("%s: %s was not let in: %s", host_port(*self.address), host_port(*peer), error)
             if self._on_refused is not None:
                 self._on_refused(peer, error)
             return
         except OSError:
-            # The client has left again; of the socket's options it is the first that notices.
+            # The client has left again: setting an option of the socket is what fails first then.
             sock.close()
             return
         try:
             self._handle(sock, peer)
         except OSError as error:
-            _log.debug("%s: %s: %s", _show(self.address), _show(peer), explain(error))
+            _log.debug("%s: %s: %s", host_port(*self.address), host_port(*peer), explain(error))
         except Exception:
-            # One connection's defect must not be silent, nor end another's.
-            _log.exception("%s: the connection of %s ended in an error", _show(self.address), _show(peer))
+            # A fault in one connection must be visible, and must not end another.
+            _log.exception(
+                "%s: the connection of %s ended in an error", host_port(*self.address), host_port(*peer)
+            )
         finally:
             sock.close()
 
 
-def _bind(host: str, port: int) -> socket:
-    """A bound socket for the first address of `host` that this machine has; "" is all addresses."""
-    if not host:
-        return _bind_everywhere(port)
-    family, kind, _, _, where = _socket.getaddrinfo(
-        host, port, type=_socket.SOCK_STREAM, flags=_socket.AI_PASSIVE
-    )[0]
-    return _bound(family, kind, where)
-
-
-def _bind_everywhere(port: int) -> socket:
-    try:
-        return _bound(_socket.AF_INET6, _socket.SOCK_STREAM, ("::", port))
-    except OSError as error:
-        # IPv6 may be switched off, by module or by sysctl.
-        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
-        return _bound(_socket.AF_INET, _socket.SOCK_STREAM, ("0.0.0.0", port))
-
-
-def _bound(family: int, kind: int, where: tuple[Any, ...]) -> socket:
-    sock = socket(family, kind)
-    try:
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        if family == _socket.AF_INET6:
-            everywhere = where[0] == "::"
-            sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if everywhere else 1)
-        sock.bind(where)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def _bind(host: str, port: int, backlog: int) -> socket:
+    """A listening socket on the first address of `host` that this machine has; "" is all addresses."""
+    if host:
+        family, _, _, _, where = _socket.getaddrinfo(
+            host, port, type=_socket.SOCK_STREAM, flags=_socket.AI_PASSIVE
+        )[0]
+        return _socket.create_server(where, family=family, backlog=backlog)
+    if _socket.has_dualstack_ipv6():
+        try:
+            return _socket.create_server(
+                ("", port), family=_socket.AF_INET6, backlog=backlog, dualstack_ipv6=True
+            )
+        except OSError as error:
+            # IPv6 may be switched off by sysctl.
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+    return _socket.create_server(("", port), backlog=backlog)
 
 
 def _peer(address: tuple[Any, ...]) -> tuple[str, int]:
-    """The peer as a person writes it: an IPv4 client of a dual-stack socket by its IPv4 address."""
+    """The peer's address and port; an IPv4 client of a dual-stack socket by its IPv4 address."""
     return address[0].removeprefix("::ffff:"), address[1]
-
-
-def _show(address: tuple[str, int]) -> str:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"{host}:{address[1]}"

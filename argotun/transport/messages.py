@@ -1,7 +1,8 @@
-"""What both ends of a tunnel have in common: whole binary messages over a connected socket."""
+"""A WebSocket as a tunnel uses it, at both ends: whole binary messages over a connected socket."""
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from time import monotonic
 
 from gevent.socket import socket
 
@@ -16,73 +17,41 @@ DEFAULT_MAX_MESSAGE = 1024 * 1024
 Part = bytes | bytearray | memoryview
 
 
-class MessageSocket(Protocol):
-    """A WebSocket after its handshake, as a tunnel uses it: one greenlet reads, one place writes.
+class MessageSocket:
+    """A WebSocket after its handshake, which a library did: one greenlet reads, one place writes.
 
-    `sock` is the socket underneath, for the one place that writes what `pack` made; it stays the
-    owner's to close. `subprotocol` is the one agreed upon, or None. `max_message` (bytes) may be set
-    at any time. `send_control(frame)` is called with pong and close frames that are due; the owner
-    sets it to its own way of writing, so that no two greenlets write to one socket.
+    `sock` is the socket underneath, for the one place that writes what `pack` made; its owner closes it.
+    `subprotocol` is the one agreed upon, or None. `early` is what came together with the handshake. `client`
+    is True at the end that dialled, which masks its frames and takes no masked ones.
+
+    `send_control(frame)` is called with pong and close frames that are due; the owner of a tunnel sets it to
+    its own way of writing, so that no two greenlets write to one socket. `read_at` is when bytes came last,
+    in monotonic seconds.
     """
 
-    sock: socket
-    subprotocol: str | None
-    max_message: int
-    send_control: Callable[[bytes], object]
-
-    def receive(self) -> bytes | None:
-        """Wait for the next binary message; None once the peer closed in order.
-
-        Raises ProtocolError when the peer broke the rules (then close with its `close_code`) and
-        ConnectionLost when the connection ended without a close frame.
-        """
-
-    def pack(self, parts: Sequence[Part]) -> bytes:
-        """Make one frame, ready for `sock`, of `parts` one after the other: a whole binary message."""
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        """Hand one close frame to `send_control`, unless one was sent; `sock` stays open."""
-
-
-class FramedSocket:
-    """The reading and packing of a MessageSocket; each end mixes it into its library's class.
-
-    It replaces what the libraries read and write with, and nothing of their handshakes.
-    """
-
-    sock: socket
-    subprotocol: str | None
-    send_control: Callable[[bytes], object]
-    _reader: FrameReader
-    _recv: Callable[[], bytes]
-    _close_sent: bool
-
-    def _open(self, sock: socket, reader: FrameReader, subprotocol: str | None, early: bytes) -> None:
-        """Begin with messages on `sock`; `early` came together with the handshake."""
+    def __init__(self, sock: socket, subprotocol: str | None, early: bytes, *, client: bool) -> None:
         self.sock = sock
         self.subprotocol = subprotocol
-        self.send_control = sock.sendall
-        self._reader = reader
+        self.send_control: Callable[[bytes], object] = sock.sendall
+        self._masks = client
+        self._reader = FrameReader(not client, DEFAULT_MAX_MESSAGE)
         self._recv = Reader(sock).recv
         self._close_sent = False
+        self.read_at = monotonic()
         if early:
-            reader.feed(early)
+            self._reader.feed(early)
 
     @property
     def max_message(self) -> int:
-        """Bytes of a message at most; a longer one is refused when its first bytes announce it."""
+        """Bytes of a message at most; a longer one is refused as soon as its length is announced."""
         return self._reader.max_message
 
     @max_message.setter
     def max_message(self, size: int) -> None:
         self._reader.max_message = size
 
-    def _key(self) -> bytes | None:
-        """The masking key of the next frame, None at the end that must not mask."""
-        raise NotImplementedError
-
     def receive(self) -> bytes | None:
-        """Wait for the next binary message; None once the peer closed in order.
+        """Wait for the next binary message; None once the peer has sent a close frame.
 
         Raises ProtocolError when the peer broke the rules (then close with its `close_code`) and
         ConnectionLost when the connection ended without a close frame.
@@ -102,6 +71,7 @@ class FramedSocket:
                 data = self._recv()
             except OSError as error:
                 raise ConnectionLost(f"the tunnel's connection was lost: {explain(error)}") from error
+            self.read_at = monotonic()
             if not data:
                 where = "in the middle of a message" if reader.midway else "without a close frame"
                 raise ConnectionLost(f"the tunnel's connection was closed {where}")
@@ -109,14 +79,7 @@ class FramedSocket:
 
     def pack(self, parts: Sequence[Part]) -> bytes:
         """Make one frame, ready for `sock`, of `parts` one after the other: a whole binary message."""
-        return pack(BINARY, parts, self._key())
-
-    def send(self, message: Part) -> None:
-        """Send one message and wait until the socket took it; only where nobody else writes."""
-        try:
-            self.sock.sendall(self.pack((message,)))
-        except (OSError, ValueError) as error:
-            raise ConnectionLost(f"the tunnel's connection was lost: {explain(error)}") from error
+        return pack(BINARY, parts, os.urandom(4) if self._masks else None)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Hand one close frame to `send_control`, unless one was sent; `sock` stays open.
@@ -125,17 +88,12 @@ class FramedSocket:
         """
         if not self._close_sent:
             self._close_sent = True
-            self._control(pack_close(code, reason, self._key()))
-
-    @property
-    def closed_with(self) -> tuple[int, str]:
-        """The code and reason of the peer's close frame; 1005 (no status) while there is none."""
-        return self._reader.close_code, self._reader.close_reason
+            self._control(pack_close(code, reason, os.urandom(4) if self._masks else None))
 
     def _answer_ping(self) -> None:
         payload, self._reader.ping = self._reader.ping or b"", None
         if not self._close_sent:
-            self._control(pack(PONG, (payload,), self._key()))
+            self._control(pack(PONG, (payload,), os.urandom(4) if self._masks else None))
 
     def _control(self, frame: bytes) -> None:
         try:

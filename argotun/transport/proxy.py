@@ -1,35 +1,26 @@
-"""HTTP proxies: which one applies, and the CONNECT that opens a way through it."""
+"""The CONNECT that opens a way through an HTTP proxy."""
 
 import re
 import time
-from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import gevent
 from gevent.socket import socket, socketpair
 
-from argotun.errors import ConfigError, HandshakeError
+from argotun.address import host_port
+from argotun.config.proxies import Proxy
+from argotun.errors import HandshakeError
 from argotun.transport.explain import explain
 from argotun.transport.reply import Reply, read_reply, read_words
 from argotun.transport.tls import ClientTls, handshake_client
 
-_PORTS = {"http": 80, "https": 443}
 _PIPE = 64 * 1024
 
 # Seconds in which a proxy behind TLS must take _PIPE bytes: by then the tunnel has given it up (45 s), and
 # nobody else would ever notice that it takes no more.
 _STALL = 60.0
 
-_PLACE = re.compile(r"(?:\[[0-9a-f:.]*\]?|[^:]*)(?::\d{0,5})?/?", re.IGNORECASE)
-
 # What a proxy may ask for beside Basic, by their names in Proxy-Authenticate (IANA's registry, and NTLM).
 _SCHEMES = ("Basic", "Bearer", "Digest", "Kerberos", "Negotiate", "NTLM")
-
-# As much of a credential as must not be shown, characters: the other side's words may be cut anywhere.
-_TELLING = 6
 
 # Tinyproxy says 401 where it means 407.
 _UNAUTHORIZED = (401, 407)
@@ -40,64 +31,6 @@ _REFUSALS = {
     503: "the proxy cannot reach the address, or is not ready",
     504: "the proxy got no answer from the address in time",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An HTTP proxy: `tls` for an https:// one, `authorization` the value of Proxy-Authorization.
-
-    `secrets` is what no message may repeat.
-    """
-
-    host: str
-    port: int
-    tls: bool = False
-    authorization: str | None = field(default=None, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-
-    @classmethod
-    def parse(cls, url: str, option: str = "--proxy") -> "Proxy":
-        """Read http(s)://[user[:password]@]host[:port]; without a scheme http is meant.
-
-        Raises ConfigError, naming `option` and never the credentials.
-        """
-        expected = "http[s]://[user:password@]host[:port]"
-        try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            name, port = parts.hostname, parts.port or _PORTS[parts.scheme]
-        except (KeyError, ValueError):
-            name = None
-        if not name or parts.scheme not in _PORTS or any(ord(c) <= 0x20 or ord(c) >= 0x7F for c in name):
-            raise ConfigError(option, _without_credentials(url), expected)
-        tls = parts.scheme == "https"
-        if parts.username is None:
-            return cls(name, port, tls)
-        password = unquote_to_bytes(parts.password or "")
-        encoded = b64encode(unquote_to_bytes(parts.username) + b":" + password).decode()
-        return cls(name, port, tls, f"Basic {encoded}", (encoded, password.decode("utf-8", "replace")))
-
-    def is_betrayed_by(self, text: str) -> bool:
-        """Whether `text` holds the credentials, or what could be the beginning of them."""
-        return any(secret and secret[:_TELLING] in text for secret in self.secrets)
-
-
-def proxy_for(host: str, port: int, environ: Mapping[str, str], given: str | None = None) -> Proxy | None:
-    """Choose the proxy for an address: `given` (--proxy), or HTTPS_PROXY unless NO_PROXY names it.
-
-    Capital names count before small ones. NO_PROXY is a list, by commas or space, of `*`, names (their
-    subdomains too), `.names` (subdomains only), addresses and networks, each with or without `:port`.
-    Loopback is never dialled through the environment's proxy. Raises ConfigError for a proxy that is none.
-    """
-    if given:
-        return Proxy.parse(given)
-    url = environ.get("HTTPS_PROXY") or environ.get("https_proxy")
-    if not url:
-        return None
-    exempt = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
-    name = host.strip("[]").rstrip(".").lower()
-    if _is_loopback(name) or any(_matches(entry, name, port) for entry in re.split(r"[,\s]+", exempt)):
-        return None
-    return Proxy.parse(url, "HTTPS_PROXY")
 
 
 def tunnel(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) -> socket:
@@ -118,7 +51,7 @@ def tunnel(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) ->
         return _plain(sock) if proxy.tls else sock
     except HandshakeError as error:
         sock.close()
-        if proxy.is_betrayed_by(str(error)):
+        if proxy.leaks_into(str(error)):
             status = f" ({error.status})" if error.status else ""
             raise HandshakeError(
                 f"the proxy refused{status}, repeating the credentials", error.status
@@ -130,7 +63,7 @@ def tunnel(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) ->
 
 
 def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) -> None:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = host_port(host, port)
     if not all("!" <= c <= "~" for c in host):
         raise HandshakeError(f"{host!r} is not a name that a proxy can be asked for")
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
@@ -188,51 +121,3 @@ def _carry(source: socket, target: socket) -> None:
     except (OSError, ValueError):
         # Closing both sides is all that can be done, and is done where this greenlet ends.
         pass
-
-
-def _matches(entry: str, name: str, port: int) -> bool:
-    """Whether one entry of NO_PROXY names this host."""
-    entry = entry.strip().lower()
-    if not entry:
-        return False
-    if entry == "*":
-        return True
-    bare, wanted = _split_port(entry)
-    bare = bare.rstrip(".")
-    if wanted is not None and wanted != port:
-        return False
-    try:
-        address = ip_address(name)
-    except ValueError:
-        suffix = bare.removeprefix("*")
-        return name.endswith(suffix) if suffix.startswith(".") else name == bare or name.endswith(f".{bare}")
-    try:
-        return address in ip_network(bare, strict=False)
-    except ValueError:
-        return False
-
-
-def _split_port(entry: str) -> tuple[str, int | None]:
-    """Split `host:port`, `[v6]:port`, `host`, `v6` or `v6/net`."""
-    host, colon, port = entry.rpartition(":")
-    if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
-        return host.strip("[]"), int(port)
-    return entry.strip("[]"), None
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _without_credentials(url: str) -> str:
-    """What may be shown of a URL that is no proxy's: what stands where a port should may be a password."""
-    scheme, colon, rest = url.rpartition("://")
-    place = rest.rpartition("@")[2]
-    if not _PLACE.fullmatch(place):
-        place = f"{place.partition(':')[0]}:(hidden)"
-    return f"{scheme}{colon}{place}"

@@ -3,12 +3,13 @@
 import json
 import re
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gevent.socket import socket
 
-from argotun.errors import HandshakeError
+from argotun.errors import HandshakeError, HeadError
 from argotun.transport.explain import explain
+from argotun.wire.head import find_head_end, parse_response
 
 MAX_REPLY = 16 * 1024
 """Bytes of such a head at most: a 101 has 200, a proxy's refusal with cookies some thousand."""
@@ -16,18 +17,15 @@ MAX_REPLY = 16 * 1024
 MAX_SAID = 200
 """Characters of the other side's own words that go into a message of ours."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-_FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
-
 _PROTOCOL = b"HTTP/1."
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 
-# How long the rest of a refusal's body may take, s: its words are a courtesy.
+# The words of a refusal are a courtesy: seconds that the rest of its body may take, and bytes of it.
 _BODY_WAIT = 1.0
 _MAX_BODY = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A response head: `raw` as it came, `rest` what came behind it, `fields` by lower-case name."""
 
     status: int
@@ -45,27 +43,32 @@ def read_reply(sock: socket, deadline: float, who: str) -> Reply:
     Raises HandshakeError, in words about `who`, when the other side is silent, leaves, sends
     something else than an HTTP/1.1 head, or more than MAX_REPLY bytes of one.
     """
-    data = bytearray()
+    data = b""
+    seen = 0
     while True:
-        end = data.find(b"\r\n\r\n")
-        if end >= 0:
-            reply = _parse(bytes(data[: end + 4]), bytes(data[end + 4 :]), who)
-            if reply.status == 101 or reply.status >= 200:
-                return reply
-            data = bytearray(reply.rest)
-            continue
-        # Some parsers end a head at bare line feeds: behind one the bytes would mean two things.
-        if len(data) > MAX_REPLY or b"\n\n" in data or not _may_begin(data):
-            raise HandshakeError(f"{who} did not answer in HTTP/1.1: {quote(bytes(data))}")
+        try:
+            end = find_head_end(data, seen)
+            if end > 0:
+                reply = _parse(data[:end], data[end:])
+                if reply.status == 101 or reply.status >= 200:
+                    return reply
+                data, seen = reply.rest, 0
+                continue
+        except HeadError as error:
+            raise _not_http(who, str(error), data) from None
+        # Another protocol would never send the blank line that ends a head.
+        if len(data) > MAX_REPLY or not (data.startswith(_PROTOCOL) or _PROTOCOL.startswith(data)):
+            raise _not_http(who, "a head that is too long" if len(data) > MAX_REPLY else "", data)
+        seen = len(data)
         chunk = _recv(sock, deadline, who)
         if not chunk:
-            what = f"in the middle of its answer: {quote(bytes(data))}" if data else "without an answer"
-            raise HandshakeError(f"{who} closed the connection {what}")
+            where = f"in the middle of its answer: {quote(data)}" if data else "without an answer"
+            raise HandshakeError(f"{who} closed the connection {where}")
         data += chunk
 
 
 def read_words(sock: socket, reply: Reply, deadline: float) -> str:
-    """What a refusal's body says, in at most MAX_SAID characters; "" when it says nothing readable."""
+    """The words of a refusal's body, MAX_SAID characters at most; "" where it has none for people."""
     length = reply.fields.get("content-length", "")
     wanted = min(int(length), _MAX_BODY) if re.fullmatch("[0-9]{1,9}", length) else 0
     body = reply.rest
@@ -106,25 +109,23 @@ def _recv(sock: socket, deadline: float, who: str) -> bytes:
     return data
 
 
-def _may_begin(data: bytearray) -> bool:
-    """Whether these bytes can be the beginning of an HTTP/1.x response."""
-    return data.startswith(_PROTOCOL) or _PROTOCOL.startswith(data)
+def _not_http(who: str, why: str, data: bytes) -> HandshakeError:
+    """The sentence for bytes that are no head; with the status where they have a status line."""
+    line = _STATUS_LINE.match(data)
+    why = f" ({why})" if why else ""
+    return HandshakeError(
+        f"{who} did not answer in HTTP/1.1{why}: {quote(data)}", int(line[1]) if line else None
+    )
 
 
-def _parse(head: bytes, rest: bytes, who: str) -> Reply:
-    line = _STATUS_LINE.match(head)
-    if line is None:
-        raise HandshakeError(f"{who} did not answer in HTTP/1.1: {quote(head)}")
+def _parse(raw: bytes, rest: bytes) -> Reply:
+    head = parse_response(raw, b"GET")
     fields: dict[str, str] = {}
-    position = line.end()
-    while position < len(head) - 2:
-        field = _FIELD_LINE.match(head, position)
-        if field is None:
-            raise HandshakeError(f"{who} sent a malformed header line: {quote(head[position:])}")
-        name, value = field[1].decode("latin-1").lower(), field[2].decode("latin-1")
+    for line in head.fields.decode("latin-1").split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
-        position = field.end()
-    return Reply(int(line[1]), printable((line[2] or b"").decode("latin-1")), fields, head, rest)
+    return Reply(head.status, printable(head.reason.decode("latin-1")), fields, raw, rest)
 
 
 def _words(body: bytes) -> str:

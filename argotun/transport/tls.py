@@ -10,7 +10,6 @@ whole process where nothing was monkey-patched.
 """
 
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable
@@ -21,18 +20,11 @@ from gevent.socket import socket
 from gevent.ssl import SSLContext, SSLSocket
 
 from argotun.errors import ConfigError, HandshakeError
+from argotun.files import Fingerprint, fingerprint, settled
 from argotun.transport.certificates import certificates, not_after
 from argotun.transport.explain import explain
 
 _log = logging.getLogger(__name__)
-
-# What tells without reading that a file is the one that was read; None while there is no such file.
-# Symbolic links are followed, so a Kubernetes volume's swap of `..data` shows as another inode; the
-# time of the last change to the inode tells of a file that has become readable.
-_Version = tuple[int, ...] | None
-
-# Nanoseconds after which another write must change a file's times: above a kernel's clock tick.
-_SETTLED = 50_000_000
 
 # A volume may be swapped between two of its files; one that changes all the time is left for later.
 _LOADS = 3
@@ -111,15 +103,13 @@ class _FollowedFiles:
                 when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(end))
                 _log.warning("%s: the %s in it ended on %s UTC", path, what, when)
 
-    def _versions(self) -> tuple[_Version, ...]:
-        return tuple(map(_version, self._files))
+    def _versions(self) -> tuple[Fingerprint | None, ...]:
+        return tuple(map(fingerprint, self._files))
 
-    def _look(self) -> tuple[_Version, ...] | None:
-        """The files' versions, None while a write in the same clock tick could still go unseen."""
+    def _look(self) -> tuple[Fingerprint | None, ...] | None:
+        """The files' fingerprints, None while another write could still go unseen."""
         versions = self._versions()
-        now = time.time_ns()
-        times = (at for version in versions if version is not None for at in version[-2:])
-        return None if any(abs(now - at) < _SETTLED for at in times) else versions
+        return versions if all(map(settled, versions)) else None
 
     def _digest(self) -> bytes:
         """A digest of all files' bytes, or of why there are none."""
@@ -315,14 +305,6 @@ def _can_be_named(name: str) -> bool:
         return b"\0" not in name.encode("idna")
     except UnicodeError:
         return False
-
-
-def _version(path: str) -> _Version:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _bytes(path: str) -> bytes:

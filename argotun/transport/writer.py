@@ -1,8 +1,16 @@
-"""Writing to a socket at once where it can take it, in order and in the background where it cannot.
+"""Writing to a socket: at once where it takes the bytes, otherwise queued and drained in the background.
 
-A `Writer` is the only one that writes to its socket. `write` never blocks, so the reader of a
-tunnel can answer a client from where the bytes are; what the socket refuses is queued, and a
-greenlet that drains the queue exists only as long as there is one.
+A `Writer` is the only one that writes to its socket, so bytes leave in the order in which they were written.
+`write` never blocks: the greenlet that reads a tunnel answers a client from where the bytes are, without
+handing them over, and a stalled client must not stall the tunnel. A Writer is in one of four states:
+
+    direct     no queue: `write` tries the socket; what it refuses becomes the queue        -> draining
+    draining   a greenlet sends the queue, and ends when it is empty (`on_drained`)         -> direct
+    ending     `finish`: nothing more is taken; behind the queue come close_notify, with TLS, and FIN
+    closed     by `close`, `abort` or `leave`, or the socket failed
+
+Only a Writer with a queue has a greenlet, so that ten thousand idle connections have none. How much may be
+queued is for the callers to decide: they see `pending`, and hear of bytes that leave by `on_sent`.
 """
 
 import os
@@ -16,40 +24,41 @@ from typing import Any
 import gevent
 from gevent.socket import socket, wait_read, wait_write
 
-Buffer = bytes | memoryview
+from argotun.transport._private import Buffer, close_notify, raw_send, tcp_finish, tcp_send
+from argotun.transport.reader import NEXT_TURN
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 
-DISCARD = 64 * 1024
-"""Bytes read at once where they are only thrown away."""
+LEFTOVER = 64 * 1024
+"""Bytes read at once from a peer that is no longer listened to."""
 
 TCP_NOTSENT_LOWAT = 25
 """Linux's option number (linux/tcp.h); the socket module has no name for it."""
 
 UNSENT = 64 * 1024
-"""What the kernel keeps of one socket beyond what is in flight, bytes: two chunks. Its own limit is 4 MiB,
-which a thousand readers that stall would fill: more than the tunnel's whole buffer, and counted with it
-where a container's memory is limited."""
+"""Bytes the kernel holds for one socket beyond those in flight: two chunks. Its own limit is 4 MiB, and a
+thousand stalled readers would fill that: more than the tunnel's whole buffer, and counted with it where a
+container's memory is limited."""
 
 
 class Writer:
     """The sending side of one gevent socket, plain or TLS.
 
-    `pending` counts the bytes that are queued. `on_sent(size)` is called as queued bytes leave,
-    `on_drained()` when the queue is empty again, `on_error(reason)` once when the socket fails;
-    all three are called in the hub or the draining greenlet and must not block. A socket that
-    fails is closed, except where it is `readable`: a peer that takes no more may have said why.
+    `pending` is the number of queued bytes. `on_sent(size)` is called as queued bytes leave, `on_drained()`
+    when the queue is empty again: both in the draining greenlet. `on_error(reason)` is called once, when the
+    socket fails, there or inside `write`. None of them may block. A socket that fails is closed, unless it
+    is `readable`: a peer that takes no more may have said why.
 
-    A peer that takes nothing for `stall` seconds (0 = no limit) is a failure too, and `stalled`
-    tells it from others: the socket is reset, so that the peer cannot take what it has for complete.
+    A peer that takes nothing for `stall` seconds (0 = no limit) is a failure too, which sets `stalled`:
+    the socket is reset, so that the peer cannot take what it has for complete.
     """
 
     __slots__ = (
         "_drainer",
         "_ending",
+        "_notified",
         "_queue",
         "_readable",
-        "_reading",
         "_send",
         "_sock",
         "_stall",
@@ -64,15 +73,13 @@ class Writer:
     def __init__(
         self, sock: Any, on_error: Callable[[str], None], *, readable: bool = False, stall: float = 0.0
     ) -> None:
-        tls = getattr(sock, "_sslobj", None)
         self._sock = sock
-        # gevent's own send() would wait for the socket; these two answer at once.
-        self._send: Callable[[Buffer], int] = sock._sock.send if tls is None else tls.write
+        self._send = raw_send(sock)
         self._queue: deque[Buffer] | None = None
         self._drainer: gevent.Greenlet | None = None
         self._ending = False
+        self._notified = False
         self._readable = readable
-        self._reading = False
         self._stall = stall or None
         self.stalled = False
         self.pending = 0
@@ -97,37 +104,34 @@ class Writer:
                 return True
             self._queue = deque()
             self._drainer = gevent.spawn(self._drain)
-            # OpenSSL wants the very same bytes again where it would have blocked; it takes all or nothing.
+            # Where OpenSSL would have blocked it wants the very same bytes again; it takes all or nothing.
             data = memoryview(data)[sent:] if sent else data
         self._queue.append(data)
         self.pending += len(data)
         return False
 
-    def finish(self, reading: bool = False) -> None:
-        """Half-close behind what is queued: TLS close_notify, then TCP FIN.
-
-        `reading` says that the other direction goes on, and that nothing of it may be lost.
-        """
+    def finish(self) -> None:
+        """Half-close behind the queue: TLS close_notify, then TCP FIN. The other direction goes on."""
         if not self.closed and not self._ending:
             self._ending = True
-            self._reading = reading
             if self._queue is None:
                 self._end()
 
     def flush(self, seconds: float) -> None:
-        """Wait until the queue is empty, the socket has failed or the time is over; never in the hub."""
-        drainer = self._drainer
-        if drainer is not None:
-            drainer.join(seconds)
+        """Wait, for `seconds` at most, until the queue is empty or the socket has failed. Not in the hub."""
+        with gevent.Timeout(seconds, False):
+            # Behind the queue may come a close_notify with a queue of its own.
+            while (drainer := self._drainer) is not None and not drainer.ready():
+                drainer.join()
 
     def close(self) -> None:
-        """Close the socket; what is queued is dropped. Wakes the greenlet that reads from it."""
+        """Close the socket and drop the queue. Wakes the greenlet that reads from the socket."""
         if self.closed:
             return
         self.closed = True
-        # Nobody is called any more, and nothing here leads back to who would be.
+        # Besides calling nobody from now on, this cuts the cycle of references to the owner.
         self.on_sent = self.on_drained = None
-        self.on_error = _nobody
+        self.on_error = _ignore
         self._queue = None
         self.pending = 0
         drainer = self._drainer
@@ -137,21 +141,22 @@ class Writer:
         self._sock.close()
 
     def leave(self, seconds: float) -> None:
-        """Close in order, so that the peer can read what was written last.
+        """Close so that the peer can still read what was written last; with a queue, a plain close.
 
-        Closing a socket with bytes unread is a reset, and that overtakes the last words. What the
-        peer still sends is discarded for so many seconds by a greenlet, on a duplicate of the
-        descriptor: nobody else sees the socket any more.
+        Closing a socket with bytes unread resets the connection, and the reset overtakes the last
+        words. So a greenlet discards what the peer still sends, for `seconds` at most, on a duplicate of
+        the descriptor; the socket itself is closed at once.
         """
         if self.closed:
             return
         rest: socket | None = None
         if self._queue is None:
             self._end()
+        if self._queue is None:
             try:
                 rest = socket(fileno=os.dup(self._sock.fileno()))
             except OSError:
-                # No descriptor left, or the socket is gone: then it is just closed.
+                # Out of descriptors, or the socket is gone: a plain close.
                 pass
         self.close()
         if rest is not None:
@@ -198,6 +203,28 @@ class Writer:
         elif self.on_drained is not None:
             self.on_drained()
 
+    def _end(self) -> None:
+        """Send close_notify, which a full socket refuses like anything else, and FIN behind it."""
+        if not self._notified:
+            self._notified = True
+            # These bytes are of no account to those who wrote the others.
+            self.on_sent = None
+            self._send = tcp_send(self._sock)
+            record = close_notify(self._sock)
+            try:
+                sent = self._send(record) if record else 0
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                # Gone: the reader hears of it.
+                sent = len(record)
+            if sent < len(record):
+                self._queue = deque([memoryview(record)[sent:]])
+                self.pending += len(record) - sent
+                self._drainer = gevent.spawn(self._drain)
+                return
+        tcp_finish(self._sock)
+
     def _await(self, wait: Callable[[int, float | None], None]) -> None:
         try:
             wait(self._sock.fileno(), self._stall)
@@ -206,21 +233,6 @@ class Writer:
             self._fail(TimeoutError(f"took nothing for {self._stall:g} s"))
         except (OSError, ValueError) as error:
             self._fail(error)
-
-    def _end(self) -> None:
-        tls = getattr(self._sock, "_sslobj", None)
-        try:
-            if tls is not None and self._reading:
-                _notify(self._sock, tls)
-            elif tls is not None:
-                tls.shutdown()
-        except OSError:
-            # The peer's own close_notify is not waited for.
-            pass
-        try:
-            self._sock._sock.shutdown(_socket.SHUT_WR)
-        except OSError:
-            pass
 
     def _fail(self, error: Exception) -> None:
         if not self.closed:
@@ -237,41 +249,17 @@ class Writer:
             on_error(str(error) or type(error).__name__)
 
 
-def _notify(sock: Any, tls: Any) -> None:
-    """Send a TLS close_notify and read nothing.
-
-    OpenSSL looks for the peer's own close_notify in the same call, and drops the data that it finds
-    in its place. So the descriptor leads to a pair of ours meanwhile, which has nothing to read, and
-    what was written there is passed on.
-    """
-    here, there = _socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        there.setblocking(False)
-        number = sock.fileno()
-        saved = os.dup(number)
-        try:
-            os.dup2(there.fileno(), number, inheritable=False)
-            tls.shutdown()
-        except ssl.SSLWantReadError:
-            pass
-        finally:
-            os.dup2(saved, number, inheritable=False)
-            os.close(saved)
-        sock._sock.send(here.recv(DISCARD))
-
-
-def _nobody(_reason: str) -> None:
-    """The socket was closed on purpose."""
+def _ignore(_reason: str) -> None:
+    """Stand in for `on_error` once the socket was closed on purpose."""
 
 
 def _discard(sock: socket, seconds: float) -> None:
-    """Read until the peer has ended or the time is over, then close."""
+    """Read until the peer has ended, for `seconds` at most, then close."""
     try:
         with gevent.Timeout(seconds, False):
-            while sock.recv(DISCARD):
-                # A peer that floods would otherwise never let the time limit fire.
-                gevent.sleep(0)
+            while sock.recv(LEFTOVER):
+                # A peer that floods would otherwise keep timers and other sockets from their turn.
+                gevent.sleep(NEXT_TURN)
     except OSError:
         pass
     finally:
@@ -279,13 +267,13 @@ def _discard(sock: socket, seconds: float) -> None:
 
 
 def keep_queue_short(sock: Any) -> None:
-    """Let the kernel hold at most about UNSENT bytes that have not left, so that turns are decided here.
+    """Let the kernel hold about UNSENT bytes that have not left, at most.
 
-    Without it a busy tunnel's send buffer grows to megabytes, and whatever is written next waits
-    behind them. What is in flight does not count, so a long link is as fast as before.
+    A busy tunnel's send buffer would grow to megabytes, and everything written next would wait behind
+    them: the order of streams must be decided here. Bytes in flight do not count, so a long link is as fast.
     """
     try:
         sock.setsockopt(_socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
     except OSError:
-        # Not TCP, or not Linux: fairness is then as good as the kernel's buffer is small.
+        # Not TCP, or not Linux: streams are served the less fairly, the larger the kernel's buffer.
         pass

@@ -16,6 +16,7 @@ from gevent.event import Event
 
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
+from argotun.transport.reader import NEXT_TURN
 from argotun.transport.writer import Writer
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
@@ -25,6 +26,10 @@ log = logging.getLogger("argotun.tunnel")
 
 ROUNDS = 8
 """Batches written in one turn of the event loop, so that the reader gets its turn as well."""
+
+SLICE = 0.002
+"""Seconds that what came in one read is worked on before others get their turn: a hostile message may hold a
+hundred thousand frames, and each may end in a write to a client."""
 
 REFILL = CHUNK
 """What is collected at once for a socket that was full, bytes: whatever comes next waits behind it."""
@@ -100,12 +105,17 @@ class Tunnel:
 
     def run(self) -> str:
         """Read until the tunnel ends; the reason as a short text. Never raises what a peer caused."""
-        receive = self._socket.receive
-        deliver = self.mux.receive
+        socket = self._socket
+        receive, steps = socket.receive, self.mux.steps
+        turn = 0.0
         try:
             while (message := receive()) is not None:
-                self._heard = monotonic()
-                deliver(message)
+                self._heard = socket.read_at
+                turn = max(turn, self._heard)
+                for _ in steps(message):
+                    if monotonic() - turn > SLICE:
+                        gevent.sleep(NEXT_TURN)
+                        turn = monotonic()
             self.end("closed by the peer")
         except ProtocolError as error:
             self.end(f"protocol error: {error}", error.close_code)

@@ -64,14 +64,6 @@ MAX_ERROR_TEXT = 1024
 MAX_PING = 125
 """The longest PING payload that is echoed, bytes: the same as WebSocket's own."""
 
-# Texts of ERROR that the other side acts upon.
-STREAM_LIMIT = "stream limit reached"
-NOT_ALLOWED = "address not allowed"
-STALE = "upstream closed an idle connection"
-
-REPLACED = "replaced by a newer agent"
-"""The GOAWAY text that tells an agent that another one serves its cluster now."""
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -156,8 +148,3 @@ V2 = Profile(
     early_data=True,
 )
 """Agreed by the subprotocol `argotun.v2`."""
-
-
-def text(payload: bytes) -> str:
-    """A peer's ERROR or GOAWAY text: bounded, and never a decoding error."""
-    return payload[:MAX_ERROR_TEXT].decode("utf-8", "replace")

@@ -141,6 +141,11 @@ class RequestHead:
         """The field lines as they came, each ending in CRLF, without the blank line."""
         return self._lines[1:] + b"\n" if self._lines else b""
 
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a field, one for each of its lines; `name` in lower case."""
+        lines = (line.partition(b":") for line in self._lines.split(b"\n"))
+        return [value.strip(b" \t\r") for written, _, value in lines if written.lower() == name]
+
 
 class ResponseHead:
     """A response head that every parser reads alike.

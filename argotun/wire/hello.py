@@ -25,7 +25,7 @@ class Hello:
     `host:port`: on the agent's side the one that it serves, on the server's the one that the
     clusters file names, if it does. `cluster` is the id that the server knows the agent by. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
-    pool of 0 says that the sender knows of none.
+    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py.
     """
 
     release: str = ""
@@ -35,6 +35,7 @@ class Hello:
     cluster: str = ""
     pool: int = 0
     share: int = MIN_SHARE
+    reasons: bool = False
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -48,6 +49,7 @@ class Hello:
                 "cluster": self.cluster,
                 "pool": self.pool,
                 "share": self.share,
+                "reasons": self.reasons,
             },
             separators=(",", ":"),
         ).encode()
@@ -71,12 +73,20 @@ def decode(payload: bytes) -> Hello:
         cluster=_text(said, "cluster"),
         pool=_number(said, "pool", 0, least=0),
         share=_number(said, "share", MIN_SHARE, least=1),
+        reasons=_flag(said, "reasons"),
     )
 
 
 def _text(said: dict[str, object], key: str) -> str:
     value = said.get(key, "")
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise ProtocolError(f"HELLO has an unusable {key}")
+    return value
+
+
+def _flag(said: dict[str, object], key: str) -> bool:
+    value = said.get(key, False)
+    if not isinstance(value, bool):
         raise ProtocolError(f"HELLO has an unusable {key}")
     return value
 

@@ -7,13 +7,14 @@ none beyond the credit that its peer gave. Whoever owns the tunnel is told by `w
 is something to collect. Time is an argument where it matters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from argotun.errors import ConnectionLost, ProtocolError
-from argotun.wire import frames, hello
+from argotun.wire import frames, hello, reasons
 from argotun.wire.credit import Intake, Unlimited, shares
 from argotun.wire.frames import (
+    CHUNK,
     CLOSE,
     CONNECT,
     CONNECTED,
@@ -27,7 +28,6 @@ from argotun.wire.frames import (
     MIB,
     PING,
     PONG,
-    STREAM_LIMIT,
     WINDOW,
     Profile,
 )
@@ -70,7 +70,7 @@ class Multiplexer:
         self.profile = profile
         self.opener = opener
         pool, share = shares(budget, ours.max_streams)
-        self.ours = replace(ours, pool=pool, share=share) if profile.credit else ours
+        self.ours = replace(ours, pool=pool, share=share, reasons=True) if profile.credit else ours
         self.theirs: Hello | None = None if profile.credit else Hello()
         self.streams: dict[int, Stream] = {}
         self.intake = Intake(ours.window, pool, share)
@@ -79,7 +79,7 @@ class Multiplexer:
         self._out = Outbox(profile, early=opener and profile.early_data, ended=self._said_end)
         self.accept: Callable[[Stream, str], None] = _refuse
         self.on_hello: Callable[[Hello], None] = _ignore
-        self.on_goaway: Callable[[str], None] = _ignore
+        self.on_goaway: Callable[[int, str], None] = _ignore
         self.on_pong: Callable[[bytes], None] = _ignore
         self.rtt = 0.0
         self.going_away = False
@@ -108,13 +108,28 @@ class Multiplexer:
 
     def receive(self, message: bytes) -> None:
         """Take one message; sinks are called as it is read. ProtocolError ends the tunnel."""
-        if self._lost is not None:
-            return
+        for _ in self.steps(message):
+            pass
+
+    def steps(self, message: bytes) -> Iterator[None]:
+        """As `receive`, a little at a time: a message may hold a hundred thousand frames.
+
+        Its owner may let others run between two steps. When the tunnel is lost meanwhile, the rest of the
+        message is dropped.
+        """
         handlers = self._handlers
         for kind, stream_id, payload in self.profile.split(message):
+            if self._lost is not None:
+                return
             if self.theirs is None and kind != HELLO:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
-            handlers[kind](stream_id, payload)
+            if kind == DATA and len(payload) > CHUNK:
+                for at in range(0, len(payload), CHUNK):
+                    handlers[DATA](stream_id, payload[at : at + CHUNK])
+                    yield
+            else:
+                handlers[kind](stream_id, payload)
+                yield
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
 
@@ -131,7 +146,7 @@ class Multiplexer:
         for stream in streams:
             stream.state = CLOSED
             stream.drop_queue()
-            stream.waiting = False
+            stream.let_go()
         for stream in streams:
             stream.sink.on_lost(reason)
 
@@ -158,7 +173,7 @@ class Multiplexer:
             raise ProtocolError(f"CONNECT for stream {stream_id}, which is in use")
         self._highest = max(self._highest, stream_id)
         if self.ours.max_streams and len(self.streams) >= self.ours.max_streams:
-            self._out.say(ERROR, stream_id, STREAM_LIMIT.encode())
+            self._out.say(ERROR, stream_id, self._words(reasons.STREAM_LIMIT))
             return
         stream = self._new_stream(stream_id, DISCARD)
         self.accept(stream, payload[: hello.MAX_TEXT].decode("utf-8", "replace"))
@@ -179,17 +194,17 @@ class Multiplexer:
         stream.sink.on_end()
 
     def _got_error(self, stream_id: int, payload: bytes) -> None:
-        self._got_over(stream_id, frames.text(payload))
+        self._got_over(stream_id, *reasons.decode(payload))
 
     def _got_close(self, stream_id: int, payload: bytes) -> None:
-        self._got_over(stream_id, None)
+        self._got_over(stream_id, reasons.NONE, "")
 
-    def _got_over(self, stream_id: int, message: str | None) -> None:
+    def _got_over(self, stream_id: int, reason: int, text: str) -> None:
         stream = self._find(stream_id, GOT_OVER)
         if stream is None:
             return
         self._forget(stream)
-        stream.sink.on_over(message)
+        stream.sink.on_over(reason, text)
 
     def _got_window(self, stream_id: int, payload: bytes) -> None:
         if len(payload) not in (4, 8):
@@ -226,7 +241,7 @@ class Multiplexer:
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
         if not self.peer_going_away:
             self.peer_going_away = True
-            self.on_goaway(frames.text(payload))
+            self.on_goaway(*reasons.decode(payload))
 
     def _find(self, stream_id: int, event: int) -> Stream | None:
         """The live stream that a frame speaks of, moved on; None when the frame is to be dropped."""
@@ -246,8 +261,8 @@ class Multiplexer:
     def _violation(self, stream: Stream, message: str) -> None:
         """A peer's mistake that one stream pays for."""
         sink = stream.sink
-        self.reset(stream, f"protocol error: {message}")
-        sink.on_over(message)
+        self.reset(stream, reasons.PROTOCOL, f"protocol error: {message}")
+        sink.on_over(reasons.PROTOCOL, message)
 
     # ── what this side says ────────────────────────────────────────────────────────────────────
 
@@ -300,19 +315,19 @@ class Multiplexer:
         """End both directions behind what is queued."""
         self._finish(stream, CLOSE)
 
-    def fail(self, stream: Stream, message: str) -> None:
+    def fail(self, stream: Stream, text: str, reason: int = reasons.FAILED) -> None:
         """End both directions by ERROR behind what is queued: what was said is heard before it."""
-        stream.failure = message
+        stream.failure = self._words(reason, text)
         self._finish(stream, ERROR)
 
-    def reset(self, stream: Stream, message: str | None = None) -> None:
-        """End both directions at once: ERROR with a message, CLOSE without; queued bytes are dropped."""
+    def reset(self, stream: Stream, reason: int = reasons.NONE, text: str = "") -> None:
+        """End both directions at once: CLOSE, or ERROR with a reason; queued bytes are dropped."""
         if self._move(stream, SEND_OVER):
             self._forget(stream)
-            if message is None:
+            if reason == reasons.NONE:
                 self._out.say(CLOSE, stream.id)
             else:
-                self._out.say(ERROR, stream.id, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
+                self._out.say(ERROR, stream.id, self._words(reason, text))
 
     def consumed(self, stream: Stream, size: int, now: float) -> None:
         """The reader took `size` bytes, whose credit goes back in time; `now` is monotonic, in seconds."""
@@ -327,11 +342,11 @@ class Multiplexer:
         """Ask for a sign of life."""
         self._out.say(PING, 0, payload)
 
-    def goaway(self, message: str) -> None:
-        """Announce a drain; version 1 has no such word and its peer learns by the end itself."""
+    def goaway(self, reason: int, text: str = "") -> None:
+        """Announce that the tunnel takes no new streams; a peer of version 1 learns it by the end itself."""
         self.going_away = True
         if self.profile.credit:
-            self._out.say(GOAWAY, 0, message.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT])
+            self._out.say(GOAWAY, 0, self._words(reason, text))
 
     # ── what goes out next ─────────────────────────────────────────────────────────────────────
 
@@ -357,6 +372,10 @@ class Multiplexer:
     def collect(self, limit: int = BATCH) -> list[list[Part]]:
         """The next messages, each as the parts to be joined; about `limit` bytes in all."""
         return self._out.collect(limit)
+
+    def _words(self, reason: int, text: str = "") -> bytes:
+        theirs = self.theirs
+        return reasons.encode(reason, text, theirs is not None and theirs.reasons)
 
     def _finish(self, stream: Stream, kind: int) -> None:
         if stream.state == CLOSED or stream.closing in (kind, CLOSE, ERROR):
@@ -411,6 +430,7 @@ class Multiplexer:
     def _forget(self, stream: Stream) -> None:
         stream.state = CLOSED
         stream.drop_queue()
+        stream.let_go()
         if self.streams.pop(stream.id, None) is None:
             return
         if self.profile.credit:
@@ -424,7 +444,7 @@ def _drop(stream_id: int, payload: bytes) -> None:
     """The tunnel has ended."""
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Nobody listens yet."""
 
 

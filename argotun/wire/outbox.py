@@ -11,7 +11,6 @@ have much under way already wait for the others.
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from argotun.wire import frames
 from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MAX_CREDIT, MIB, Profile
 from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
 
@@ -198,7 +197,7 @@ class Outbox:
                 return 0
         if stream.closing > 0 and not stream.queued:
             self._say_end(stream, messages)
-        if stream.waiting and stream.queued <= (0 if stream.backlog.full else LOW_WATER):
+        if stream.waiter is not None and stream.queued <= (0 if stream.backlog.full else LOW_WATER):
             self._relieved.append(stream)
         return said
 
@@ -219,6 +218,8 @@ class Outbox:
         _cut(stream, taken, parts)
         if profile.credit:
             stream.send_credit -= taken
+        if stream.on_sent is not None:
+            stream.on_sent(taken)
         if stream.queued:
             if stream.send_credit > 0:
                 stream.ready = True
@@ -258,7 +259,7 @@ class Outbox:
 
     def _say_end(self, stream: Stream, messages: list[list[Part]]) -> None:
         kind = stream.closing
-        words = stream.failure.encode("utf-8", "replace")[: frames.MAX_ERROR_TEXT] if kind == ERROR else b""
+        words = stream.failure if kind == ERROR else b""
         self._message(messages).append(self._profile.pack(kind, stream.id, words))
         stream.closing = SAID
         self._ended(stream, kind)
@@ -276,9 +277,7 @@ class Outbox:
         """
         relieved, self._relieved = self._relieved, []
         for stream in relieved:
-            if stream.waiting:
-                stream.waiting = False
-                stream.sink.on_writable()
+            stream.let_go()
 
 
 def _bundle(control: list[bytes], limit: int) -> list[list[Part]]:

@@ -10,6 +10,7 @@ The side that opens may send DATA and END while it is still OPENING (version 2),
 exists with "not yet connected" in front. What the table does not list is a violation.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 OPENING, OPEN, LOCAL_ENDED, REMOTE_ENDED, OPENING_LOCAL, OPENING_REMOTE, CLOSED = range(7)
@@ -126,7 +127,11 @@ ACCEPTOR = _table(_ACCEPTOR, _CONNECTED)
 
 
 class Sink(Protocol):
-    """Who lives at a stream's end. Every call comes from the tunnel's reader and must not block."""
+    """The object that a stream's events are delivered to.
+
+    `on_lost` is called by whoever ends the tunnel, the others by the tunnel's reader. An end that this side
+    asked for is not delivered. None may wait: other streams, or the whole event loop, would wait too.
+    """
 
     def on_connected(self) -> None:
         """The agent reached its API: what was sent may be delivered from now on."""
@@ -137,14 +142,11 @@ class Sink(Protocol):
     def on_end(self) -> None:
         """The peer sends no more; this direction lives on."""
 
-    def on_over(self, message: str | None) -> None:
-        """The peer ended the stream: by ERROR with its text, or by CLOSE (None)."""
+    def on_over(self, reason: int, text: str) -> None:
+        """The peer ended the stream: by CLOSE (the reason is NONE), or by ERROR with its reason and words."""
 
-    def on_lost(self, reason: str) -> None:
+    def on_lost(self, text: str) -> None:
         """The tunnel ended under the stream."""
-
-    def on_writable(self) -> None:
-        """What waited to be sent fell to the low-water mark."""
 
 
 class Backlog:
@@ -163,7 +165,7 @@ class Backlog:
 
 
 class Stream:
-    """The state of one stream; changed by the multiplexer only.
+    """The state of one stream; changed by the multiplexer, but for `sink`, `waiter` and `on_sent`.
 
     `send_credit` and `receive_credit` are bytes that may still travel each way; `granted` is what
     the peer's window is in all and `window` what this side's is. `consumed` was read since the last
@@ -172,7 +174,11 @@ class Stream:
     `queued` bytes in `queue` wait for credit or for a turn and count in the tunnel's `backlog` too.
     `ahead` bytes left before those that stood in line, in the `round` that they were in.
     `closing` is the type of the frame that ends this direction behind the queue (0 = none); `failure`
-    is the text of its ERROR; `waiting` asks for `on_writable`.
+    is the payload of its ERROR.
+
+    `waiter` is called once, and forgotten, when little is queued or the stream is over, whichever side ended
+    it; `on_sent(bytes)` whenever DATA leaves the queue. Both are called where bytes are collected, which may
+    be the event loop itself: neither may wait, and `on_sent` may not open streams.
     """
 
     __slots__ = (
@@ -183,6 +189,7 @@ class Stream:
         "failure",
         "granted",
         "id",
+        "on_sent",
         "passed_on",
         "queue",
         "queued",
@@ -194,7 +201,7 @@ class Stream:
         "sink",
         "state",
         "updated",
-        "waiting",
+        "waiter",
         "window",
     )
 
@@ -216,9 +223,16 @@ class Stream:
         self.ready = False
         self.ahead = 0
         self.round = 0
-        self.waiting = False
+        self.waiter: Callable[[], None] | None = None
+        self.on_sent: Callable[[int], None] | None = None
         self.closing = 0
-        self.failure = ""
+        self.failure = b""
+
+    def let_go(self) -> None:
+        """Let a sender that waits go on."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter()
 
     def drop_queue(self) -> None:
         """What is queued is not sent any more."""
@@ -242,13 +256,10 @@ class Discard:
     def on_end(self) -> None:
         """Nobody cares."""
 
-    def on_over(self, message: str | None) -> None:
+    def on_over(self, reason: int, text: str) -> None:
         """Nobody cares."""
 
-    def on_lost(self, reason: str) -> None:
-        """Nobody cares."""
-
-    def on_writable(self) -> None:
+    def on_lost(self, text: str) -> None:
         """Nobody cares."""
 
 

@@ -14,9 +14,20 @@ bytes that break it are there; a frame's announced size is judged before any of 
 
 from collections.abc import Sequence
 
-from websockets.frames import apply_mask  # type: ignore[attr-defined]
+from websockets.version import version
 
-from argotun.errors import ProtocolError
+from argotun.errors import LibraryError, ProtocolError
+
+# No part of the library's documented API, so it is tried out once, as transport/_private.py, which this layer
+# may not import, does for all other libraries.
+try:
+    from websockets.frames import apply_mask  # type: ignore[attr-defined]
+
+    _masks = apply_mask(memoryview(b"abcde"), bytearray(b"    ")) == b"ABCDE"
+except (ImportError, TypeError):
+    _masks = False
+if not _masks:
+    raise LibraryError("websockets", version, "frames.apply_mask, which masks any buffer")
 
 BINARY, CLOSE, PING, PONG = 0x2, 0x8, 0x9, 0xA
 

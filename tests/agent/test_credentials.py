@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from argotun import files
 from argotun.agent import credentials
 from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.errors import CredentialError
@@ -36,10 +37,10 @@ def test_space_around_a_token_does_not_count(path, text):
 
 
 def test_an_unchanged_file_is_looked_at_and_not_read(path, monkeypatch):
-    settle(path)
+    monkeypatch.setattr(files, "SETTLED", 0)
     file = TokenFile(str(path))
     first = file.header()
-    monkeypatch.setattr(credentials, "read_version", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(credentials, "read", lambda *_: pytest.fail("read again"))
     assert file.header() is first
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from argotun.agent import app
+from argotun.agent import connector
 from argotun.agent.app import Agent
 from argotun.agent.backoff import FIRST, GOOD_LIFE, NAMELESS, Backoff
 from argotun.config.network import parse_server_url
@@ -215,7 +215,7 @@ def test_a_fault_of_our_own_does_not_end_the_loop(
 ) -> None:
     """Whatever a dial raises, an agent that no longer dials would be alive and useless for ever."""
     calls: list[int] = []
-    real = app.dial
+    real = connector.resolve
 
     def broken(*arguments: object) -> object:
         calls.append(1)
@@ -223,7 +223,7 @@ def test_a_fault_of_our_own_does_not_end_the_loop(
             raise ValueError("a name that no resolver likes")
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(app, "dial", broken)
+    monkeypatch.setattr(connector, "resolve", broken)
     start(rig, listening)
     V2Server(listening)
     assert len(calls) == 3

@@ -28,7 +28,7 @@ def config(rendered: Rendered, name: str) -> dict[str, Any]:
     return json.loads(decoded(cluster_secrets(rendered)[name])["config"])  # type: ignore[no-any-return]
 
 
-def test_a_cluster_is_not_found_by_argo_cd(helm: Helm) -> None:
+def test_every_cluster_is_found_by_argo_cd(helm: Helm) -> None:
     rendered = helm.render(MATRIX["server-mtls"], name="eu")
     secrets = cluster_secrets(rendered)
     assert sorted(secrets) == ["eu-argotun-cluster-customer-a", "eu-argotun-cluster-customer-b"]
@@ -39,7 +39,7 @@ def test_a_cluster_is_not_found_by_argo_cd(helm: Helm) -> None:
         assert data["server"] == f"https://eu-argotun-internal.{NAMESPACE}.svc:8080/tunnel/{id}"
 
 
-def test_a_cluster_secret_names_a_service_that_is_not_there(helm: Helm) -> None:
+def test_a_cluster_secret_names_a_service_that_is_there(helm: Helm) -> None:
     for values in (
         MATRIX["server-mtls"],
         MATRIX["server-plain"] | {"fullnameOverride": "own", "internalPort": 9080},
@@ -60,12 +60,12 @@ def test_a_cluster_secret_names_a_service_that_is_not_there(helm: Helm) -> None:
 @pytest.mark.parametrize(
     "name", ["server-mtls", "server-plain", "server-internal-plain", "server-existing-secret"]
 )
-def test_argo_cd_sends_its_own_token(helm: Helm, name: str) -> None:
+def test_argo_cd_does_not_send_its_own_token(helm: Helm, name: str) -> None:
     for secret in cluster_secrets(helm.render(MATRIX[name])).values():
         assert json.loads(decoded(secret)["config"])["bearerToken"] == "unused"
 
 
-def test_argo_cd_shows_no_certificate_to_a_server_that_asks(helm: Helm) -> None:
+def test_argo_cd_shows_a_certificate_to_a_server_that_asks(helm: Helm) -> None:
     tls = config(helm.render(MATRIX["server-mtls"]), "argotun-cluster-customer-a")["tlsClientConfig"]
     assert tls == {
         "insecure": False,
@@ -82,14 +82,14 @@ def test_argo_cd_shows_no_certificate_to_a_server_that_asks(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("name", ["server-plain", "server-internal-plain"])
-def test_argo_cd_speaks_tls_to_a_plain_port(helm: Helm, name: str) -> None:
+def test_argo_cd_speaks_plain_http_to_a_plain_port(helm: Helm, name: str) -> None:
     rendered = helm.render(MATRIX[name])
     secret = cluster_secrets(rendered)["argotun-cluster-customer-a"]
     assert decoded(secret)["server"].startswith("http://")
     assert config(rendered, "argotun-cluster-customer-a")["tlsClientConfig"] == {"insecure": True}
 
 
-def test_a_setting_of_a_cluster_is_lost(helm: Helm) -> None:
+def test_every_setting_of_a_cluster_is_kept(helm: Helm) -> None:
     settings = {
         "name": "Customer A",
         "labels": {"tier": "gold"},
@@ -116,14 +116,14 @@ def test_a_setting_of_a_cluster_is_lost(helm: Helm) -> None:
     )
 
 
-def test_an_entry_cannot_be_left_out_of_argo_cd(helm: Helm) -> None:
+def test_an_entry_can_be_left_out_of_argo_cd(helm: Helm) -> None:
     entries = [*CLUSTERS, {"id": "hidden", "token": "x", "argocd": {"enabled": False}}]
     rendered = helm.render(SERVER | {"clusters": entries, "argocd": {"enabled": True}})
     assert len(cluster_secrets(rendered)) == len(CLUSTERS)
     assert not cluster_secrets(helm.render(SERVER | {"clusters": entries}))
 
 
-def test_two_clusters_share_a_secret(helm: Helm) -> None:
+def test_no_two_clusters_share_a_secret(helm: Helm) -> None:
     ids = ["a.b", "a-b", "a_b", "A-b", "x" * 128, "x" * 127 + "y"]
     entries = [{"id": id, "token": f"token-{index}"} for index, id in enumerate(ids)]
     secrets = cluster_secrets(helm.render(SERVER | {"clusters": entries, "argocd": {"enabled": True}}))
@@ -131,7 +131,7 @@ def test_two_clusters_share_a_secret(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MATRIX if name.startswith("server")])
-def test_the_server_cannot_read_its_clusters(helm: Helm, name: str) -> None:
+def test_the_server_can_read_its_clusters(helm: Helm, name: str) -> None:
     rendered = helm.render(MATRIX[name])
     found = [each for each in rendered.all("Secret") if "clusters.json" in each["data"]]
     assert len(found) == ("existingClustersSecret" not in MATRIX[name])
@@ -141,7 +141,7 @@ def test_the_server_cannot_read_its_clusters(helm: Helm, name: str) -> None:
         assert not warnings
 
 
-def test_a_key_of_a_cluster_does_not_reach_the_server(helm: Helm) -> None:
+def test_every_key_of_a_cluster_reaches_the_server(helm: Helm) -> None:
     entry = {
         "id": "a",
         "tokenSha256": ["a" * 64],

@@ -25,7 +25,7 @@ def mounted(rendered: Rendered) -> dict[str, str]:
     }
 
 
-def test_a_certificate_is_missing(helm: Helm) -> None:
+def test_no_certificate_is_missing(helm: Helm) -> None:
     rendered = helm.render(MATRIX["server-cert-manager"])
     assert sorted(certificates(rendered)) == [
         "argotun-agent-customer-a-tls",
@@ -38,7 +38,7 @@ def test_a_certificate_is_missing(helm: Helm) -> None:
     assert issuers == {"argotun-ca", "argotun-selfsigned"}
 
 
-def test_a_certificate_comes_from_an_issuer_that_is_not_there(helm: Helm) -> None:
+def test_every_certificate_comes_from_an_issuer_that_is_there(helm: Helm) -> None:
     rendered = helm.render(MATRIX["server-cert-manager"])
     issuers = {each["metadata"]["name"] for each in rendered.all("Issuer")}
     for secret, each in certificates(rendered).items():
@@ -48,7 +48,7 @@ def test_a_certificate_comes_from_an_issuer_that_is_not_there(helm: Helm) -> Non
     assert rendered.one("Issuer", "argotun-ca")["spec"]["ca"]["secretName"] == "argotun-ca"
 
 
-def test_a_certificate_is_good_for_more_than_its_use(helm: Helm) -> None:
+def test_a_certificate_is_good_for_its_use_only(helm: Helm) -> None:
     found = certificates(helm.render(MATRIX["server-cert-manager"]))
     assert found["argotun-ca"]["isCA"] is True
     for secret, each in found.items():
@@ -58,12 +58,12 @@ def test_a_certificate_is_good_for_more_than_its_use(helm: Helm) -> None:
             assert each["usages"] == ["digital signature", use]
 
 
-def test_a_leaf_keeps_its_key_or_the_ca_changes_its(helm: Helm) -> None:
+def test_a_leaf_changes_its_key_and_the_ca_keeps_its_own(helm: Helm) -> None:
     for secret, each in certificates(helm.render(MATRIX["server-cert-manager"])).items():
         assert each["privateKey"]["rotationPolicy"] == ("Never" if secret == "argotun-ca" else "Always")
 
 
-def test_the_server_has_another_name_than_it_is_called_by(helm: Helm) -> None:
+def test_the_server_has_the_name_that_it_is_called_by(helm: Helm) -> None:
     gateway = {"create": True, "className": "x", "hostname": "argotun.example.com"}
     values = SERVER | {"certManager": {"enabled": True, "dnsNames": ["more.example.com"]}, "gateway": gateway}
     names = certificates(helm.render(values))["argotun-tls"]["dnsNames"]
@@ -74,14 +74,14 @@ def test_the_server_has_another_name_than_it_is_called_by(helm: Helm) -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_pod_mounts_what_nobody_writes(helm: Helm) -> None:
+def test_the_pod_mounts_what_is_written(helm: Helm) -> None:
     server = helm.render(MATRIX["server-cert-manager"])
     assert {mounted(server)["tls"], mounted(server)["tls-client-ca"]} <= set(certificates(server))
     agent = helm.render(MATRIX["agent-cert-manager"])
     assert mounted(agent)["tls-client"] in certificates(agent)
 
 
-def test_the_client_ca_is_taken_from_somebody_elses_certificate(helm: Helm) -> None:
+def test_the_client_ca_is_not_taken_from_another_certificate(helm: Helm) -> None:
     values = SERVER | ON | {"tls": {"certSecret": "lets-encrypt"}}
     rendered = helm.render(values)
     assert mounted(rendered)["tls"] == "lets-encrypt"
@@ -89,14 +89,14 @@ def test_the_client_ca_is_taken_from_somebody_elses_certificate(helm: Helm) -> N
     assert "lets-encrypt" not in certificates(rendered)
 
 
-def test_an_own_issuer_makes_mutual_tls_of_a_ca_that_is_not_said(helm: Helm) -> None:
+def test_an_own_issuer_makes_no_mutual_tls_of_a_ca_that_is_not_said(helm: Helm) -> None:
     rendered = helm.render(MATRIX["server-own-issuer"])
     assert not rendered.all("Issuer")
     assert all(each["issuerRef"]["kind"] == "ClusterIssuer" for each in certificates(rendered).values())
     assert "tls-client-ca" not in mounted(rendered)
 
 
-def test_an_agents_certificate_opens_another_cluster(helm: Helm) -> None:
+def test_an_agents_certificate_opens_no_other_cluster(helm: Helm) -> None:
     long = "x" * 100
     entries = [
         *CLUSTERS,
@@ -122,14 +122,14 @@ def test_an_agents_certificate_opens_another_cluster(helm: Helm) -> None:
     [{"agentCertificates": False}, {"issuerRef": {"name": "corp"}}],
     ids=["no certificates for agents", "no client CA"],
 )
-def test_a_cluster_is_bound_to_a_certificate_that_nobody_asks_for(
+def test_a_cluster_is_bound_to_a_certificate_only_where_one_is_asked_for(
     helm: Helm, manager: dict[str, Any]
 ) -> None:
     values = SERVER | {"clusters": CLUSTERS, "certManager": {"enabled": True} | manager}
     assert not any("certNames" in each for each in clusters(helm.render(values)))
 
 
-def test_what_is_switched_off_is_made(helm: Helm) -> None:
+def test_what_is_switched_off_is_not_made(helm: Helm) -> None:
     off = {"enabled": True, "agentCertificates": False, "argocdCertificate": False}
     found = certificates(helm.render(SERVER | {"clusters": CLUSTERS, "certManager": off}))
     assert sorted(found) == ["argotun-ca", "argotun-tls"]

@@ -11,12 +11,12 @@ LONGEST = 300
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_a_set_renders_something_else(helm: Helm, name: str) -> None:
+def test_each_set_renders_what_it_did(helm: Helm, name: str) -> None:
     assert file(name).read_text("utf-8") == expected(helm, name), (
         "run python -m tests.chart.golden and read the change"
     )
 
 
-def test_a_file_is_of_no_set_or_is_too_long_to_be_read() -> None:
+def test_each_file_belongs_to_a_set_and_is_short_enough_to_be_read() -> None:
     assert {each.name for each in FOLDER.iterdir()} == {file(name).name for name in MATRIX}
     assert all(len(each.read_text("utf-8").splitlines()) <= LONGEST for each in FOLDER.iterdir())

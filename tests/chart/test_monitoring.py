@@ -52,19 +52,19 @@ def rules(helm: Helm, mode: str, **more: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
-def test_an_alert_asks_for_what_nobody_reports(alert: dict[str, Any]) -> None:
+def test_an_alert_asks_for_what_is_reported(alert: dict[str, Any]) -> None:
     refuse_unknown(alert["expr"])
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_alert_of_the_other_mode_is_made(helm: Helm, mode: str) -> None:
+def test_only_the_alerts_of_the_mode_are_made(helm: Helm, mode: str) -> None:
     made = [each["alert"] for each in rules(helm, mode)]
     assert made == [each["alert"] for each in ALERTS if mode in each["modes"]]
     assert made
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_alert_does_not_say_what_to_do(helm: Helm, mode: str) -> None:
+def test_every_alert_says_what_to_do(helm: Helm, mode: str) -> None:
     heads = re.findall(r"^## (\w+)$", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.M)
     assert heads == NAMES
     for each in rules(helm, mode):
@@ -74,7 +74,7 @@ def test_an_alert_does_not_say_what_to_do(helm: Helm, mode: str) -> None:
         assert each["labels"]["severity"] in {"critical", "warning"}
 
 
-def test_a_value_does_not_reach_the_alerts(helm: Helm) -> None:
+def test_every_value_reaches_the_alerts(helm: Helm) -> None:
     made = {each["alert"]: each for each in rules(helm, "server", errorRatio=0.25, certificateDays=3)}
     assert made["ArgotunErrorRatio"]["expr"].endswith("> 0.25")
     assert made["ArgotunCertificateExpiring"]["expr"].endswith("< 3 * 86400")
@@ -156,7 +156,7 @@ def rule_files(helm: Helm, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def test_prometheus_does_not_take_the_rules(helm: Helm, promtool: str, tmp_path: Path) -> None:
+def test_prometheus_takes_the_rules(helm: Helm, promtool: str, tmp_path: Path) -> None:
     for path in rule_files(helm, tmp_path):
         command = [promtool, "check", "rules", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -178,7 +178,7 @@ def case(name: str, series: Series, firing: bool) -> dict[str, Any]:
     }
 
 
-def test_an_alert_does_not_fire_or_fires_in_good_times(helm: Helm, promtool: str, tmp_path: Path) -> None:
+def test_an_alert_fires_in_bad_times_only(helm: Helm, promtool: str, tmp_path: Path) -> None:
     assert list(FIRING) == NAMES
     cases = [case("ArgotunAgentDisconnected", AGENT_IS_GONE, True)]
     for name, (bad, good) in FIRING.items():
@@ -202,7 +202,7 @@ def scraped(rendered: Rendered, kind: str) -> tuple[dict[str, Any], dict[str, An
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_pod_monitor_asks_a_port_that_is_not_there(helm: Helm, mode: str) -> None:
+def test_a_pod_monitor_asks_a_port_that_is_there(helm: Helm, mode: str) -> None:
     rendered = helm.render(
         MATRIX[f"{mode}-monitored"] | {"serviceMonitor": {}, "podMonitor": {"enabled": True}}
     )
@@ -211,7 +211,7 @@ def test_a_pod_monitor_asks_a_port_that_is_not_there(helm: Helm, mode: str) -> N
     assert endpoint["path"] == "/metrics"
 
 
-def test_a_service_monitor_asks_a_service_that_is_not_there(helm: Helm) -> None:
+def test_a_service_monitor_asks_a_service_that_is_there(helm: Helm) -> None:
     rendered = helm.render(MATRIX["server-monitored"])
     monitor, endpoint = scraped(rendered, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
@@ -220,7 +220,7 @@ def test_a_service_monitor_asks_a_service_that_is_not_there(helm: Helm) -> None:
     assert endpoint["port"] in {each["name"] for each in services[0]["spec"]["ports"]}
 
 
-def test_labels_or_interval_of_a_monitor_are_lost(helm: Helm) -> None:
+def test_labels_and_interval_of_a_monitor_are_kept(helm: Helm) -> None:
     settings = {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"}
     for name, kind in (("podMonitor", "PodMonitor"), ("serviceMonitor", "ServiceMonitor")):
         monitor, endpoint = scraped(helm.render(SERVER | PROMETHEUS | {name: settings}), kind)
@@ -229,7 +229,7 @@ def test_labels_or_interval_of_a_monitor_are_lost(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_pod_is_scraped_twice_or_not_at_all(helm: Helm, mode: str) -> None:
+def test_a_pod_is_scraped_once(helm: Helm, mode: str) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         template = helm.render(MODES[mode] | values).one("Deployment")["spec"]["template"]
         return template["metadata"].get("annotations", {})  # type: ignore[no-any-return]
@@ -254,7 +254,7 @@ def panels(helm: Helm) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return dashboard, dashboard["panels"]
 
 
-def test_a_panel_asks_for_what_nobody_reports(helm: Helm) -> None:
+def test_a_panel_asks_for_what_is_reported(helm: Helm) -> None:
     _, found = panels(helm)
     expressions = [target["expr"] for panel in found for target in panel["targets"]]
     assert len(expressions) > 10
@@ -262,7 +262,7 @@ def test_a_panel_asks_for_what_nobody_reports(helm: Helm) -> None:
         refuse_unknown(expression)
 
 
-def test_a_panel_uses_a_variable_that_is_not_there(helm: Helm) -> None:
+def test_a_panel_uses_variables_that_are_there(helm: Helm) -> None:
     dashboard, found = panels(helm)
     there = {each["name"] for each in dashboard["templating"]["list"]} | {"__rate_interval"}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(found)))
@@ -270,7 +270,7 @@ def test_a_panel_uses_a_variable_that_is_not_there(helm: Helm) -> None:
     assert "cluster" in used
 
 
-def test_a_panel_covers_another(helm: Helm) -> None:
+def test_no_panel_covers_another(helm: Helm) -> None:
     _, found = panels(helm)
     assert len({each["id"] for each in found}) == len(found)
     taken: set[tuple[int, int]] = set()
@@ -282,7 +282,7 @@ def test_a_panel_covers_another(helm: Helm) -> None:
         taken |= cells
 
 
-def test_grafana_does_not_find_the_dashboard(helm: Helm) -> None:
+def test_grafana_finds_the_dashboard(helm: Helm) -> None:
     settings = {"enabled": True, "annotations": {"grafana_folder": "Tunnels"}}
     meta = helm.render(SERVER | {"dashboard": settings}).one("ConfigMap", "argotun-dashboard")["metadata"]
     assert meta["labels"]["grafana_dashboard"] == "1"

@@ -25,13 +25,13 @@ def peers(rendered: Rendered, direction: str, port: int, protocol: str = "TCP") 
     return found
 
 
-def test_a_pod_is_open_by_default(helm: Helm) -> None:
+def test_no_pod_is_open_by_default(helm: Helm) -> None:
     for values in (SERVER, AGENT):
         assert helm.render(values).one("NetworkPolicy")["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert not helm.render(SERVER | {"networkPolicy": {"enabled": False}}).all("NetworkPolicy")
 
 
-def test_somebody_but_argo_cd_reaches_the_internal_port(helm: Helm) -> None:
+def test_only_argo_cd_reaches_the_internal_port(helm: Helm) -> None:
     assert peers(helm.render(SERVER), "ingress", 8080) == [namespace("argocd")]
     other = SERVER | {"argocd": {"namespace": "gitops"}, "internalPort": 9080}
     assert peers(helm.render(other), "ingress", 9080) == [namespace("gitops")]
@@ -40,7 +40,7 @@ def test_somebody_but_argo_cd_reaches_the_internal_port(helm: Helm) -> None:
     assert more == [namespace("argocd"), {"podSelector": {}}]
 
 
-def test_agents_do_not_reach_the_public_port(helm: Helm) -> None:
+def test_agents_reach_the_public_port(helm: Helm) -> None:
     assert peers(helm.render(SERVER), "ingress", 8443) == [EVERYBODY]
     assert peers(helm.render(MATRIX["server-closed"]), "ingress", 8443) == [
         {"ipBlock": {"cidr": "192.0.2.0/24"}}
@@ -48,16 +48,16 @@ def test_agents_do_not_reach_the_public_port(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("mode", ["server", "agent"])
-def test_somebody_but_prometheus_reaches_the_health_port(helm: Helm, mode: str) -> None:
+def test_only_prometheus_reaches_the_health_port(helm: Helm, mode: str) -> None:
     assert peers(helm.render(MATRIX[mode]), "ingress", 8081) == []
     assert peers(helm.render(MATRIX[f"{mode}-monitored"]), "ingress", 8081) == [namespace("monitoring")]
 
 
-def test_an_agent_takes_connections(helm: Helm) -> None:
+def test_an_agent_takes_no_connections(helm: Helm) -> None:
     assert helm.render(AGENT).one("NetworkPolicy")["spec"]["ingress"] == []
 
 
-def test_a_server_dials_somebody(helm: Helm) -> None:
+def test_a_server_dials_nobody(helm: Helm) -> None:
     assert helm.render(SERVER).one("NetworkPolicy")["spec"]["egress"] == []
     more = helm.render(MATRIX["server-closed"])
     assert peers(more, "egress", 53, "UDP") == [EVERYBODY]
@@ -77,7 +77,7 @@ def test_a_server_dials_somebody(helm: Helm) -> None:
         ({"proxy": "https://proxy.example.com"}, 443),
     ],
 )
-def test_an_agent_does_not_reach_its_server(helm: Helm, values: dict[str, Any], port: int) -> None:
+def test_an_agent_reaches_its_server(helm: Helm, values: dict[str, Any], port: int) -> None:
     only = {"networkPolicy": {"apiServerCIDRs": ["198.51.100.0/24"]}}
     assert EVERYBODY in peers(helm.render(AGENT | values | only), "egress", port)
 
@@ -91,17 +91,17 @@ def test_an_agent_does_not_reach_its_server(helm: Helm, values: dict[str, Any], 
         ({"targetAddr": "api.example.com:8443"}, 8443),
     ],
 )
-def test_an_agent_does_not_reach_its_api(helm: Helm, values: dict[str, Any], port: int) -> None:
+def test_an_agent_reaches_its_api(helm: Helm, values: dict[str, Any], port: int) -> None:
     policy = values.get("networkPolicy", {}) | {"proxyServerCIDR": "192.0.2.1/32"}
     assert EVERYBODY in peers(helm.render(AGENT | values | {"networkPolicy": policy}), "egress", port)
 
 
-def test_an_agent_cannot_resolve_names(helm: Helm) -> None:
+def test_an_agent_can_resolve_names(helm: Helm) -> None:
     for protocol in ("UDP", "TCP"):
         assert peers(helm.render(AGENT), "egress", 53, protocol) == [EVERYBODY]
 
 
-def test_an_agent_reaches_more_than_it_needs(helm: Helm) -> None:
+def test_an_agent_reaches_only_what_it_needs(helm: Helm) -> None:
     rendered = helm.render(MATRIX["agent-proxy"])
     assert peers(rendered, "egress", 3128) == [{"ipBlock": {"cidr": "192.0.2.1/32"}}]
     for port in (443, 6443):
@@ -109,7 +109,7 @@ def test_an_agent_reaches_more_than_it_needs(helm: Helm) -> None:
     assert peers(rendered, "egress", 22) == []
 
 
-def test_a_rule_of_ones_own_is_lost(helm: Helm) -> None:
+def test_a_rule_of_ones_own_is_kept(helm: Helm) -> None:
     rule = {"to": [namespace("egress")], "ports": [{"protocol": "TCP", "port": 3128}]}
     rendered = helm.render(AGENT | {"networkPolicy": {"extraEgress": [rule]}})
     assert rendered.one("NetworkPolicy")["spec"]["egress"][-1] == rule

@@ -32,14 +32,14 @@ def validate(text: str) -> None:
 
 
 @each_set
-def test_an_object_does_not_fit_the_schema_of_kubernetes(helm: Helm, values: dict[str, Any]) -> None:
+def test_every_object_fits_the_schema_of_kubernetes(helm: Helm, values: dict[str, Any]) -> None:
     own = [each for each in helm.render(values).objects if not each["apiVersion"].startswith(ELSEWHERE)]
     assert len(own) > 4
     for each in own:
         validate(json.dumps(each))
 
 
-def test_the_schema_of_kubernetes_lets_everything_pass(helm: Helm) -> None:
+def test_the_schema_of_kubernetes_does_not_let_everything_pass(helm: Helm) -> None:
     deployment = helm.render(MATRIX["server"]).one("Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError, match="imagePullPolice"):
@@ -47,7 +47,7 @@ def test_the_schema_of_kubernetes_lets_everything_pass(helm: Helm) -> None:
 
 
 @each_set
-def test_an_object_has_no_labels_or_another_ones_name(helm: Helm, values: dict[str, Any]) -> None:
+def test_every_object_has_labels_and_the_release_in_its_name(helm: Helm, values: dict[str, Any]) -> None:
     objects = helm.render(values, name="eu").objects
     seen = set()
     for each in objects:
@@ -63,23 +63,21 @@ def test_an_object_has_no_labels_or_another_ones_name(helm: Helm, values: dict[s
 
 
 @each_set
-def test_lint_has_something_to_say(helm: Helm, values: dict[str, Any]) -> None:
+def test_lint_has_nothing_to_say(helm: Helm, values: dict[str, Any]) -> None:
     done = helm.run("lint", "--strict", str(CHART), values=values)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
 
 
 @each_set
-def test_two_helms_render_differently(
-    values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_two_helms_render_the_same(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.getbasetemp()
     first, second = (helm_or_skip(each.version, home).render(values) for each in RELEASES)
     assert first == second
 
 
 @each_set
-def test_rendering_again_gives_something_else(helm: Helm, values: dict[str, Any]) -> None:
+def test_rendering_again_gives_the_same(helm: Helm, values: dict[str, Any]) -> None:
     again = Helm(helm.version, helm.path, helm.home / "elsewhere")
     assert again.render(values) == helm.render(values)
 
@@ -106,7 +104,7 @@ COMMENT = re.compile(r"\{\{-? ?/\*.*?\*/ ?-?\}\}", re.S)
 ACTION = re.compile(r"\{\{.*?\}\}", re.S)
 
 
-def test_a_template_asks_the_cluster_or_makes_a_secret() -> None:
+def test_no_template_asks_the_cluster_or_makes_a_secret() -> None:
     """Argo CD renders without a cluster, and again and again."""
     paths = [path for path in (CHART / "templates").rglob("*") if path.is_file()]
     assert len(paths) > 20
@@ -116,7 +114,7 @@ def test_a_template_asks_the_cluster_or_makes_a_secret() -> None:
 
 
 @each_set
-def test_the_notes_cannot_be_written(helm: Helm, talking_chart: Path, values: dict[str, Any]) -> None:
+def test_the_notes_can_be_written(helm: Helm, talking_chart: Path, values: dict[str, Any]) -> None:
     command = ("template", "argotun", str(talking_chart), "--show-only", "templates/notes.yaml")
     done = helm.run(*command, values=values)
     assert done.returncode == 0, done.stderr
@@ -126,12 +124,12 @@ def test_the_notes_cannot_be_written(helm: Helm, talking_chart: Path, values: di
     assert not any(secret in notes for secret in SECRETS)
 
 
-def test_a_name_is_too_long_for_a_service(helm: Helm) -> None:
+def test_no_name_is_too_long_for_a_service(helm: Helm) -> None:
     for each in helm.render(MATRIX["server"], name="x" * 53).all("Service"):
         assert len(each["metadata"]["name"]) <= 63
 
 
-def test_names_cannot_be_replaced(helm: Helm) -> None:
+def test_names_can_be_replaced(helm: Helm) -> None:
     named = helm.render(MATRIX["server"] | {"fullnameOverride": "proxy-server"})
     assert [each["metadata"]["name"] for each in named.all("Service")] == [
         "proxy-server",

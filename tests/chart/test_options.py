@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from argotun.config.load import Loaded, load
-from argotun.config.options import OPTIONS
-from argotun.config.sources import read
+from argotun.options.load import Loaded, load
+from argotun.options.sources import read
+from argotun.options.table import OPTIONS
 from tests.chart.helm import Helm, Rendered
 from tests.chart.values import AGENT, MATRIX, MODES, SERVER
 
@@ -38,13 +38,13 @@ def started(rendered: Rendered, folder: Path) -> Loaded:
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_argotun_refuses_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
+def test_argotun_takes_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
     loaded = started(helm.render(MATRIX[name]), tmp_path)
     assert loaded.mode == MATRIX[name]["mode"]
 
 
 @pytest.mark.parametrize("name", ["server-mtls", "agent-mtls"])
-def test_argotun_warns_of_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
+def test_argotun_does_not_warn_of_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
     assert started(helm.render(MATRIX[name]), tmp_path).warnings == ()
 
 
@@ -59,7 +59,7 @@ def values_of_every_option(mode: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_option_cannot_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: str) -> None:
+def test_every_option_can_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: str) -> None:
     options = values_of_every_option(mode)
     assert len(options) > 10
     rendered = helm.render(MODES[mode] | {"configSecret": "more"})
@@ -86,7 +86,7 @@ def test_an_option_cannot_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: 
         (AGENT | {"configSecret": "more"}, "keepalive_timeout", 50.0),
     ],
 )
-def test_a_value_arrives_as_something_else(
+def test_every_value_arrives_as_it_was_set(
     helm: Helm, tmp_path: Path, values: dict[str, Any], field: str, expected: Any
 ) -> None:
     assert getattr(started(helm.render(values), tmp_path).config, field) == expected

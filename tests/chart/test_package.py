@@ -25,7 +25,7 @@ def package(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / f"argotun-{META['version']}.tgz"
 
 
-def test_the_package_lacks_or_carries_a_file(package: Path) -> None:
+def test_the_package_has_its_files_and_no_others(package: Path) -> None:
     with tarfile.open(package) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     there = {str(path.relative_to(CHART)) for path in CHART.rglob("*") if path.is_file()}
@@ -34,23 +34,23 @@ def test_the_package_lacks_or_carries_a_file(package: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["server-monitored", "agent-read-only"])
-def test_the_package_renders_something_else_than_the_folder(helm: Helm, package: Path, name: str) -> None:
+def test_the_package_renders_the_same_as_the_folder(helm: Helm, package: Path, name: str) -> None:
     assert helm.render(MATRIX[name], chart=package) == helm.render(MATRIX[name])
 
 
-def test_the_chart_installs_another_release_than_its_own(helm: Helm) -> None:
+def test_the_chart_installs_its_own_release(helm: Helm) -> None:
     assert META["appVersion"] == argotun.__version__
     assert helm.render(SERVER).container["image"].endswith(f":{argotun.__version__}")
 
 
-def test_a_kubernetes_that_is_too_old_is_taken(helm: Helm) -> None:
+def test_a_kubernetes_that_is_too_old_is_refused(helm: Helm) -> None:
     assert helm.render(SERVER, "--kube-version", "1.28.0").objects
     assert helm.render(SERVER, "--kube-version", "v1.28.3-gke.100").objects
     with pytest.raises(Refused, match=r"1\.27"):
         helm.render(SERVER, "--kube-version", "1.27.9")
 
 
-def test_the_readme_shows_values_that_are_refused(helm: Helm) -> None:
+def test_the_readme_shows_values_that_are_taken(helm: Helm) -> None:
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (CHART / "README.md").read_text("utf-8"), re.M)
     shown = [yaml.safe_load(textwrap.dedent(each)) for each in blocks if "mode:" in each]
     assert [each["mode"] for each in shown] == ["server", "server", "agent"]
@@ -101,7 +101,7 @@ BEFORE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("mode", BEFORE)
-def test_the_values_of_before_are_refused(helm: Helm, mode: str) -> None:
+def test_the_values_of_before_are_taken(helm: Helm, mode: str) -> None:
     rendered = helm.render({"mode": mode} | BEFORE[mode])
     assert rendered.one("PodDisruptionBudget")["spec"]["minAvailable"] == 0
     for each in rendered.pod.get("topologySpreadConstraints", []):

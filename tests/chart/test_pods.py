@@ -28,7 +28,7 @@ def files(volume: dict[str, Any]) -> list[str]:
 
 
 @each_set
-def test_a_pod_may_do_more_than_it_needs(helm: Helm, values: dict[str, Any]) -> None:
+def test_a_pod_may_do_only_what_it_needs(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
     pod, container = rendered.pod, rendered.container
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -43,12 +43,12 @@ def test_a_pod_may_do_more_than_it_needs(helm: Helm, values: dict[str, Any]) -> 
 
 
 @each_set
-def test_services_of_the_namespace_become_options(helm: Helm, values: dict[str, Any]) -> None:
+def test_services_of_the_namespace_do_not_become_options(helm: Helm, values: dict[str, Any]) -> None:
     assert helm.render(values).pod["enableServiceLinks"] is False
 
 
 @each_set
-def test_a_secret_is_in_the_arguments_or_the_environment(helm: Helm, values: dict[str, Any]) -> None:
+def test_no_secret_is_in_the_arguments_or_the_environment(helm: Helm, values: dict[str, Any]) -> None:
     container = helm.render(values).container
     plain = [*container["args"], *(each["value"] for each in container.get("env", []))]
     assert not any(
@@ -57,7 +57,7 @@ def test_a_secret_is_in_the_arguments_or_the_environment(helm: Helm, values: dic
 
 
 @each_set
-def test_a_file_of_a_mount_does_not_follow_its_secret(helm: Helm, values: dict[str, Any]) -> None:
+def test_each_file_of_a_mount_follows_its_secret(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
     assert not any("subPath" in each for each in rendered.container["volumeMounts"])
     for each in rendered.pod["volumes"]:
@@ -66,7 +66,7 @@ def test_a_file_of_a_mount_does_not_follow_its_secret(helm: Helm, values: dict[s
 
 
 @each_set
-def test_an_argument_names_a_file_that_is_not_mounted(helm: Helm, values: dict[str, Any]) -> None:
+def test_an_argument_names_a_file_that_is_mounted(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
     volumes = mounted(rendered)
     paths = [arg.partition("=")[2] for arg in rendered.args if arg.partition("=")[2].startswith("/")]
@@ -77,12 +77,12 @@ def test_an_argument_names_a_file_that_is_not_mounted(helm: Helm, values: dict[s
 
 
 @each_set
-def test_a_server_holds_a_token_of_the_api(helm: Helm, values: dict[str, Any]) -> None:
+def test_a_server_holds_no_token_of_the_api(helm: Helm, values: dict[str, Any]) -> None:
     projected = [each for each in helm.render(values).pod["volumes"] if "projected" in each]
     assert len(projected) == (values["mode"] == "agent")
 
 
-def test_the_key_of_the_ca_is_mounted(helm: Helm) -> None:
+def test_the_key_of_the_ca_is_not_mounted(helm: Helm) -> None:
     volumes = mounted(helm.render(MATRIX["server-cert-manager"]))
     assert volumes["/tls-client-ca"]["secret"]["secretName"] == "argotun-tls"
     for path in ("/tls-client-ca", "/tls"):
@@ -91,7 +91,7 @@ def test_the_key_of_the_ca_is_mounted(helm: Helm) -> None:
 
 
 @each_set
-def test_a_probe_asks_a_port_that_wants_a_certificate(helm: Helm, values: dict[str, Any]) -> None:
+def test_a_probe_asks_a_port_that_wants_no_certificate(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
     for probe in ("livenessProbe", "readinessProbe"):
         assert rendered.container[probe]["httpGet"]["port"] == "health"
@@ -99,13 +99,13 @@ def test_a_probe_asks_a_port_that_wants_a_certificate(helm: Helm, values: dict[s
     assert f"--health-addr=:{health['containerPort']}" in rendered.args
 
 
-def test_a_server_waits_for_an_agent_that_waits_for_its_service(helm: Helm) -> None:
+def test_a_server_does_not_wait_for_agents_that_wait_for_its_service(helm: Helm) -> None:
     assert helm.render(SERVER).container["readinessProbe"]["httpGet"]["path"] == "/healthz"
     assert helm.render(AGENT).container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
 @each_mode
-def test_a_pod_is_killed_before_it_has_drained(helm: Helm, values: dict[str, Any]) -> None:
+def test_a_pod_has_time_to_drain_before_it_is_killed(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values | {"drainSeconds": 100})
     assert "--drain=100s" in rendered.args
     assert rendered.pod["terminationGracePeriodSeconds"] == 110
@@ -115,13 +115,13 @@ def test_a_pod_is_killed_before_it_has_drained(helm: Helm, values: dict[str, Any
 
 
 @each_mode
-def test_the_old_pod_goes_before_the_new_one_is_ready(helm: Helm, values: dict[str, Any]) -> None:
+def test_the_old_pod_stays_until_the_new_one_is_ready(helm: Helm, values: dict[str, Any]) -> None:
     strategy = helm.render(values).one("Deployment")["spec"]["strategy"]
     assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 @each_mode
-def test_a_value_of_the_pod_is_lost(helm: Helm, values: dict[str, Any]) -> None:
+def test_every_value_of_the_pod_is_kept(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values | PLACEMENT)
     pod, container = rendered.pod, rendered.container
     for name in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets"):
@@ -143,7 +143,7 @@ def test_a_value_of_the_pod_is_lost(helm: Helm, values: dict[str, Any]) -> None:
 
 
 @each_set
-def test_a_selector_finds_no_pod(helm: Helm, values: dict[str, Any]) -> None:
+def test_every_selector_finds_its_pod(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
     labels = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
     for kind in ("Deployment", "PodDisruptionBudget", "PodMonitor"):
@@ -163,11 +163,11 @@ def test_a_selector_finds_no_pod(helm: Helm, values: dict[str, Any]) -> None:
         ({"tag": "main", "digest": "sha256:" + "a" * 64}, "argotun@sha256:" + "a" * 64),
     ],
 )
-def test_another_image_is_run(helm: Helm, image: dict[str, str], expected: str) -> None:
+def test_the_image_that_was_named_is_run(helm: Helm, image: dict[str, str], expected: str) -> None:
     assert helm.render(SERVER | {"image": image}).container["image"] == expected
 
 
-def test_an_option_of_the_server_is_lost(helm: Helm) -> None:
+def test_every_option_of_the_server_is_kept(helm: Helm) -> None:
     rendered = helm.render(
         SERVER | {"clusters": CLUSTERS, "port": 9443, "internalPort": 9080, "rateLimit": 0.5, "tls": TLS}
     )
@@ -185,7 +185,7 @@ def test_an_option_of_the_server_is_lost(helm: Helm) -> None:
     assert "--internal-plain" in helm.render(MATRIX["server-internal-plain"]).args
 
 
-def test_an_option_of_the_agent_is_lost(helm: Helm) -> None:
+def test_every_option_of_the_agent_is_kept(helm: Helm) -> None:
     mutual = helm.render(MATRIX["agent-mtls"])
     assert {
         "--mode=agent",
@@ -206,7 +206,7 @@ def test_an_option_of_the_agent_is_lost(helm: Helm) -> None:
     assert "--ca-cert=/api/credentials/ca.crt" in other.args
 
 
-def test_the_services_expose_the_internal_port(helm: Helm) -> None:
+def test_the_services_do_not_expose_the_internal_port(helm: Helm) -> None:
     rendered = helm.render(MATRIX["server-load-balancer"])
     public, internal = rendered.one("Service")["spec"], rendered.one("Service", "argotun-internal")["spec"]
     assert public["type"] == "LoadBalancer"

@@ -64,27 +64,27 @@ OPENED_BY_GET = [
 ]
 
 
-def test_full_forbids_something(helm: Helm) -> None:
+def test_full_forbids_nothing(helm: Helm) -> None:
     found = rules(helm.render(AGENT))
     for question in [*READS, *WRITES, *OPENED_BY_GET]:
         assert allowed(found, *question), question
     assert {"nonResourceURLs": ["*"], "verbs": ["*"]} in found
 
 
-def test_read_only_cannot_read(helm: Helm) -> None:
+def test_read_only_can_read(helm: Helm) -> None:
     found = rules(helm.render(MATRIX["agent-read-only"]))
     for question in READS:
         assert allowed(found, *question), question
 
 
-def test_read_only_lets_a_shell_in_or_a_change(helm: Helm) -> None:
+def test_read_only_lets_no_shell_in_and_no_change(helm: Helm) -> None:
     found = rules(helm.render(MATRIX["agent-read-only"]))
     for question in [*WRITES, *OPENED_BY_GET]:
         assert not allowed(found, *question), question
     assert all(set(each["verbs"]) <= {"get", "list", "watch"} for each in found)
 
 
-def test_namespaced_reaches_further_than_its_namespaces(helm: Helm) -> None:
+def test_namespaced_reaches_its_namespaces_only(helm: Helm) -> None:
     rendered = helm.render(MATRIX["agent-namespaced"])
     assert not rendered.all("ClusterRole")
     assert not rendered.all("ClusterRoleBinding")
@@ -95,7 +95,7 @@ def test_namespaced_reaches_further_than_its_namespaces(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("preset", ["full", "read-only", "namespaced"])
-def test_a_role_of_a_namespace_speaks_of_urls(helm: Helm, preset: str) -> None:
+def test_a_role_of_a_namespace_does_not_speak_of_urls(helm: Helm, preset: str) -> None:
     rendered = helm.render(AGENT | {"rbac": {"preset": preset, "clusterWide": False}})
     (role,) = rendered.all("Role")
     assert role["metadata"]["namespace"] == "tunnels"
@@ -103,7 +103,7 @@ def test_a_role_of_a_namespace_speaks_of_urls(helm: Helm, preset: str) -> None:
     assert not any("nonResourceURLs" in each for each in role["rules"])
 
 
-def test_own_rules_are_not_used(helm: Helm) -> None:
+def test_own_rules_are_used(helm: Helm) -> None:
     own = [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]
     more = [{"apiGroups": ["example.com"], "resources": ["*"], "verbs": ["get"]}]
     assert rules(helm.render(AGENT | {"rbac": {"rules": own}})) == own
@@ -113,7 +113,7 @@ def test_own_rules_are_not_used(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("name", ["agent", "agent-read-only", "agent-namespaced"])
-def test_a_binding_gives_the_role_to_somebody_else(helm: Helm, name: str) -> None:
+def test_a_binding_gives_the_role_to_the_agent(helm: Helm, name: str) -> None:
     rendered = helm.render(MATRIX[name])
     bindings = [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]
     roles = [*rendered.all("ClusterRole"), *rendered.all("Role")]
@@ -136,13 +136,13 @@ def test_a_binding_gives_the_role_to_somebody_else(helm: Helm, name: str) -> Non
 @pytest.mark.parametrize(
     "values", [SERVER, AGENT | {"rbac": {"create": False}}], ids=["server", "switched off"]
 )
-def test_a_role_is_made_for_nobody(helm: Helm, values: dict[str, Any]) -> None:
+def test_no_role_is_made_for_nobody(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
     for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
         assert not rendered.all(kind)
 
 
-def test_an_account_of_others_is_not_used(helm: Helm) -> None:
+def test_an_account_of_others_is_used(helm: Helm) -> None:
     account = {"create": False, "name": "existing"}
     rendered = helm.render(AGENT | {"serviceAccount": account})
     assert not rendered.all("ServiceAccount")

@@ -72,7 +72,7 @@ SHAPES: dict[str, tuple[Values, str]] = {
 
 
 @pytest.mark.parametrize(("values", "name"), SHAPES.values(), ids=SHAPES)
-def test_a_value_of_the_wrong_shape_is_taken(helm: Helm, values: Values, name: str) -> None:
+def test_a_value_of_the_wrong_shape_is_refused(helm: Helm, values: Values, name: str) -> None:
     words = refusal(helm, values)
     assert "schema" in words
     assert name in words
@@ -89,13 +89,13 @@ def described(schema: Values, values: Values, path: str = "") -> Iterator[tuple[
             yield from described(place, value, f"{path}{name}.")
 
 
-def test_a_default_has_no_place_in_the_schema() -> None:
+def test_every_default_has_its_place_in_the_schema() -> None:
     places = dict(described(SCHEMA, DEFAULTS))
     assert len(places) > 100
     assert [path for path, there in places.items() if not there] == []
 
 
-def test_an_object_of_the_schema_takes_everything() -> None:
+def test_no_object_of_the_schema_takes_everything() -> None:
     def objects(part: Any) -> Iterator[Values]:
         if isinstance(part, dict):
             if "properties" in part and part.get("type") == "object":
@@ -185,7 +185,7 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
 PLACES = {path: format for format in FORMATS for path in format["paths"]}
 
 
-def test_a_format_is_not_tried() -> None:
+def test_every_format_is_tried() -> None:
     assert SPELLINGS.keys() == PLACES.keys()
 
 
@@ -201,7 +201,7 @@ def said(path: str, lines: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SPELLINGS)
-def test_a_text_of_the_wrong_form_is_taken(helm: Helm, path: str) -> None:
+def test_a_text_of_the_wrong_form_is_refused(helm: Helm, path: str) -> None:
     wrong = SPELLINGS[path][1]
     text = wrong[-1] if isinstance(wrong, list) else wrong
     got = "" if hidden(path) or not text else f", got {json.dumps(text)}"
@@ -209,7 +209,7 @@ def test_a_text_of_the_wrong_form_is_taken(helm: Helm, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", SPELLINGS)
-def test_a_text_of_the_right_form_is_refused(helm: Helm, path: str) -> None:
+def test_a_text_of_the_right_form_is_taken(helm: Helm, path: str) -> None:
     assert said(path, sentences(helm, True)) == []
 
 
@@ -322,13 +322,13 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
 
 
 @pytest.mark.parametrize(("values", "sentence"), CONFLICTS.values(), ids=CONFLICTS)
-def test_values_that_do_not_go_together_are_taken(helm: Helm, values: Values, sentence: str) -> None:
+def test_values_that_do_not_go_together_are_refused(helm: Helm, values: Values, sentence: str) -> None:
     words = refusal(helm, values)
     assert "These values cannot be used:" in words
     assert sentence in words
 
 
-def test_a_refusal_repeats_a_secret(helm: Helm) -> None:
+def test_a_refusal_repeats_no_secret(helm: Helm) -> None:
     values: Values = SERVER | {"clusters": [{"id": "a"}]}
     for path in filter(hidden, PLACES):
         put(values, path, "hidden secret")
@@ -336,7 +336,7 @@ def test_a_refusal_repeats_a_secret(helm: Helm) -> None:
     assert "secret@" not in refusal(helm, AGENT | {"proxy": "http://u:secret@proxy:3128"})
 
 
-def test_only_the_first_wrong_value_is_named(helm: Helm) -> None:
+def test_every_wrong_value_is_named(helm: Helm) -> None:
     words = refusal(helm, {"mode": "agent", "serverURL": "x", "maxRetryInterval": "y"})
     for name in ("serverURL", "maxRetryInterval", "token"):
         assert f"- {name}: expected" in words

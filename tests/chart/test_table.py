@@ -22,23 +22,23 @@ def leaves(tree: dict[str, Any], path: str = "") -> Iterator[str]:
             yield path + key
 
 
-def test_the_page_is_not_the_one_of_these_values() -> None:
+def test_the_page_is_the_one_of_these_values() -> None:
     assert PAGE.read_text("utf-8") == page(TEXT), "run python -m tests.chart.table"
 
 
-def test_a_value_is_not_in_the_table() -> None:
+def test_every_value_is_in_the_table() -> None:
     rows = {each.path for each in FOUND if not each.group}
     for path in leaves(yaml.safe_load(TEXT)):
         assert any(path == row or path.startswith(f"{row}.") for row in rows), path
     assert len(rows) > 100
 
 
-def test_a_value_has_no_comment() -> None:
+def test_every_value_has_a_comment() -> None:
     assert [each.path for each in FOUND if not each.group and not each.comment] == []
     assert not [each.path for each in FOUND if not each.group and not each.comment.endswith(".")]
 
 
-def test_a_value_is_read_by_no_template() -> None:
+def test_every_value_is_read_by_a_template() -> None:
     text = "".join(path.read_text("utf-8") for path in (CHART / "templates").rglob("*") if path.is_file())
     words = set(re.findall(r"\w+", text))
     assert [each.path for each in FOUND if each.path.rpartition(".")[2] not in words] == []

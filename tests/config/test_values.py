@@ -4,9 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argotun.config.network import parse_address, parse_optional_address, show_address, show_proxy
-from argotun.config.options import OPTIONS
+from argotun.config.network import (
+    PROXY_URL,
+    parse_address,
+    parse_optional_address,
+    parse_proxy,
+    show_address,
+)
 from argotun.config.values import parse_duration, rate, show_duration, show_size, size
+from argotun.options.table import OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_an_address_that_is_off_is_none():
     ],
 )
 def test_a_proxy_is_shown_without_its_password(url, shown):
-    assert show_proxy(url) == shown
+    assert PROXY_URL.show(parse_proxy(url)) == shown
 
 
 @given(

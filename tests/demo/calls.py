@@ -2,7 +2,7 @@
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
-APPLY = {"Content_Type": "application/apply-patch+yaml"}
+PODS = "/api/v1/namespaces/default/pods"
 MERGE = {"Content_Type": "application/merge-patch+json"}
 
 

@@ -72,7 +72,7 @@ def read_until(process, words):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on PATH")
-def test_demo_once_does_not_show_what_it_claims(demo):
+def test_demo_once_shows_what_it_claims(demo):
     code, out, err = finish(demo("--demo-once"))
     assert (code, err) == (0, "")
     assert "mutual TLS" in out
@@ -94,7 +94,7 @@ def test_demo_once_does_not_show_what_it_claims(demo):
     assert "\x1b" not in out
 
 
-def test_demo_without_openssl_fails_or_claims_encryption(demo, tmp_path):
+def test_demo_without_openssl_works_and_says_it_is_not_encrypted(demo, tmp_path):
     code, out, err = finish(demo("--demo-once", PATH=str(tmp_path)))
     assert (code, err) == (0, "")
     assert "mutual TLS" not in out
@@ -102,7 +102,7 @@ def test_demo_without_openssl_fails_or_claims_encryption(demo, tmp_path):
     assert "openssl" in out
 
 
-def test_demo_fails_on_a_terminal_of_few_characters(demo):
+def test_demo_works_on_a_terminal_of_few_characters(demo):
     assert finish(demo("--demo-once", PYTHONIOENCODING="ascii"))[0] == 0
 
 
@@ -110,7 +110,7 @@ def test_demo_fails_on_a_terminal_of_few_characters(demo):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_demo_does_not_stay_up_until_it_is_ended(demo, number):
+def test_demo_stays_up_until_it_is_ended(demo, number):
     process = demo()
     out = read_until(process, "Ctrl-C ends it.")
     for url in re.findall(r"curl (?:-s )?(http\S+)", out):
@@ -121,7 +121,7 @@ def test_demo_does_not_stay_up_until_it_is_ended(demo, number):
     assert "nothing of it is left" in out
 
 
-def test_suggested_kubectl_command_fails(demo, tmp_path):
+def test_suggested_kubectl_commands_work(demo, tmp_path):
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not on PATH")
@@ -185,7 +185,7 @@ def namespaces(api):
     return [obj["metadata"]["name"] for obj in api.store.objects(NAMESPACES)]
 
 
-def test_demo_with_a_token_fails_or_leaves_something(demo, kubeconfig, cluster):
+def test_demo_with_a_token_works_and_leaves_nothing(demo, kubeconfig, cluster):
     before = namespaces(cluster)
     code, out, err = finish(demo("--demo-once", "--kubeconfig", kubeconfig({"token": "their-token"})))
     assert (code, err) == (0, ""), out
@@ -199,7 +199,7 @@ def test_demo_with_a_token_fails_or_leaves_something(demo, kubeconfig, cluster):
     assert not any(CLIENT_TOKEN in value for seen in cluster.seen for _, value in seen.headers)
 
 
-def test_demo_with_a_client_certificate_fails(demo, kubeconfig, cluster, authority, tmp_path):
+def test_demo_with_a_client_certificate_works(demo, kubeconfig, cluster, authority, tmp_path):
     pair = authority.issue_cert("them@example.org", common_name="certified")
     pair.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
     user = {"client-certificate": "pair.pem", "client-key": "pair.pem"}
@@ -209,7 +209,7 @@ def test_demo_with_a_client_certificate_fails(demo, kubeconfig, cluster, authori
     assert all(seen.header("Authorization") == [] for seen in cluster.seen)
 
 
-def test_refused_credential_is_not_said(demo, kubeconfig, cluster):
+def test_a_refused_credential_is_said(demo, kubeconfig, cluster):
     before = namespaces(cluster)
     code, out, err = finish(demo("--demo-once", "--kubeconfig", kubeconfig({"token": "wrong"})))
     assert (code, err) == (1, "")
@@ -218,7 +218,7 @@ def test_refused_credential_is_not_said(demo, kubeconfig, cluster):
     assert namespaces(cluster) == before
 
 
-def test_interrupted_demo_leaves_its_namespace(demo, kubeconfig, cluster):
+def test_an_interrupted_demo_deletes_its_namespace(demo, kubeconfig, cluster):
     before = namespaces(cluster)
     process = demo("--kubeconfig", kubeconfig({"token": "their-token"}))
     read_until(process, "→ 201 Namespace argotun-demo-")
@@ -230,7 +230,7 @@ def test_interrupted_demo_leaves_its_namespace(demo, kubeconfig, cluster):
     assert namespaces(cluster) == before
 
 
-def test_unusable_kubeconfig_is_not_exit_code_two(demo):
+def test_an_unusable_kubeconfig_is_exit_code_two(demo):
     code, out, err = finish(demo("--demo-once", "--kubeconfig", "/nope"))
     assert (code, out) == (2, "")
     assert err.startswith("argotun: --kubeconfig: '/nope' is not valid")
@@ -260,12 +260,12 @@ class _Scene:
         (steps.refuse, "expected 503, got 404"),
     ],
 )
-def test_step_without_a_tunnel_claims_success(stand_in, step, words):
+def test_a_step_without_a_tunnel_fails(stand_in, step, words):
     with pytest.raises(steps.NotShown, match=words):
         step(_Scene(stand_in), lambda text: None)
 
 
-def test_step_that_lets_the_client_token_through_claims_success(monkeypatch):
+def test_a_step_that_lets_the_client_token_through_fails(monkeypatch):
     api = StandIn(tokens={CLIENT_TOKEN: STAND_IN_USER})
     api.start()
     try:
@@ -275,7 +275,7 @@ def test_step_that_lets_the_client_token_through_claims_success(monkeypatch):
         api.stop()
 
 
-def test_deployment_that_never_becomes_ready_claims_success(monkeypatch):
+def test_a_deployment_that_never_becomes_ready_fails_its_step(monkeypatch):
     monkeypatch.setattr(steps, "EVENT_TIMEOUT", 0.3)
     api = StandIn(ready_after=3600)
     api.start()

@@ -40,7 +40,7 @@ def data(text):
     return base64.b64encode(text.encode()).decode()
 
 
-def test_embedded_material_is_readable_by_others_or_lost(load):
+def test_embedded_material_is_readable_by_its_owner_alone(load):
     user = {"client-certificate-data": data("CERT"), "client-key-data": data("KEY"), "token": "t"}
     found = load(config({"certificate-authority-data": data("CA"), "tls-server-name": "name"}, user))
     assert found.address == ("api.example.org", 6443)
@@ -56,7 +56,7 @@ def test_embedded_material_is_readable_by_others_or_lost(load):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
-def test_path_does_not_count_from_the_kubeconfig(load, tmp_path, monkeypatch):
+def test_paths_count_from_the_kubeconfig(load, tmp_path, monkeypatch):
     for name in ("ca", "crt", "key", "tok"):
         (tmp_path / name).write_text(name)
     monkeypatch.chdir("/")
@@ -76,12 +76,12 @@ def test_path_does_not_count_from_the_kubeconfig(load, tmp_path, monkeypatch):
         ("https://[::1]:6443", ("::1", 6443), False),
     ],
 )
-def test_server_becomes_another_address(load, server, address, plain):
+def test_server_becomes_an_address(load, server, address, plain):
     found = load(config({"server": server, "insecure-skip-tls-verify": True}))
     assert (found.address, found.plain, found.insecure, found.ca) == (address, plain, True, None)
 
 
-def test_named_context_is_not_used(load):
+def test_the_named_context_is_used(load):
     content = config(
         contexts=[
             {"name": "one", "context": {"cluster": "nope", "user": "u"}},
@@ -122,13 +122,13 @@ def test_named_context_is_not_used(load):
         (config(user={"tokenFile": "nope"}), "tokenFile"),
     ],
 )
-def test_kubeconfig_that_cannot_be_used_gets_no_sentence(load, content, words):
+def test_a_kubeconfig_that_cannot_be_used_gets_a_sentence(load, content, words):
     with pytest.raises(ConfigError) as refused:
         load(content)
     assert words in str(refused.value)
     assert refused.value.option == "--kubeconfig"
 
 
-def test_missing_file_gets_no_sentence(tmp_path):
+def test_a_missing_file_gets_a_sentence(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read(str(tmp_path / "nope"), None, tmp_path)

@@ -19,9 +19,7 @@ from tests.gateways.door import (
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_way_to_argocd_server_lets_less_through_than_its_row_says(
-    helm: Helm, tmp_path: Path, way: str
-) -> None:
+def test_a_way_to_argocd_server_lets_through_what_its_row_says(helm: Helm, tmp_path: Path, way: str) -> None:
     options, native = WAYS[way]
     objects, values = objects_and_values(helm, {"way": way, **options})
     with entrance(tmp_path, objects, values, cilium=way.startswith("gateway-")) as door:
@@ -38,7 +36,7 @@ def test_a_way_to_argocd_server_lets_less_through_than_its_row_says(
 
 
 @pytest.mark.parametrize("way", ["gateway-terminate", "gateway-split"])
-def test_ciliums_fault_is_another_one_than_the_documents_say(helm: Helm, tmp_path: Path, way: str) -> None:
+def test_ciliums_fault_is_the_one_that_the_documents_say(helm: Helm, tmp_path: Path, way: str) -> None:
     """Envoy's filter makes gRPC of gRPC-web, for which the HTTP/1.1 side of argocd-server has no page.
 
     A route for gRPC does not help: it was chosen before the filter has changed the content type.
@@ -59,13 +57,13 @@ def test_ciliums_fault_is_another_one_than_the_documents_say(helm: Helm, tmp_pat
     [{"way": "gateway-passthrough", **CILIUM}, {"way": "gateway-terminate", **QUIET}],
     ids=["passthrough", "class-option"],
 )
-def test_a_cure_of_ciliums_fault_cures_nothing(helm: Helm, tmp_path: Path, cure: dict[str, Any]) -> None:
+def test_every_cure_of_ciliums_fault_cures_it(helm: Helm, tmp_path: Path, cure: dict[str, Any]) -> None:
     objects, values = objects_and_values(helm, cure)
     with entrance(tmp_path, objects, values, cilium=True) as door:
         assert door.web().status == 200
 
 
-def test_the_user_agents_fault_is_another_one_than_the_documents_say(helm: Helm, tmp_path: Path) -> None:
+def test_the_user_agents_fault_is_the_one_that_the_documents_say(helm: Helm, tmp_path: Path) -> None:
     """gRPC-web of the CLI goes to the gRPC port, and gRPC of anybody else does not."""
     objects, values = objects_and_values(helm, {"way": "istio-split"})
     with entrance(tmp_path, by_user_agent(objects), values) as door:
@@ -75,7 +73,7 @@ def test_the_user_agents_fault_is_another_one_than_the_documents_say(helm: Helm,
         assert door.native("grpc-client").startswith("UNIMPLEMENTED")
 
 
-def test_istio_does_not_take_the_old_port_name_for_the_protocol(helm: Helm, tmp_path: Path) -> None:
+def test_istio_takes_the_old_port_name_for_the_protocol(helm: Helm, tmp_path: Path) -> None:
     objects, values = objects_and_values(helm, {"way": "istio-split"})
     values["server"]["service"] = {"servicePortHttpsName": "grpc"}
     with entrance(tmp_path, objects, values) as door:
@@ -83,7 +81,7 @@ def test_istio_does_not_take_the_old_port_name_for_the_protocol(helm: Helm, tmp_
         assert door.web().status == 200
 
 
-def test_without_the_ports_protocol_grpc_arrives_all_the_same(helm: Helm, tmp_path: Path) -> None:
+def test_without_the_ports_protocol_no_grpc_arrives(helm: Helm, tmp_path: Path) -> None:
     """What the value that NOTES print for the split ways is for."""
     objects, values = objects_and_values(helm, {"way": "istio-split"})
     del values["server"]["service"]
@@ -91,9 +89,7 @@ def test_without_the_ports_protocol_grpc_arrives_all_the_same(helm: Helm, tmp_pa
         assert door.native().startswith("UNIMPLEMENTED")
 
 
-def test_a_secured_argocd_server_behind_termination_does_not_redirect_for_ever(
-    helm: Helm, tmp_path: Path
-) -> None:
+def test_a_secured_argocd_server_behind_termination_redirects_for_ever(helm: Helm, tmp_path: Path) -> None:
     """Why the ways that end TLS need server.insecure."""
     objects, values = objects_and_values(helm, {"way": "istio-terminate"})
     values["configs"]["params"]["server.insecure"] = False

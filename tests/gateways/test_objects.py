@@ -35,7 +35,7 @@ def notes(helm: Helm, values: dict[str, Any]) -> str:
     return done.stdout.partition("NOTES:")[2]
 
 
-def test_traefik_does_not_pass_tls_through(render: Render) -> None:
+def test_traefik_passes_tls_through(render: Render) -> None:
     spec = render(PASS | exposed("traefik")).one("IngressRouteTCP")["spec"]
     assert spec["tls"] == {"passthrough": True}
     (route,) = spec["routes"]
@@ -43,33 +43,33 @@ def test_traefik_does_not_pass_tls_through(render: Render) -> None:
     assert route["services"] == [{"name": "argotun", "port": 8443}]
 
 
-def test_traefik_routes_more_than_two_paths(render: Render) -> None:
+def test_traefik_routes_two_paths_only(render: Render) -> None:
     spec = render(ending("traefik")).one("IngressRoute")["spec"]
     assert spec["tls"] == {"secretName": "gateway-tls"}
     assert spec["routes"][0]["match"] == f"Host(`{HOST}`) && (Path(`/connect`) || Path(`/healthz`))"
 
 
-def test_contour_does_not_pass_tls_through(render: Render) -> None:
+def test_contour_passes_tls_through(render: Render) -> None:
     spec = render(PASS | exposed("contour")).one("HTTPProxy")["spec"]
     assert spec["virtualhost"] == {"fqdn": HOST, "tls": {"passthrough": True}}
     assert spec["tcpproxy"]["services"] == [{"name": "argotun", "port": 8443}]
     assert "routes" not in spec
 
 
-def test_contour_routes_more_than_two_paths_or_no_websocket(render: Render) -> None:
+def test_contour_routes_two_paths_and_websocket_only(render: Render) -> None:
     routes = render(ending("contour")).one("HTTPProxy")["spec"]["routes"]
     assert [each["conditions"] for each in routes] == [[{"exact": path}] for path in ONLY]
     assert [each["enableWebsockets"] for each in routes] == [True, False]
 
 
-def test_openshift_is_given_a_path_where_it_sees_none(render: Render) -> None:
+def test_openshift_is_given_no_path_where_it_sees_none(render: Render) -> None:
     (route,) = render(PASS | exposed("openshift")).all("Route")
     assert route["spec"]["tls"]["termination"] == "passthrough"
     assert "path" not in route["spec"]
     assert route["metadata"]["annotations"]["haproxy.router.openshift.io/timeout-tunnel"] == "1h"
 
 
-def test_openshift_routes_more_than_two_paths(render: Render) -> None:
+def test_openshift_routes_two_paths_only(render: Render) -> None:
     routes = render(END | exposed("openshift", tlsMode="Terminate")).all("Route")
     assert [each["spec"]["path"] for each in routes] == ONLY
     assert {each["spec"]["tls"]["termination"] for each in routes} == {"edge"}
@@ -83,20 +83,20 @@ def test_openshift_routes_more_than_two_paths(render: Render) -> None:
         ("haproxy-ingress", "haproxy-ingress.github.io/ssl-passthrough"),
     ],
 )
-def test_an_ingress_is_not_told_to_pass_tls_through(render: Render, controller: str, annotation: str) -> None:
+def test_an_ingress_is_told_to_pass_tls_through(render: Render, controller: str, annotation: str) -> None:
     ingress = {"enabled": True, "host": HOST, "controller": controller, "annotations": {"own": "one"}}
     made = render(PASS | {"ingress": ingress}).one("Ingress")
     assert made["metadata"]["annotations"] == {annotation: "true", "own": "one"}
 
 
-def test_an_ingress_that_passes_tls_through_has_a_path_which_controllers_ignore(render: Render) -> None:
+def test_an_ingress_that_passes_tls_through_has_no_path_which_controllers_ignore(render: Render) -> None:
     made = render(PASS | {"ingress": {"enabled": True, "host": HOST}}).one("Ingress")
     (path,) = made["spec"]["rules"][0]["http"]["paths"]
     assert (path["path"], path["pathType"]) == ("/", "Prefix")
 
 
 @pytest.mark.parametrize("secret", ["ingress-tls", ""], ids=["own-certificate", "certificate-elsewhere"])
-def test_an_ingress_that_ends_tls_routes_more_than_two_paths(render: Render, secret: str) -> None:
+def test_an_ingress_that_ends_tls_routes_two_paths_only(render: Render, secret: str) -> None:
     made = render(END | {"ingress": {"enabled": True, "host": HOST, "tlsSecret": secret}}).one("Ingress")
     paths = made["spec"]["rules"][0]["http"]["paths"]
     assert [(each["path"], each["pathType"]) for each in paths] == [(path, "Exact") for path in ONLY]
@@ -114,7 +114,7 @@ def test_an_ingress_that_ends_tls_routes_more_than_two_paths(render: Render, sec
         ("azure", "service.beta.kubernetes.io/azure-load-balancer-tcp-idle-timeout", "30"),
     ],
 )
-def test_a_load_balancer_keeps_its_clouds_short_timeout(
+def test_a_load_balancer_does_not_keep_its_clouds_short_timeout(
     render: Render, cloud: str, annotation: str, value: str
 ) -> None:
     service = {"type": "LoadBalancer", "port": 443, "annotations": {"own": "one"}}
@@ -128,7 +128,7 @@ def test_a_load_balancer_keeps_its_clouds_short_timeout(
 
 
 @pytest.mark.parametrize("values", [*test_passthrough.WAYS.values(), PASS | exposed("contour")])
-def test_a_host_is_not_in_the_servers_certificate(render: Render, values: dict[str, Any]) -> None:
+def test_every_host_is_in_the_servers_certificate(render: Render, values: dict[str, Any]) -> None:
     values = {key: each for key, each in values.items() if key != "tls"}
     made = render(values | {"certManager": {"enabled": True}}).one("Certificate")
     assert HOST in made["spec"]["dnsNames"]
@@ -138,7 +138,7 @@ VERSIONS = ("v1alpha2", "v1alpha3", "v1")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_tlsroute_has_a_version_that_the_cluster_lacks(render: Render, version: str) -> None:
+def test_a_tlsroute_has_a_version_that_the_cluster_has(render: Render, version: str) -> None:
     served = VERSIONS[: VERSIONS.index(version) + 1]
     has = [f"--api-versions=gateway.networking.k8s.io/{each}/TLSRoute" for each in served]
     door = argocd(way="gateway-passthrough", gateway={"className": "any"})
@@ -149,7 +149,7 @@ def test_a_tlsroute_has_a_version_that_the_cluster_lacks(render: Render, version
 
 
 @pytest.mark.parametrize("values", test_termination.WAYS.values(), ids=test_termination.WAYS)
-def test_notes_do_not_say_that_only_tokens_count(helm: Helm, values: dict[str, Any]) -> None:
+def test_notes_say_where_only_tokens_count(helm: Helm, values: dict[str, Any]) -> None:
     said = notes(helm, values)
     assert f"TLS ends before argotun on {HOST}: no client certificate arrives" in said
     assert f"wss://{HOST}/connect" in said
@@ -171,11 +171,11 @@ def test_notes_do_not_say_that_only_tokens_count(helm: Helm, values: dict[str, A
         ),
     ],
 )
-def test_notes_tell_agents_another_address(helm: Helm, values: dict[str, Any], url: str) -> None:
+def test_notes_tell_agents_the_right_address(helm: Helm, values: dict[str, Any], url: str) -> None:
     assert f"\nAgents dial {url}\n" in notes(helm, PASS | values)
 
 
-def test_notes_speak_of_termination_where_tls_passes_through(helm: Helm) -> None:
+def test_notes_do_not_speak_of_termination_where_tls_passes_through(helm: Helm) -> None:
     for values in test_passthrough.WAYS.values():
         assert "TLS ends" not in notes(helm, values)
 
@@ -183,7 +183,7 @@ def test_notes_speak_of_termination_where_tls_passes_through(helm: Helm) -> None
 @pytest.mark.parametrize(
     ("class_name", "warned"), [("cilium", True), ("cilium-internal", True), ("istio", False)]
 )
-def test_notes_do_not_warn_of_ciliums_filter(helm: Helm, class_name: str, warned: bool) -> None:
+def test_notes_warn_of_ciliums_filter(helm: Helm, class_name: str, warned: bool) -> None:
     said = notes(helm, END | argocd(way="gateway-terminate", gateway={"className": class_name}))
     assert ("Cilium translates gRPC-web" in said) == warned
     assert "argocd login argocd.example.com --grpc-web" in said
@@ -230,12 +230,12 @@ MIXED = {
         ),
     ],
 )
-def test_values_that_do_not_go_together_are_taken(render: Render, values: dict[str, Any], why: str) -> None:
+def test_values_that_do_not_go_together_are_refused(render: Render, values: dict[str, Any], why: str) -> None:
     with pytest.raises(Refused, match=why):
         render(values)
 
 
-def test_a_port_both_passes_tls_through_and_ends_it(render: Render) -> None:
+def test_no_port_both_passes_tls_through_and_ends_it(render: Render) -> None:
     """Cilium refuses it; the chart does for its own listeners, and the model for all."""
     objects = render(PASS | {"gateway": {**MIXED["gateway"], "className": "any"}}).objects
     site = Site(pods={"argotun": 1}, ports={443: 1}, secrets={"web": ("certificate", "key")}, cilium=True)

@@ -24,7 +24,7 @@ each_way = pytest.mark.parametrize("values", WAYS.values(), ids=WAYS)
 
 
 @each_way
-def test_the_agents_certificate_does_not_arrive(render: Render, values: dict[str, Any]) -> None:
+def test_the_agents_certificate_arrives(render: Render, values: dict[str, Any]) -> None:
     with Stage(render(values).objects, cluster={"certNames": ["agent.example"]}) as stage:
         stage.start_agent()
         assert stage.get().body == b"ok"
@@ -32,7 +32,7 @@ def test_the_agents_certificate_does_not_arrive(render: Render, values: dict[str
 
 
 @each_way
-def test_another_clusters_certificate_is_good_enough(render: Render, values: dict[str, Any]) -> None:
+def test_another_clusters_certificate_is_not_good_enough(render: Render, values: dict[str, Any]) -> None:
     with Stage(render(values).objects, cluster={"certNames": ["other.example"]}) as stage:
         agent = stage.make_agent()
         agent.start()
@@ -42,7 +42,7 @@ def test_another_clusters_certificate_is_good_enough(render: Render, values: dic
 
 @each_way
 @pytest.mark.parametrize("name", ["other.example.com", "sub.argotun.example.com", "example.com", None])
-def test_a_wrong_name_is_passed_on(render: Render, values: dict[str, Any], name: str | None) -> None:
+def test_a_wrong_name_is_not_passed_on(render: Render, values: dict[str, Any], name: str | None) -> None:
     with Stage(render(values).objects) as stage:
         with pytest.raises((OSError, EOFError)):
             stage.tls(name).read(1)
@@ -52,7 +52,7 @@ def test_a_wrong_name_is_passed_on(render: Render, values: dict[str, Any], name:
 
 
 @each_way
-def test_something_else_than_connect_is_reached(render: Render, values: dict[str, Any]) -> None:
+def test_nothing_but_connect_is_reached(render: Render, values: dict[str, Any]) -> None:
     with Stage(render(values).objects) as stage:
         for path, status in {
             "/healthz": 200,
@@ -113,7 +113,7 @@ ISTIO = {
     ],
     ids=WAYS,
 )
-def test_somebody_elses_gateway_has_no_route(
+def test_another_gateway_in_the_cluster_has_a_route(
     render: Render, gateway: dict[str, Any], values: dict[str, Any]
 ) -> None:
     rendered = render(SERVER | values)
@@ -124,7 +124,7 @@ def test_somebody_elses_gateway_has_no_route(
 
 
 @pytest.mark.parametrize("way", ["istio-passthrough", "istio-split"])
-def test_argotun_and_argocd_server_do_not_share_a_port(helm: Helm, render: Render, way: str) -> None:
+def test_argotun_and_argocd_server_share_a_port(helm: Helm, render: Render, way: str) -> None:
     """Istio's pods have one port 443 for all; which host is asked for says whose TLS it is."""
     _, values = objects_and_values(helm, {"way": way})
     both = WAYS["istio"] | {"argocdServer": {"exposure": {"way": way, "host": ARGOCD}}}

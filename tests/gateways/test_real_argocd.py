@@ -163,7 +163,7 @@ def tls_secret(certificates: Certificates) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_real_cli_does_not_get_through(helm: Helm, real: Real, way: str) -> None:
+def test_the_real_cli_gets_through(helm: Helm, real: Real, way: str) -> None:
     options, native = WAYS[way]
     with real.behind(helm, {"way": way, **options}, cilium=way.startswith("gateway-")) as client:
         web = client.login("--grpc-web")
@@ -174,7 +174,7 @@ def test_the_real_cli_does_not_get_through(helm: Helm, real: Real, way: str) -> 
         assert (FALLS_BACK not in grpc.stderr) == native, grpc.stderr
 
 
-def test_the_real_cli_gets_through_ciliums_filter(helm: Helm, real: Real) -> None:
+def test_the_real_cli_does_not_get_through_ciliums_filter(helm: Helm, real: Real) -> None:
     """The words of the report that this fault is known from."""
     with real.behind(helm, {"way": "gateway-terminate", **CILIUM}, cilium=True) as client:
         web = client.login("--grpc-web")
@@ -182,7 +182,7 @@ def test_the_real_cli_gets_through_ciliums_filter(helm: Helm, real: Real) -> Non
         assert "/session.SessionService/Create failed with status code 404" in web.stderr
 
 
-def test_the_real_cli_gets_through_a_split_by_user_agent(helm: Helm, real: Real) -> None:
+def test_the_real_cli_does_not_get_through_a_split_by_user_agent(helm: Helm, real: Real) -> None:
     with real.behind(helm, {"way": "istio-split"}, changed=by_user_agent) as client:
         grpc = client.login()
         assert grpc.returncode == 0, grpc.stderr

@@ -29,7 +29,7 @@ each_way = pytest.mark.parametrize("values", WAYS.values(), ids=WAYS)
 
 
 @each_way
-def test_a_token_is_not_enough(render: Render, values: dict[str, Any]) -> None:
+def test_a_token_is_enough(render: Render, values: dict[str, Any]) -> None:
     with Stage(render(values).objects, passthrough=False, cilium=True) as stage:
         stage.start_agent()
         assert stage.get().body == b"ok"
@@ -37,7 +37,7 @@ def test_a_token_is_not_enough(render: Render, values: dict[str, Any]) -> None:
 
 
 @each_way
-def test_a_wrong_token_is_let_in(render: Render, values: dict[str, Any]) -> None:
+def test_a_wrong_token_is_not_let_in(render: Render, values: dict[str, Any]) -> None:
     with Stage(render(values).objects, passthrough=False) as stage:
         agent = stage.make_agent(token="another")
         agent.start()
@@ -46,7 +46,7 @@ def test_a_wrong_token_is_let_in(render: Render, values: dict[str, Any]) -> None
 
 
 @each_way
-def test_a_bound_certificate_is_refused_without_the_reason(
+def test_a_bound_certificate_is_refused_with_the_reason(
     render: Render, values: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = {"certNames": ["agent.example"]}
@@ -71,9 +71,7 @@ def test_a_bound_certificate_is_refused_without_the_reason(
 
 
 @each_way
-def test_something_else_than_connect_and_healthz_reaches_argotun(
-    render: Render, values: dict[str, Any]
-) -> None:
+def test_nothing_but_connect_and_healthz_reaches_argotun(render: Render, values: dict[str, Any]) -> None:
     with Stage(render(values).objects, passthrough=False) as stage:
         for path, status in {
             "/healthz": 200,

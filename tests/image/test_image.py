@@ -27,20 +27,20 @@ def python(image: Image, folder: Path, code: str) -> str:
         return container.said()
 
 
-def test_the_entry_point_does_not_start(image: Image, folder: Path) -> None:
+def test_the_entry_point_starts(image: Image, folder: Path) -> None:
     with Container(image, folder, ["--version"]) as container:
         assert container.wait() == 0, container.said()
         assert container.said().strip() == f"argotun {__version__}"
 
 
 @pytest.mark.parametrize("option", ["--mode=server", "--mode=agent"])
-def test_a_mode_cannot_be_loaded(image: Image, folder: Path, option: str) -> None:
+def test_every_mode_can_be_loaded(image: Image, folder: Path, option: str) -> None:
     with Container(image, folder, [option]) as container:
         assert container.wait() == 2, container.said()
         assert "argotun: --" in container.said()
 
 
-def test_the_process_may_do_more_than_it_needs(image: Image, folder: Path) -> None:
+def test_the_process_may_do_only_what_it_needs(image: Image, folder: Path) -> None:
     code = "import os,json; print(json.dumps([os.getuid(), os.getgid(), os.getpid()]))"
     assert json.loads(python(image, folder, code)) == [65532, 65532, 1]
     status = dict(
@@ -53,14 +53,14 @@ def test_the_process_may_do_more_than_it_needs(image: Image, folder: Path) -> No
 
 
 @pytest.mark.parametrize("path", ["/", "/tmp", "/opt/argotun", "/opt/argotun/app", "/usr/lib/python3.13"])
-def test_a_folder_can_be_written_to(image: Image, folder: Path, path: str) -> None:
+def test_no_folder_can_be_written_to(image: Image, folder: Path, path: str) -> None:
     code = f"open({path!r} + '/written', 'w')"
     with Container(image, folder, ["-c", code], entrypoint=PYTHON) as container:
         assert container.wait() == 1
         assert re.search(r"Read-only file system|Permission denied", container.said())
 
 
-def test_there_is_a_shell_or_a_package_manager(image: Image, folder: Path) -> None:
+def test_there_is_no_shell_and_no_package_manager(image: Image, folder: Path) -> None:
     code = """
 import os, shutil
 names = "sh bash dash ash busybox pip pip3 apt apt-get dpkg apk curl wget perl".split()
@@ -71,7 +71,7 @@ print([name for name in names if shutil.which(name, path="/opt/argotun/bin:/usr/
     assert not list(image.files.rglob("ensurepip"))
 
 
-def test_a_file_can_raise_privileges_or_be_changed_by_others(image: Image) -> None:
+def test_no_file_can_raise_privileges_or_be_changed_by_others(image: Image) -> None:
     files = [path for path in image.files.rglob("*") if not path.is_symlink()]
     assert len(files) > 500
     for path in files:
@@ -79,12 +79,12 @@ def test_a_file_can_raise_privileges_or_be_changed_by_others(image: Image) -> No
         assert not mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH), path
 
 
-def test_a_link_leads_out_of_the_image(image: Image) -> None:
+def test_no_link_leads_out_of_the_image(image: Image) -> None:
     links = {path.readlink() for path in image.files.rglob("*") if path.is_symlink()}
     assert links <= {Path(name) for name in ("/usr/bin/python3", "python3", "lib")}
 
 
-def test_a_module_is_compiled_at_each_start(image: Image, folder: Path) -> None:
+def test_every_module_is_compiled_before_it_starts(image: Image, folder: Path) -> None:
     code = """
 import importlib.util, pathlib
 missing = []
@@ -98,7 +98,7 @@ print(missing)
     assert python(image, folder, code).strip() == "[]"
 
 
-def test_a_second_build_makes_other_files(image: Image, tmp_path: Path) -> None:
+def test_a_second_build_makes_the_same_files(image: Image, tmp_path: Path) -> None:
     again = build(tmp_path / "again")
 
     def contents(files: Path) -> dict[str, bytes]:
@@ -108,12 +108,12 @@ def test_a_second_build_makes_other_files(image: Image, tmp_path: Path) -> None:
     assert contents(again.files) == contents(image.files)
 
 
-def test_the_tests_or_the_history_are_in_the_image(image: Image) -> None:
+def test_neither_tests_nor_history_are_in_the_image(image: Image) -> None:
     app = image.files / "opt" / "argotun" / "app"
     assert {path.name for path in app.iterdir()} <= {"argotun", "argotun.py", "LICENSE", "__pycache__"}
 
 
-def test_an_agent_without_a_server_hangs_at_sigterm(image: Image, folder: Path, tmp_path: Path) -> None:
+def test_an_agent_without_a_server_ends_at_sigterm(image: Image, folder: Path, tmp_path: Path) -> None:
     """PID 1 gets no signal that it has no handler for."""
     mounts = {"/token": tmp_path / "token"}
     mounts["/token"].mkdir()
@@ -133,7 +133,7 @@ def test_an_agent_without_a_server_hangs_at_sigterm(image: Image, folder: Path, 
         assert container.terminate() == 0, container.said()
 
 
-def test_a_server_does_not_end_in_order(image: Image, folder: Path) -> None:
+def test_a_server_ends_gracefully(image: Image, folder: Path) -> None:
     port = free_port()
     arguments = ["--mode=server", "--addr=127.0.0.1:0", f"--internal-addr=127.0.0.1:{port}", "--drain=1s"]
     env = {"ARGOTUN_CLUSTERS": '[{"id": "a", "token": "t"}]'}
@@ -151,13 +151,13 @@ def healthy(container: Container, port: int) -> None:
     until("/healthz answers", probe)
 
 
-def test_the_image_says_nothing_about_itself() -> None:
+def test_the_image_says_what_it_is() -> None:
     labels = stages((ROOT / "Dockerfile").read_text("utf-8"))[-1].labels
     for name in ("title", "description", "licenses", "version", "revision", "source"):
         assert f"org.opencontainers.image.{name}" in labels
 
 
-def test_hadolint_has_something_to_say() -> None:
+def test_hadolint_has_nothing_to_say() -> None:
     hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if not hadolint:
         pytest.skip("hadolint is not installed")

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from argotun.observe.logs import (
     MAX_FIELD,
-    Clock,
     JsonFormatter,
-    SinkHandler,
+    LineHandler,
     TextFormatter,
     fields,
     hide_secrets,
     setup,
+    timestamp,
 )
 
 TIME = 1767322845.678
@@ -190,9 +190,8 @@ def test_what_is_no_credential_stays(harmless: str) -> None:
     ],
 )
 def test_the_clock_shows_utc_with_milliseconds(seconds: float, shown: str) -> None:
-    clock = Clock()
-    clock.format(TIME)
-    assert clock.format(seconds) == shown
+    timestamp(TIME)
+    assert timestamp(seconds) == shown
 
 
 @pytest.fixture
@@ -201,12 +200,12 @@ def clean_logging() -> Iterator[None]:
     root = logging.getLogger()
     level, ours = root.level, logging.getLogger("argotun").level
     yield
-    for handler in [each for each in root.handlers if isinstance(each, SinkHandler)]:
+    for handler in [each for each in root.handlers if isinstance(each, LineHandler)]:
         root.removeHandler(handler)
     root.setLevel(level)
     logging.getLogger("argotun").setLevel(ours)
     logging.captureWarnings(False)
-    vars(gevent.get_hub()).pop("print_exception", None)
+    vars(gevent.get_hub()).pop("handle_error", None)
 
 
 @pytest.mark.usefixtures("clean_logging")
@@ -223,7 +222,7 @@ class TestSetup:
         setup("info", "json")
         logging.getLogger("argotun.server").info("here")
         assert json.loads(capfd.readouterr().err)["msg"] == "here"
-        assert [type(each) for each in logging.getLogger().handlers].count(SinkHandler) == 1
+        assert [type(each) for each in logging.getLogger().handlers].count(LineHandler) == 1
 
     @pytest.mark.parametrize(
         ("level", "shown"),

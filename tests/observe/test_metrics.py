@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import gevent
+import gevent.socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -291,12 +292,14 @@ def test_a_scrape_lets_other_greenlets_run() -> None:
             yield family
 
     turns = 0
+    ours, theirs = gevent.socket.socketpair()
+    theirs.sendall(b"always readable")
 
     def other() -> None:
         nonlocal turns
         while True:
+            gevent.socket.wait_read(ours.fileno())
             turns += 1
-            gevent.sleep(0)
 
     greenlet = gevent.spawn(other)
     try:
@@ -304,6 +307,8 @@ def test_a_scrape_lets_other_greenlets_run() -> None:
         assert turns >= 9
     finally:
         greenlet.kill()
+        ours.close()
+        theirs.close()
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])

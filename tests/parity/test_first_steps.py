@@ -45,7 +45,7 @@ def get(url: str, **headers: str) -> requests.Response:
     return session.get(url, headers=headers, timeout=10)
 
 
-def test_three_terminals_do_not_reach_the_api(api: Api, account: str, tmp_path: Path) -> None:
+def test_three_terminals_reach_the_api(api: Api, account: str, tmp_path: Path) -> None:
     target = f"127.0.0.1:{api.port}"
     clusters = tmp_path / "clusters.json"
     clusters.write_text(json.dumps([{"id": "dev", "token": "dev-token", "targetAddr": target}]))
@@ -67,7 +67,7 @@ def test_three_terminals_do_not_reach_the_api(api: Api, account: str, tmp_path: 
         assert server.end() == 0
 
 
-def test_the_environment_names_of_old_do_not_count(api: Api, account: str) -> None:
+def test_the_environment_names_of_old_count(api: Api, account: str) -> None:
     clusters = json.dumps([{"id": "dev", "token": "dev-token"}])
     with program(*SERVER, CLUSTERS=clusters) as server:
         public, internal = server.say(LISTENS).groups()
@@ -79,7 +79,7 @@ def test_the_environment_names_of_old_do_not_count(api: Api, account: str) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_an_agent_listens_on_more_than_its_health_port(api: Api, account: str) -> None:
+def test_an_agent_listens_on_its_health_port_only(api: Api, account: str) -> None:
     clusters = json.dumps([{"id": "dev", "token": "dev-token"}])
     with program(*SERVER, CLUSTERS=clusters) as server:
         public, _ = server.say(LISTENS).groups()

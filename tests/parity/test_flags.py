@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from argotun.config.models import CONFIGS
-from argotun.config.options import BY_NAME
+from argotun.options.table import BY_NAME
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -41,7 +41,7 @@ FLAGS: list[tuple[str, str, Any, str | None]] = [
 @pytest.mark.parametrize(
     ("mode", "name", "default", "environment"), FLAGS, ids=[f"{mode}-{name}" for mode, name, *_ in FLAGS]
 )
-def test_a_flag_has_another_name_or_default(
+def test_every_flag_has_the_name_and_default_of_old(
     mode: str, name: str, default: Any, environment: str | None
 ) -> None:
     option = BY_NAME[name]
@@ -52,5 +52,5 @@ def test_a_flag_has_another_name_or_default(
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
-def test_a_log_level_has_another_name(level: str) -> None:
+def test_every_log_level_has_the_name_of_old(level: str) -> None:
     assert BY_NAME["log-level"].kind.parse(level) == level

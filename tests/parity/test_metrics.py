@@ -22,14 +22,14 @@ def of_server(rig: Rig) -> dict[str, float]:
 
 
 def of_agent(rig: Rig) -> dict[str, float]:
-    assert rig.agent.health_address is not None
-    with socket.create_connection(rig.agent.health_address) as sock:
+    assert rig.agent.health is not None
+    with socket.create_connection(rig.agent.health.address) as sock:
         peer = Peer(sock)
         peer.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         return samples(peer.response().body.decode())
 
 
-def test_the_servers_counts_miss_a_request() -> None:
+def test_the_servers_counts_miss_no_request() -> None:
     with Rig(server={"rate_limit": 0.01}) as rig:
         client = rig.client()
         assert rig.get(client=client).status == 200
@@ -43,7 +43,7 @@ def test_the_servers_counts_miss_a_request() -> None:
         assert seen["proxy_rate_limited_total"] == 1
 
 
-def test_the_agents_counts_miss_a_request() -> None:
+def test_the_agents_counts_miss_no_request() -> None:
     with Rig(agent=AGENT) as rig:
         assert rig.get().status == 200
         seen = of_agent(rig)
@@ -59,7 +59,7 @@ def test_the_agents_counts_miss_a_request() -> None:
         until(lambda: of_agent(rig)["agent_reconnects_total"] > dialled, "another attempt")
 
 
-def test_a_cluster_that_left_keeps_its_series() -> None:
+def test_a_cluster_that_left_takes_its_series_with_it() -> None:
     with Rig() as rig:
         assert rig.get().status == 200
         rig.write_clusters([{"id": "c2", "token": "tok-c2"}])

@@ -41,13 +41,13 @@ def addresses(rig: Rig) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("port", ["public", "internal"])
-def test_a_client_without_a_certificate_is_answered(rig: Rig, port: str) -> None:
+def test_a_client_without_a_certificate_is_not_answered(rig: Rig, port: str) -> None:
     with pytest.raises(OSError, match=r"(?i)certificate.required"):
         ask(addresses(rig)[port], "/healthz", context(rig.authority, certificate=False))
 
 
 @pytest.mark.parametrize("port", ["public", "internal"])
-def test_a_client_without_tls_is_answered(rig: Rig, port: str) -> None:
+def test_a_client_without_tls_is_not_answered(rig: Rig, port: str) -> None:
     with socket.create_connection(addresses(rig)[port]) as sock:
         peer = Peer(sock)
         peer.send(b"GET /healthz HTTP/1.1\r\nHost: argotun\r\n\r\n")
@@ -57,7 +57,7 @@ def test_a_client_without_tls_is_answered(rig: Rig, port: str) -> None:
             pass
 
 
-def test_a_client_with_a_certificate_is_refused(rig: Rig) -> None:
+def test_a_client_with_a_certificate_is_answered(rig: Rig) -> None:
     known = context(rig.authority, certificate=True)
     for port, path in (("public", "/healthz"), ("internal", "/healthz"), ("internal", "/readyz")):
         answer = ask(addresses(rig)[port], path, known)
@@ -65,7 +65,7 @@ def test_a_client_with_a_certificate_is_refused(rig: Rig) -> None:
     assert ask(rig.server.internal_address, "/tunnel/c1/api", known).body == b"ok"
 
 
-def test_the_token_alone_lets_an_agent_in() -> None:
+def test_the_token_alone_lets_no_agent_in() -> None:
     with Rig(agent=None) as rig:
         agent = Agent(rig.agent_config(client_cert=None, client_key=None))
         rig.agents.append(agent)
@@ -89,7 +89,7 @@ def serial(der: bytes | None) -> int:
     return x509.load_der_x509_certificate(der).serial_number
 
 
-def test_a_renewed_server_certificate_needs_a_restart_or_ends_tunnels(rig: Rig) -> None:
+def test_a_renewed_server_certificate_needs_no_restart_and_ends_no_tunnel(rig: Rig) -> None:
     session = rig.session
     fresh = issue(rig.authority, "server", "127.0.0.1", "localhost")
     for address in addresses(rig).values():
@@ -99,7 +99,7 @@ def test_a_renewed_server_certificate_needs_a_restart_or_ends_tunnels(rig: Rig) 
     assert not session.tunnel.ended.is_set()
 
 
-def test_a_renewed_agent_certificate_is_not_shown_at_the_next_dial(rig: Rig) -> None:
+def test_a_renewed_agent_certificate_is_shown_at_the_next_dial(rig: Rig) -> None:
     fresh = issue(rig.authority, "agent", "agent.example")
     session = rig.session
     session.tunnel.end("the test ends it")
@@ -109,7 +109,7 @@ def test_a_renewed_agent_certificate_is_not_shown_at_the_next_dial(rig: Rig) -> 
     assert int(certificate["serialNumber"], 16) == fresh
 
 
-def test_probes_on_the_health_port_need_a_certificate() -> None:
+def test_probes_on_the_health_port_need_no_certificate() -> None:
     with Rig(server={"internal_plain": False, "health_addr": ("127.0.0.1", 0)}) as rig:
         assert rig.server._health is not None
         for path in ("/healthz", "/readyz", "/metrics"):

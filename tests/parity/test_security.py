@@ -8,7 +8,7 @@ from argotun.wire.mux import Multiplexer
 from tests.rig import Api, Gate, Peer, Rig, until
 
 
-def test_a_credential_crosses_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_never_crosses_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     crossed: list[bytes] = []
     receive = Multiplexer.receive
 
@@ -34,7 +34,7 @@ def test_a_credential_crosses_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> Non
     assert b"Authorization: Bearer sa-token\r\n" in heads[0]
 
 
-def test_an_agent_dials_what_the_server_names(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_agent_does_not_dial_what_the_server_names(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     other = Api(tls=False)
     other.start(None)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def test_an_agent_dials_what_the_server_names(caplog: pytest.LogCaptureFixture) 
     other.stop()
 
 
-def test_an_agent_dials_nothing_when_the_server_names_its_target() -> None:
+def test_an_agent_dials_its_own_target_when_the_server_names_it() -> None:
     api = Api()
     with Rig(api, agent=None) as rig:
         rig.write_clusters([{"id": "c1", "token": rig.TOKEN, "targetAddr": f"127.0.0.1:{api.port}"}])
@@ -58,7 +58,7 @@ def test_an_agent_dials_nothing_when_the_server_names_its_target() -> None:
         assert rig.get().status == 200
 
 
-def test_requests_beside_each_other_wait_for_each_other() -> None:
+def test_requests_beside_each_other_do_not_wait_for_each_other() -> None:
     gate, calls = Gate(), 20
 
     def script(peer: Peer) -> None:
@@ -77,12 +77,12 @@ def test_requests_beside_each_other_wait_for_each_other() -> None:
         assert {client.response().status for client in clients} == {200}
 
 
-def test_an_api_is_verified_although_insecure_was_said() -> None:
+def test_an_api_is_not_verified_where_insecure_was_said() -> None:
     with Rig(agent={"insecure": True, "ca_cert": None}) as rig:
         assert rig.get().status == 200
 
 
-def test_an_api_of_another_ca_is_trusted() -> None:
+def test_an_api_of_another_ca_is_not_trusted() -> None:
     with Rig() as stranger, Rig(agent={"ca_cert": stranger.authority.path("ca.pem")}) as rig:
         refused = rig.get()
         assert refused.status == 503

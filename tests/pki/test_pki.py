@@ -96,24 +96,24 @@ def client_context(ca: Path, cert: Path) -> ssl.SSLContext:
     ],
 )
 @pytest.mark.parametrize("client", ["agents/customer-a/tls.crt", "argocd.crt"])
-def test_the_two_sides_do_not_trust_each_other(made, name, client):
+def test_the_two_sides_trust_each_other(made, name, client):
     shown = shake_hands(server_context(made), client_context(made / "ca.crt", made / client), name)
     assert shown
 
 
-def test_the_server_passes_for_another_host(made):
+def test_the_server_does_not_pass_for_another_host(made):
     client = client_context(made / "ca.crt", made / "argocd.crt")
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
         shake_hands(server_context(made), client, "elsewhere.example.com")
 
 
-def test_the_certificate_of_the_server_lets_an_agent_in(made):
+def test_the_certificate_of_the_server_lets_no_agent_in(made):
     client = client_context(made / "ca.crt", made / "server.crt")
     with pytest.raises(ssl.SSLError, match="unsuitable certificate purpose"):
         shake_hands(server_context(made), client, "argotun.example.com")
 
 
-def test_an_agent_speaks_for_another_cluster(pki):
+def test_an_agent_does_not_speak_for_another_cluster(pki):
     long, longer = "c" * 127, "c" * 128
     folder = pki(clusters=f"customer-a,customer-b,{long},{longer}")
     (folder / "clusters.json").write_text(json.dumps(server_values(folder)["clusters"]))
@@ -141,7 +141,7 @@ def decoded(data: dict[str, str]) -> dict[str, bytes]:
     return {key: base64.b64decode(value, validate=True) for key, value in data.items()}
 
 
-def test_a_value_holds_another_file(made):
+def test_every_value_holds_its_own_file(made):
     values = server_values(made)
     data = {key: values["tls"][key] for key in ("certData", "keyData", "clientCAData")}
     data |= {key: values["argocd"][key] for key in ("caData", "clientCertData", "clientKeyData")}
@@ -165,7 +165,7 @@ def test_a_value_holds_another_file(made):
     }
 
 
-def test_the_key_of_the_ca_leaves_the_made(made):
+def test_the_key_of_the_ca_stays_where_it_is(made):
     key = (made / "ca.key").read_text()
     encoded = base64.b64encode(key.encode()).decode()
     for path in made.rglob("*.yaml"):
@@ -173,13 +173,13 @@ def test_the_key_of_the_ca_leaves_the_made(made):
         assert key not in path.read_text()
 
 
-def test_a_token_is_in_the_values_of_the_server(made):
+def test_no_token_is_in_the_values_of_the_server(made):
     for token in made.glob("agents/*/token"):
         assert token.read_text() not in (made / "server.yaml").read_text()
         assert len(token.read_text()) >= 40
 
 
-def test_others_can_read_a_key(made):
+def test_no_key_can_be_read_by_others(made):
     files = [each for each in made.rglob("*") if each.is_file()]
     assert len(files) == 15
     assert {each.stat().st_mode & 0o777 for each in files} == {0o600}
@@ -191,7 +191,7 @@ def kept(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for name in names for path in folder.glob(name)}
 
 
-def test_a_new_cluster_breaks_those_that_are_there(pki):
+def test_a_new_cluster_leaves_those_that_are_there_alone(pki):
     before = kept(pki())
     folder = pki(clusters="customer-c")
     after = kept(folder)
@@ -204,21 +204,21 @@ def test_a_new_cluster_breaks_those_that_are_there(pki):
     ]
 
 
-def test_a_renewal_changes_a_token_or_the_ca(pki):
+def test_a_renewal_keeps_the_tokens_and_the_ca(pki):
     before = kept(pki())
     after = kept(pki("--pki-renew", clusters=""))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {f"agents/customer-{each}/tls.{kind}" for each in "ab" for kind in ("crt", "key")}
 
 
-def test_a_removed_cluster_is_still_let_in(pki):
+def test_a_removed_cluster_is_not_let_in(pki):
     folder = pki()
     shutil.rmtree(folder / "agents" / "customer-a")
     pki(clusters="")
     assert [each["id"] for each in server_values(folder)["clusters"]] == ["customer-b"]
 
 
-def test_another_name_of_the_server_is_forgotten_at_the_next_run(pki):
+def test_every_name_of_the_server_is_kept_at_the_next_run(pki):
     pki()
     folder = pki("--pki-names", "new.example.com", "--pki-release", "eu", "--pki-namespace", "tunnels")
     client = client_context(folder / "ca.crt", folder / "argocd.crt")
@@ -226,7 +226,7 @@ def test_another_name_of_the_server_is_forgotten_at_the_next_run(pki):
         shake_hands(server_context(folder), client, name)
 
 
-def test_the_commands_that_are_said_name_no_file(pki, capsys):
+def test_the_commands_that_are_said_name_the_files(pki, capsys):
     folder = pki()
     said = capsys.readouterr().out
     named = [word for word in said.split() if word.endswith(".yaml")]
@@ -241,7 +241,7 @@ def test_the_commands_that_are_said_name_no_file(pki, capsys):
     assert "On customer-a" not in said
 
 
-def test_half_a_ca_is_replaced(pki, capsys):
+def test_half_a_ca_is_not_replaced(pki, capsys):
     folder = pki()
     (folder / "ca.key").unlink()
     ca = (folder / "ca.crt").read_bytes()
@@ -250,7 +250,7 @@ def test_half_a_ca_is_replaced(pki, capsys):
     assert (folder / "ca.crt").read_bytes() == ca
 
 
-def test_a_certificate_outlives_its_ca(pki, capsys):
+def test_no_certificate_outlives_its_ca(pki, capsys):
     folder = pki()
     authority = Authority(folder)
     assert authority.outlives(365)
@@ -260,14 +260,14 @@ def test_a_certificate_outlives_its_ca(pki, capsys):
     pki("--pki-days", "9")
 
 
-def test_a_broken_ca_is_a_traceback(pki, capsys):
+def test_a_broken_ca_is_a_sentence(pki, capsys):
     folder = pki()
     (folder / "ca.crt").write_text("nothing")
     pki(code=1)
     assert "argotun: openssl x509 failed: " in capsys.readouterr().err
 
 
-def test_a_failed_issue_leaves_half_a_pair(pki):
+def test_a_failed_issue_leaves_no_half_of_a_pair(pki):
     folder = pki()
     before = {path: path.read_bytes() for path in folder.glob("server.*")}
     (folder / "ca.key").write_text("nothing")
@@ -276,7 +276,7 @@ def test_a_failed_issue_leaves_half_a_pair(pki):
     assert not list(folder.glob(".new-*"))
 
 
-def test_half_a_pair_is_taken_for_a_certificate(tmp_path):
+def test_half_a_pair_is_not_taken_for_a_certificate(tmp_path):
     pair = KeyPair(str(tmp_path / "crt"), str(tmp_path / "key"))
     Path(pair.cert).touch()
     assert not pair.exists()
@@ -284,13 +284,13 @@ def test_half_a_pair_is_taken_for_a_certificate(tmp_path):
     assert pair.exists()
 
 
-def test_a_machine_without_openssl_is_a_traceback(pki, capsys, monkeypatch, tmp_path):
+def test_a_machine_without_openssl_is_a_sentence(pki, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     pki(code=1)
     assert "the openssl program is needed" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_a_traceback(pki, capsys, tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_sentence(pki, capsys, tmp_path):
     (tmp_path / "new").write_text("a file")
     pki(code=1)
     err = capsys.readouterr().err
@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_made_is_a_traceback(pki, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--pki-server", "ws://h"), "a wss:// URL, since ws:// shows no certificate"),
+        (("--pki-server", "ws://h"), "shows no certificate: expected a wss:// URL"),
         (("--pki-clusters", "a,,b"), "ids with commas between, each 1 to 128 letters"),
         (("--pki-clusters", "../a"), "ids with commas between, each 1 to 128 letters"),
         (("--pki-names", "a b"), "DNS names or IP addresses without ports, with commas between"),
@@ -311,11 +311,11 @@ def test_a_folder_that_cannot_be_made_is_a_traceback(pki, capsys, tmp_path):
         (("--pki-folder", __file__), "a folder, or the name of one to be made"),
     ],
 )
-def test_a_wrong_option_is_taken(capsys, options, sentence):
+def test_a_wrong_option_is_refused(capsys, options, sentence):
     assert cli.main(["--mode", "pki", "--pki-server", URL, *options]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_the_url_that_agents_dial_is_guessed(capsys):
+def test_the_url_that_agents_dial_is_not_guessed(capsys):
     assert cli.main(["--mode", "pki"]) == 2
-    assert capsys.readouterr().err.startswith("argotun: --pki-server: (not set) is not valid")
+    assert capsys.readouterr().err.startswith("argotun: --pki-server is needed")

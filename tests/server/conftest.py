@@ -2,15 +2,16 @@
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import gevent
 import pytest
 
-from argotun.server import internal
+from argotun.server import clients
 from tests import leaks
-from tests.rig import until
+from tests.rig import Rig, until
 
 
 class Faults(logging.Handler):
@@ -64,4 +65,19 @@ def nothing_left() -> Iterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time limits are looked at twenty times a second."""
-    monkeypatch.setattr(internal, "SWEEP", 0.05)
+    monkeypatch.setattr(clients, "SWEEP", 0.05)
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rig, float], None]:
+    """Time limits are looked at when a test says so, as if so many seconds more had passed until then."""
+    monkeypatch.setattr(clients, "SWEEP", 3600.0)
+    passed = 0.0
+
+    def look(rig: Rig, seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        for connection in list(rig.server.clients.connections):
+            connection.sweep(monotonic() + passed)
+
+    return look

@@ -32,13 +32,12 @@ class Site(Rig):
     def start_server(self, **options: object):  # type: ignore[no-untyped-def]
         server = super().start_server(**options)
         server.access = server.metrics.access_log = AccessLog(True, "text", self._files["server"])
-        server.internal._access = server.access.request
+        server.clients._access = server.access.request
         return server
 
     def make_agent(self, **options: object):  # type: ignore[no-untyped-def]
         agent = super().make_agent(**options)
         agent.access = AccessLog(True, "text", self._files["agent"])
-        agent.api._access = agent.access.request
         return agent
 
     def said(self, who: str, count: int) -> list[dict[str, str]]:

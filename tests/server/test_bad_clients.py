@@ -130,7 +130,7 @@ def test_a_client_that_leaves_within_its_head_leaves_nothing() -> None:
     with Rig() as rig:
         client = rig.client()
         client.send(b"GET /tunnel/c1/api HTTP/1.1\r\nHo")
-        until(lambda: rig.server.internal.connections, "the connection")
+        until(lambda: rig.server.clients.connections, "the connection")
         client.close()
         rig.settle()
         assert rig.api.connections == 0
@@ -196,11 +196,11 @@ def test_a_client_that_leaves_an_upload_that_the_api_does_not_read_is_noticed(im
         client = rig.client()
         client.send(b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 900000000\r\n\r\n")
         sending = gevent.spawn(send_what_is_taken, client, b"x" * 30_000_000, 1 << 20)
-        until(lambda: rig.session.tunnel.mux.streams and rig.streams()[0].waiting, "the stall")
+        until(lambda: rig.session.tunnel.mux.streams and rig.streams()[0].waiter, "the stall")
         sending.kill()
         # A FIN would have to wait behind what nobody takes.
         client.abort()
-        until(lambda: not rig.server.internal.connections, "the end of the client's connection")
+        until(lambda: not rig.server.clients.connections, "the end of the client's connection")
         until(lambda: not rig.streams(), "the end of the stream")
         stop.open()
         rig.settle()
@@ -212,7 +212,7 @@ def test_a_client_that_leaves_while_no_agent_is_there_leaves_nothing_and_asks_no
         until(lambda: not len(rig.server.registry), "the end of the session")
         client = rig.client()
         client.send(GET)
-        until(lambda: any(not c.idle for c in rig.server.internal.connections), "the request")
+        until(lambda: any(not c.idle for c in rig.server.clients.connections), "the request")
         client.close()
         rig.start_agent()
         rig.settle()
@@ -239,12 +239,12 @@ def test_a_client_that_asks_without_reading_does_not_grow_the_answers(path: byte
         client = rig.client(buffer=4096)
         flood = (b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path) * 1000
         sending = gevent.spawn(send_what_is_taken, client, flood * 100, 1 << 20)
-        until(lambda: rig.server.internal.connections, "the connection")
-        (connection,) = rig.server.internal.connections
-        until(lambda: connection._writer.pending, "a full socket")
+        until(lambda: rig.server.clients.connections, "the connection")
+        (connection,) = rig.server.clients.connections
+        until(lambda: connection.pending, "a full socket")
         for _ in range(20):
             gevent.sleep(0.01)
-            assert connection._writer.pending < 1 << 20
+            assert connection.pending < 1 << 20
         sending.kill()
         client.close()
         rig.settle()

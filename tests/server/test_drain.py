@@ -15,7 +15,7 @@ import pytest
 from gevent import socket
 
 import argotun
-from argotun.server import internal
+from argotun.server import clients
 from tests.raw_websocket import Listening, Refused
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, until
 from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, GOAWAY, V2Agent, V2Server
@@ -324,16 +324,16 @@ def test_a_drain_is_no_reason_for_the_agent_to_stay_away_for_long() -> None:
     with Rig(mutual=False, agent=None) as rig, Listening() as listening:
         agent = rig.make_agent(server=f"ws://127.0.0.1:{listening.address[1]}/connect", max_retry=60.0)
         for _ in range(50):
-            agent._backoff.delay(covered=True)
-        agent._backoff._jitter = lambda low, high: high
-        assert agent._backoff.delay(covered=True) < 2
+            agent.connector._backoff.delay(covered=True)
+        agent.connector._backoff._jitter = lambda low, high: high
+        assert agent.connector._backoff.delay(covered=True) < 2
 
 
 def test_clients_that_still_come_are_served_while_load_balancers_notice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also on a connection that was kept; each answer ends its connection: the next goes elsewhere."""
-    monkeypatch.setattr(internal, "NOTICE", 2.0)
+    monkeypatch.setattr(clients, "NOTICE", 2.0)
     with Rig() as rig:
         kept = rig.client()
         kept.send(GET)

@@ -6,7 +6,7 @@ from typing import Any
 import gevent
 import pytest
 
-from argotun.server import client as client_module
+from argotun.server import clients
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, answer, send_what_is_taken, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -147,12 +147,12 @@ def test_an_answer_to_an_upload_that_nobody_reads_frees_the_stalled_client(rig: 
     client = rig.client()
     client.send(BIG_POST)
     sending = gevent.spawn(send_what_is_taken, client, b"x" * 40_000_000, 1 << 20)
-    until(lambda: any(stream.waiting for stream in rig.streams()), "the stall")
+    until(lambda: any(stream.waiter for stream in rig.streams()), "the stall")
     go.open()
     assert client.response().status == 413
     sending.kill()
     client.close()
-    until(lambda: not rig.server.internal.connections, "the end of the client's connection")
+    until(lambda: not rig.server.clients.connections, "the end of the client's connection")
 
 
 def test_an_answer_over_an_unread_upload_gives_its_credit_back_to_the_stream(rig: Rig) -> None:
@@ -171,14 +171,16 @@ def test_an_answer_over_an_unread_upload_gives_its_credit_back_to_the_stream(rig
     until(lambda: rig.agent.tunnels[0].mux.streams, "the stream")
     (stream,) = rig.agent.tunnels[0].mux.streams.values()
     upstream: Any = stream.sink
-    until(lambda: upstream._answers.received, "the head")
-    due = upstream._answers.received
-    while not upstream._writer.pending:
+    until(lambda: upstream._request, "the head")
+    record = upstream._request
+    due = record.bytes_in
+    outlet = upstream._upstream.outlet
+    while not outlet.pending:
         client.send(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
         due += 0x4000 + 8
-        until(lambda due=due: upstream._answers.received == due or upstream._writer.pending, "the chunk")
+        until(lambda due=due: record.bytes_in == due or outlet.pending, "the chunk")
     client.send(b"0\r\n\r\n")
-    (connection,) = rig.server.internal.connections
+    (connection,) = rig.server.clients.connections
     until(lambda: connection.request_done, "the end of the request")
     go.open()
     assert client.response().header("connection") is None
@@ -280,7 +282,7 @@ def test_a_large_last_answer_is_delivered_whole_to_a_client_that_reads_late(rig:
     rig.api.script = answer(body=b"x" * size)
     client = rig.client(buffer=4096)
     client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    until(lambda: any(c._writer.pending for c in rig.server.internal.connections), "a full socket")
+    until(lambda: any(c.pending for c in rig.server.clients.connections), "a full socket")
     assert len(client.response().body) == size
     assert client.rest() == b""
 
@@ -391,7 +393,7 @@ def test_two_clusters_on_one_connection_get_their_own_answers() -> None:
 def test_a_client_that_keeps_its_idle_connection_does_not_hold_up_a_drain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "LINGER", 60.0)
+    monkeypatch.setattr(clients, "LINGER", 60.0)
     with Rig(server={"drain": 60.0}) as rig:
         client = rig.client()
         assert rig.get(client=client).status == 200
@@ -405,7 +407,7 @@ def test_a_drain_waits_until_the_last_answer_is_taken() -> None:
     with Rig(Api(answer(body=b"x" * size)), server={"drain": 60.0}) as rig:
         client = rig.client(buffer=4096)
         client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n")
-        until(lambda: any(c._writer.pending for c in rig.server.internal.connections), "a full socket")
+        until(lambda: any(c.pending for c in rig.server.clients.connections), "a full socket")
         draining = gevent.spawn(rig.server.drain)
         assert len(client.response().body) == size
         draining.join(PATIENCE)
@@ -451,13 +453,15 @@ def test_a_request_waits_for_an_agent_that_is_on_its_way_back() -> None:
         assert client.response().status == 200
 
 
-def test_a_request_that_timed_out_before_the_agent_came_is_not_sent(impatient: None) -> None:
-    with Rig(server={"reconnect_grace": 5.0, "response_timeout": 0.1}) as rig:
+def test_a_request_that_was_refused_before_the_agent_came_is_not_sent(impatient: None) -> None:
+    """While an agent is waited for no API is silent: `--reconnect-grace` is the one limit."""
+    with Rig(server={"reconnect_grace": 0.5, "response_timeout": 0.1}) as rig:
         rig.agent.stop()
         until(lambda: not len(rig.server.registry), "the end of the session")
         client = rig.client()
         client.send(b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
-        assert client.response().status == 504
+        refused = client.response()
+        assert (refused.status, refused.header("retry-after")) == (503, "1")
         rig.start_agent()
         gevent.sleep(0.02)
         assert rig.api.connections == 0

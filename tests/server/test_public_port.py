@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 from gevent.ssl import create_default_context
 
-from argotun.server import public
+from argotun.server import agents
 from argotun.wire.head import parse_request
 from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.rig import PATIENCE, Peer, Rig, until
@@ -21,14 +21,21 @@ BEARER = b"Authorization: Bearer tok-c1\r\n"
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
     """A public port with mTLS, and no agent."""
-    with Rig(agent=None, server={"head_timeout": 0.3, "handshake_timeout": 0.3}) as rig:
+    with Rig(agent=None) as rig:
         yield rig
 
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Rig]:
     """A public port without TLS."""
-    with Rig(mutual=False, agent=None, server={"head_timeout": 0.3}) as rig:
+    with Rig(mutual=False, agent=None) as rig:
+        yield rig
+
+
+@pytest.fixture(params=[True, False], ids=["tls", "plain"])
+def hasty(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A public port that waits for nobody."""
+    with Rig(mutual=request.param, agent=None, server={"head_timeout": 0.3, "handshake_timeout": 0.3}) as rig:
         yield rig
 
 
@@ -136,16 +143,16 @@ def test_plain_http_to_the_tls_port_is_a_failed_handshake(rig: Rig) -> None:
     until(lambda: failures(rig)["handshake"] == before + 1, "the count")
 
 
-def test_a_silent_client_is_let_go(rig: Rig, plain: Rig) -> None:
-    for port in (rig, plain):
-        assert raw(port, b"").ended() in ("closed", "reset")
-    assert raw(plain, b"GET /connect HTTP/1.1\r\nHost: ").ended() in ("closed", "reset")
+@pytest.mark.parametrize("sent", [b"", b"GET /connect HTTP/1.1\r\nHost: "], ids=["nothing", "half a head"])
+def test_a_silent_client_is_let_go(hasty: Rig, sent: bytes) -> None:
+    assert raw(hasty, sent).ended() in ("closed", "reset")
 
 
-def test_a_head_that_comes_byte_by_byte_for_ever_is_let_go(plain: Rig) -> None:
-    peer = raw(plain, b"GET /connect HTTP/1.1\r\n")
+@pytest.mark.parametrize("hasty", [False], indirect=True)
+def test_a_head_that_comes_byte_by_byte_for_ever_is_let_go(hasty: Rig) -> None:
+    peer = raw(hasty, b"GET /connect HTTP/1.1\r\n")
     ended = gevent.spawn(peer.ended)
-    with gevent.Timeout(5, AssertionError("the head may take for ever")):
+    with gevent.Timeout(PATIENCE, AssertionError("the head may take for ever")):
         while not ended.ready():
             try:
                 peer.send(b"x")
@@ -248,7 +255,7 @@ def test_frames_that_came_with_the_upgrade_are_read(plain: Rig) -> None:
 
 def test_a_draining_server_lets_no_agent_in() -> None:
     with Rig(mutual=False, agent=None) as rig:
-        rig.server.public.draining = True
+        rig.server.agents.draining = True
         with pytest.raises(Refused) as caught:
             dial(rig.server.public_address, BEARER)
         assert caught.value.status == 503
@@ -264,7 +271,7 @@ def test_a_field_is_found_in_linear_time() -> None:
         times = []
         for _ in range(5):
             began = perf_counter()
-            assert public._field(head, b"authorization") == value
+            assert agents._field(head, b"authorization") == value
             times.append(perf_counter() - began)
         return min(times)
 

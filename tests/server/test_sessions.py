@@ -130,7 +130,7 @@ def test_agents_that_come_all_at_once_leave_one_session(rig: Rig) -> None:
     gevent.joinall([gevent.spawn(arrive) for _ in range(20)], raise_error=True)
     until(lambda: len(rig.server.registry) == 1, "one session")
     newest = rig.server.registry.all()[0]
-    assert rig.server.registry.pick("c1") is newest
+    assert rig.server.placement.pick("c1") is newest
 
 
 def test_a_replaced_agent_does_not_fight_back() -> None:
@@ -138,7 +138,7 @@ def test_a_replaced_agent_does_not_fight_back() -> None:
     with Rig(agent={"max_retry": 60.0}) as rig:
         first = rig.agent
         first.tunnels[0].since -= 3600
-        first._backoff._jitter = lambda low, high: low
+        first.connector._backoff._jitter = lambda low, high: low
         second = Agent(rig.agent_config())
         rig.agents.append(second)
         second.start()
@@ -155,7 +155,7 @@ def test_a_server_that_sends_away_again_and_again_is_not_dialled_in_a_loop(rig: 
         agent = Agent(
             rig.agent_config(server=f"ws://127.0.0.1:{listening.address[1]}/connect", max_retry=60.0)
         )
-        agent._backoff = Backoff(60.0, jitter=lambda low, high: high)
+        agent.connector._backoff = Backoff(60.0, jitter=lambda low, high: high)
         rig.agents.append(agent)
         agent.start()
         V2Server(listening).send(GOAWAY)

@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from argotun.transport.reader import SIZE
-from argotun.tunnel.gate import HIGH_WATER
+from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW, MAX_WINDOW
 from tests.rig import Api, Gate, Peer, Rig, send_what_is_taken, until
 
@@ -47,7 +47,7 @@ def stall(rig: Rig, count: int = 1) -> list[Peer]:
     clients = [rig.client(buffer=4096) for _ in range(count)]
     for client in clients:
         client.send(b"GET /tunnel/c1/big HTTP/1.1\r\nHost: a\r\n\r\n")
-    until(lambda: sum(stream.waiting for stream in rig.streams()) == count, "the stall")
+    until(lambda: sum(stream.waiter is not None for stream in rig.streams()) == count, "the stall")
     return clients
 
 
@@ -60,7 +60,7 @@ def read_all(client: Peer, pause: float = 0.0) -> None:
 
 def held(rig: Rig) -> int:
     """Bytes that both sides keep for their clients and APIs."""
-    return sum(c._writer.pending for c in rig.server.internal.connections) + sum(
+    return sum(c.pending for c in rig.server.clients.connections) + sum(
         stream.queued for stream in rig.streams()
     )
 
@@ -70,10 +70,10 @@ def test_small_requests_pass_a_client_that_does_not_read(rig: Rig) -> None:
     other = rig.client()
     for _ in range(20):
         assert rig.get(client=other).body == b"ok"
-    (connection,) = [c for c in rig.server.internal.connections if c._writer.pending]
-    stream = connection.exchange.stream
-    assert stream is not None
-    assert connection._writer.pending <= stream.window <= MAX_WINDOW
+    (connection,) = [c for c in rig.server.clients.connections if c.pending]
+    assert connection.exchange.channel is not None
+    stream = rig.session.tunnel.mux.streams[connection.exchange.channel.id]
+    assert connection.pending <= stream.window <= MAX_WINDOW
     assert max(stream.queued for stream in rig.streams()) <= QUEUED
     # It was only waiting: now that the client reads, all of it comes.
     stalled.head()
@@ -87,10 +87,10 @@ def test_fifty_clients_that_do_not_read_hold_no_more_than_their_windows(rig: Rig
         assert rig.get(client=other).body == b"ok"
     grown = 64 * 1024 * 1024
     assert held(rig) <= 50 * (INITIAL_WINDOW + QUEUED) + grown
-    for connection in rig.server.internal.connections:
-        stream = connection.exchange.stream
-        assert stream is not None
-        assert connection._writer.pending <= stream.window
+    for connection in rig.server.clients.connections:
+        assert connection.exchange.channel is not None
+        stream = rig.session.tunnel.mux.streams[connection.exchange.channel.id]
+        assert connection.pending <= stream.window
 
 
 def test_stalled_clients_that_leave_free_everything(rig: Rig) -> None:
@@ -110,13 +110,13 @@ def test_small_requests_pass_an_upload_that_the_api_does_not_read(rig: Rig) -> N
     client = rig.client()
     client.send(b"POST /tunnel/c1/swallow HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BIG)
     sending = gevent.spawn(send_what_is_taken, client, b"x" * BIG, 1 << 20)
-    until(lambda: any(stream.waiting for stream in rig.streams()), "the stall")
+    until(lambda: any(stream.waiter for stream in rig.streams()), "the stall")
     other = rig.client()
     for _ in range(20):
         assert rig.get(client=other).body == b"ok"
     assert held(rig) <= QUEUED
     (stream,) = [stream for stream in rig.agent.tunnels[0].mux.streams.values() if stream.sink.busy]
-    assert stream.sink._writer.pending <= stream.window
+    assert stream.sink._upstream.outlet.pending <= stream.window
     sending.kill()
 
 

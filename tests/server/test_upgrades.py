@@ -8,9 +8,9 @@ import gevent
 import pytest
 from gevent import socket
 
-from argotun.server import client as client_module
+from argotun.server.connection import FLUSH
 from argotun.transport.writer import Writer
-from tests.rig import Api, Gate, Peer, Rig, answer, send_what_is_taken, until
+from tests.rig import Api, Gate, Peer, Rig, send_what_is_taken, until
 
 ASK = (
     b"POST /tunnel/c1/api/v1/namespaces/d/pods/p/exec?command=id HTTP/1.1\r\nHost: a\r\n"
@@ -225,7 +225,7 @@ def test_a_side_that_does_not_read_stops_its_sender_and_not_the_other_direction(
 
     client = upgraded(rig, script)
     sending = gevent.spawn(send_what_is_taken, client, b"x" * 40_000_000, 1 << 20)
-    until(lambda: any(stream.waiting for stream in rig.streams()), "the stall")
+    until(lambda: any(stream.waiter for stream in rig.streams()), "the stall")
     assert client.read(200) == b"tick" * 50
     for stream in rig.streams():
         assert stream.queued < 1 << 20
@@ -248,12 +248,12 @@ def test_what_the_api_says_before_it_ends_reaches_a_client_that_reads_late(rig: 
         peer.rest()
 
     client = upgraded(rig, script, buffer=4096)
-    (connection,) = rig.server.internal.connections
+    (connection,) = rig.server.clients.connections
     # As if it had been upgraded long ago.
-    connection.since -= 10 * client_module.FLUSH
+    connection._since -= 10 * FLUSH
     go.open()
-    until(lambda: connection.exchange.peer_ended, "the API's end")
-    assert connection._writer.pending
+    until(lambda: connection.exchange.answer.half, "the API's end")
+    assert connection.pending
     connection.sweep(monotonic())
     assert client.rest() == late
 
@@ -343,8 +343,8 @@ def test_a_client_that_dies_after_its_half_close_is_noticed_while_the_api_is_sil
     stop = Gate()
     client = upgraded(rig, lambda peer: stop.wait())
     client.finish()
-    (connection,) = rig.server.internal.connections
-    until(lambda: connection.exchange.client_ended, "the half-close")
+    (connection,) = rig.server.clients.connections
+    until(lambda: connection.exchange.answer.half, "the half-close")
     client.abort()
     stop.open()
     rig.settle()
@@ -357,8 +357,8 @@ def test_a_client_that_dies_after_its_half_close_does_not_leave_a_flooding_api(r
 
     client = upgraded(rig, script, buffer=4096)
     client.finish()
-    (connection,) = rig.server.internal.connections
-    until(lambda: connection.exchange.client_ended and connection._writer.pending, "the half-close")
+    (connection,) = rig.server.clients.connections
+    until(lambda: connection.exchange.answer.half and connection.pending, "the half-close")
     client.abort()
     rig.settle()
 
@@ -401,14 +401,13 @@ def test_a_request_for_an_upgrade_is_not_timed_out(impatient: None) -> None:
         assert client.response().status == 101
 
 
-def test_an_upgrade_without_an_agent_is_refused_and_the_connection_stays() -> None:
+def test_an_upgrade_without_an_agent_is_refused_and_the_connection_ends() -> None:
     with Rig(agent=None, server={"reconnect_grace": 0.0}) as rig:
         client = rig.client()
         client.send(SPDY)
-        assert client.response().status == 503
-        rig.start_agent()
-        rig.api.script = answer()
-        assert rig.get(client=client).status == 200
+        refused = client.response()
+        assert (refused.status, refused.header("connection")) == (503, "close")
+        assert client.ended() == "closed"
 
 
 def test_nothing_of_a_half_closed_plain_connection_is_lost() -> None:

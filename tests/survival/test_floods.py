@@ -75,7 +75,7 @@ def ask(rig: Rig, path: str, count: int) -> list[Peer]:
 
 def stall(rig: Rig, senders: dict[int, Stream], count: int) -> None:
     """Return once so many senders wait and nothing has moved for a while."""
-    until(lambda: sum(stream.waiting for stream in senders.values()) == count, "the stall", 60.0)
+    until(lambda: sum(stream.waiter is not None for stream in senders.values()) == count, "the stall", 60.0)
     tunnels = [rig.session.tunnel, rig.agent.tunnels[0]]
     moved = None
     while moved != (moved := [tunnel._heard for tunnel in tunnels]):
@@ -91,7 +91,7 @@ def read_for_ever(client: Peer, size: int, pause: float, taken: list[int]) -> No
 
 def held_by_server(rig: Rig) -> int:
     """What the server keeps of answers, bytes."""
-    return sum(each._writer.pending for each in rig.server.internal.connections)
+    return sum(each.pending for each in rig.server.clients.connections)
 
 
 def test_flooding_log_stream_does_not_delay_small_requests() -> None:
@@ -132,7 +132,7 @@ def test_a_thousand_stalled_streams_hold_no_more_than_the_buffer(many: Rig) -> N
         """Whether there is no room any more; the bounds hold on the way as well."""
         assert held_by_server(many) + mux.backlog.size <= BUFFER / 2 + CHUNK
         assert agents.backlog.size <= BUFFER / 2 + CHUNK
-        waiting = sum(stream.waiting for stream in agents.streams.values())
+        waiting = sum(stream.waiter is not None for stream in agents.streams.values())
         return waiting == 1000 and mux.intake.used > 0.6 * mux.intake.pool
 
     until(full, "the stall", 60.0)
@@ -145,7 +145,7 @@ def test_a_thousand_stalled_streams_hold_no_more_than_the_buffer(many: Rig) -> N
     reading.kill()
 
 
-def test_uploads_that_the_api_does_not_read_hold_more_than_the_buffer(many: Rig) -> None:
+def test_uploads_that_the_api_does_not_read_hold_no_more_than_the_buffer(many: Rig) -> None:
     head = b"POST /tunnel/c1/swallow HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
     clients = [many.client() for _ in range(200)]
     body = bytes(MIB)
@@ -159,18 +159,20 @@ def test_uploads_that_the_api_does_not_read_hold_more_than_the_buffer(many: Rig)
     mux = many.session.tunnel.mux
     agents = many.agent.tunnels[0].mux
     stall(many, mux.streams, 200)
-    held = [stream.sink._writer.pending for stream in agents.streams.values() if stream.sink._writer]
+    held = [
+        stream.sink._upstream.outlet.pending for stream in agents.streams.values() if stream.sink._upstream
+    ]
     assert sum(held) + agents.backlog.size <= BUFFER / 2 + CHUNK
     assert mux.backlog.size <= BUFFER / 2 + CHUNK
     assert many.get().body == b"ok"
     gevent.killall(sending)
 
 
-def test_the_kernel_keeps_megabytes_for_a_client_that_does_not_read(rig: Rig) -> None:
+def test_the_kernel_keeps_little_for_a_client_that_does_not_read(rig: Rig) -> None:
     """Unsent bytes are the container's memory as well as what the process keeps itself."""
     ask(rig, "/log", 20)
     stall(rig, rig.agent.tunnels[0].mux.streams, 20)
-    for connection in rig.server.internal.connections:
+    for connection in rig.server.clients.connections:
         unsent = array.array("i", [0])
-        fcntl.ioctl(connection._sock.fileno(), SIOCOUTQNSD, unsent)
+        fcntl.ioctl(connection._outlet._sock.fileno(), SIOCOUTQNSD, unsent)
         assert unsent[0] <= UNSENT + 2 * CHUNK

@@ -10,15 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from argotun.agent.answers import Answers
+from argotun.agent.forwarder import Forwarder
 from argotun.agent.upstream import Upstream
-from argotun.server.client import ClientConnection
+from argotun.observe.request import Request
+from argotun.server.connection import Connection
 from argotun.server.exchange import Exchange
 from argotun.transport.writer import Writer
+from argotun.tunnel.channel import Channel
+from argotun.wire.relay import Relay
 from argotun.wire.streams import Stream
 from tests.rig import Api, Peer, Rig, until
 
-KINDS = (ClientConnection, Exchange, Upstream, Answers, Writer, Stream)
+KINDS = (Connection, Exchange, Request, Forwarder, Upstream, Channel, Relay, Writer, Stream)
 COUNT = 20
 
 GET = b"GET /tunnel/c1/%b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -71,7 +74,7 @@ def assert_gone(rig: Rig, before: Counter[str]) -> None:
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("request_", [GET % b"short", GET % b"watch", GET % b"large", UPGRADE])
 @pytest.mark.parametrize("end", ["the client", "the API", "the tunnel"])
-def test_what_a_connection_needed_is_left_to_the_garbage_collector(
+def test_nothing_that_a_connection_needed_is_left_to_the_garbage_collector(
     rig: Rig, request_: bytes, end: str
 ) -> None:
     before = found()
@@ -92,7 +95,7 @@ def test_what_a_connection_needed_is_left_to_the_garbage_collector(
 
 
 @pytest.mark.usefixtures("uncollected")
-def test_what_a_failed_dial_needed_is_left_to_the_garbage_collector(rig: Rig) -> None:
+def test_nothing_that_a_failed_dial_needed_is_left_to_the_garbage_collector(rig: Rig) -> None:
     rig.api.stop()
     before = found()
     for _ in range(COUNT):

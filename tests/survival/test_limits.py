@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from tests.rig import Api, Gate, Peer, Rig, answer, send_what_is_taken, until
-from tests.server.conftest import impatient, no_fault, nothing_left  # noqa: F401  (the same care is taken here)
+from tests.server.conftest import impatient, no_fault, nothing_left, pass_time  # noqa: F401  (the same care)
 from tests.v2_peers import CONNECT, CONNECTED, DATA, PING, WINDOW, V2Agent
 
 PATIENT = 60.0
@@ -75,19 +75,23 @@ def test_a_client_that_stops_in_an_upload_which_is_being_answered_is_cut_off() -
         rig.settle()
 
 
-def test_an_upload_in_small_pieces_is_not_cut() -> None:
+def test_an_upload_in_small_pieces_is_not_cut(pass_time: Callable[[Rig, float], None]) -> None:  # noqa: F811
+    arrived: list[bytes] = []
+
     def script(peer: Peer) -> None:
         peer.head()
-        peer.read(10)
+        while len(arrived) < 10:
+            arrived.append(peer.read(1))
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         peer.rest()
 
-    with Rig(Api(script), server={"body_timeout": 1.5, "response_timeout": 1.5}) as rig:
+    with Rig(Api(script), server={"body_timeout": PATIENT, "response_timeout": PATIENT}) as rig:
         client = rig.client()
         client.send(POST % 10)
-        for _ in range(10):
-            gevent.sleep(0.2)
+        for number in range(1, 11):
             client.send(b"x")
+            until(lambda number=number: len(arrived) == number, "the byte")  # type: ignore[misc]
+            pass_time(rig, PATIENT / 6)
         assert client.response().status == 200
 
 
@@ -118,17 +122,20 @@ def test_an_api_that_stops_in_the_middle_of_its_answer_is_an_abort(begun: bytes)
         rig.settle()
 
 
-def test_an_answer_in_small_pieces_is_not_cut() -> None:
+def test_an_answer_in_small_pieces_is_not_cut(pass_time: Callable[[Rig, float], None]) -> None:  # noqa: F811
     def script(peer: Peer) -> None:
         peer.head()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
-        for _ in range(10):
-            gevent.sleep(0.2)
-            peer.send(b"x")
         peer.rest()
 
-    with Rig(Api(script), server={"response_timeout": 1.5}) as rig:
-        assert rig.get().body == b"x" * 10
+    with Rig(Api(script), server={"response_timeout": PATIENT}) as rig:
+        client = rig.client()
+        client.send(GET % b"api/v1/pods")
+        client.head()
+        for _ in range(10):
+            rig.api.live[0].send(b"x")
+            assert client.read(1) == b"x"
+            pass_time(rig, PATIENT / 6)
 
 
 @pytest.mark.parametrize(
@@ -299,26 +306,27 @@ def test_a_client_that_resets_while_both_directions_are_full_leaves_nothing() ->
         client.send(EXEC)
         client.head()
         sending = gevent.spawn(send_what_is_taken, client, b"x" * BIG, 1 << 20)
-        (connection,) = rig.server.internal.connections
-        exchange, moved = connection.exchange, -1
-        while moved != exchange.received + exchange.sent:
-            moved = exchange.received + exchange.sent
+        (connection,) = rig.server.clients.connections
+        request, moved = connection.exchange.request, -1
+        while moved != request.bytes_in + request.bytes_out:
+            moved = request.bytes_in + request.bytes_out
             gevent.sleep(0.3)
-        assert all(stream.waiting for stream in rig.streams())
+        assert all(stream.waiter for stream in rig.streams())
         client.abort()
         sending.join(ENOUGH)
-        until(lambda: not rig.server.internal.connections, "the end of the client's connection")
+        until(lambda: not rig.server.clients.connections, "the end of the client's connection")
         rig.settle()
 
 
-def test_a_kept_connection_serves_on_after_its_neighbour_was_given_up() -> None:
-    with Rig(
-        Api(answer()), server={"response_timeout": 0.3, "body_timeout": 0.3, "stall_timeout": 0.3}
-    ) as rig:
+def test_a_kept_connection_serves_on_after_its_neighbour_was_given_up(
+    pass_time: Callable[[Rig, float], None],  # noqa: F811
+) -> None:
+    with Rig(Api(answer()), server={"response_timeout": PATIENT, "body_timeout": PATIENT}) as rig:
         kept, stuck = rig.client(), rig.client()
         assert rig.get(client=kept).status == 200
         stuck.send(POST % 100)
         assert stuck.response().status == 200
+        pass_time(rig, PATIENT + 1)
         assert stuck.ended() == "closed"
         assert rig.get(client=kept).status == 200
         assert rig.api.connections == 2

@@ -255,7 +255,7 @@ def test_a_killed_server_leaves_no_answer_that_looks_complete(worlds: Any) -> No
     until(lambda: not world.api.live, "the end of the connections to the API")
 
 
-def test_an_agent_misses_the_return_of_a_killed_server(worlds: Any) -> None:
+def test_an_agent_notices_the_return_of_a_killed_server(worlds: Any) -> None:
     """It is back with its first dial that could succeed, hence within one step of its backoff."""
     world = worlds()
     server = world.start_server()
@@ -282,7 +282,7 @@ def test_a_request_in_the_gap_is_served_by_the_agent_that_comes_back(worlds: Any
     assert peer.response().status == 200
 
 
-def test_a_request_in_the_gap_waits_on_when_the_grace_is_over(worlds: Any) -> None:
+def test_a_request_in_the_gap_is_refused_when_the_grace_is_over(worlds: Any) -> None:
     world = worlds(grace="300ms")
     server = world.start_server()
     agent = world.start_agent()
@@ -291,7 +291,7 @@ def test_a_request_in_the_gap_waits_on_when_the_grace_is_over(worlds: Any) -> No
     assert_refused(world.ask(b"/ok").response())
 
 
-def test_a_stopped_agent_keeps_the_cluster_from_a_second_one(worlds: Any) -> None:
+def test_a_stopped_agent_gives_way_to_a_second_one(worlds: Any) -> None:
     """Its connection lives and nobody is behind it; the end of it takes nothing away."""
     world = worlds(*KEEPALIVE, "--drain", "60s")
     server = world.start_server()
@@ -326,7 +326,7 @@ def assert_answered_by(agent: V2Agent, client: Peer) -> None:
 
 @needs_a_network
 @pytest.mark.parametrize("towards", [(SERVER, AGENT), (AGENT,), (SERVER,)], ids=["both ways", "down", "up"])
-def test_a_cut_cable_leaves_requests_waiting(wired: World, towards: tuple[str, ...]) -> None:
+def test_a_cut_cable_leaves_no_request_waiting(wired: World, towards: tuple[str, ...]) -> None:
     """Packets are dropped without a word, also in one direction only: both ends give up within the limit."""
     assert wired.net is not None
     asked = wired.in_flight()
@@ -339,7 +339,7 @@ def test_a_cut_cable_leaves_requests_waiting(wired: World, towards: tuple[str, .
 
 
 @needs_a_network
-def test_a_short_interruption_ends_the_tunnel(wired: World) -> None:
+def test_a_short_interruption_does_not_end_the_tunnel(wired: World) -> None:
     """TCP repeats what was dropped: a cable that is back before the limit has cost nothing but time."""
     assert wired.net is not None
     asked = wired.in_flight()

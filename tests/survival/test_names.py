@@ -282,7 +282,7 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
     assert "temporary failure in name resolution" in told[0]
 
 
-def test_an_agent_waits_as_long_for_a_name_as_for_a_server_that_is_down(
+def test_an_agent_waits_less_for_a_name_than_for_a_server_that_is_down(
     dns: Dns, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However many attempts went before, so that the name's return is noticed soon."""
@@ -290,9 +290,9 @@ def test_an_agent_waits_as_long_for_a_name_as_for_a_server_that_is_down(
         ways = {"name": {}, "proxy": {"proxy": f"http://{NAME}:3128"}}
         for way, options in ways.items():
             agent = rig.make_agent(server=f"ws://{NAME}:1/connect", max_retry=60.0, **options)
-            agent._backoff = Backoff(60.0, lambda low, high: high)
+            agent.connector._backoff = Backoff(60.0, lambda low, high: high)
             for _ in range(20):
-                agent._backoff.delay()
+                agent.connector._backoff.delay()
             agent.start()
             until(lambda agent=agent: agent._status()["lastError"], f"the failure by {way}")
             agent.stop()
@@ -300,7 +300,7 @@ def test_an_agent_waits_as_long_for_a_name_as_for_a_server_that_is_down(
     assert waits == [NAMELESS, NAMELESS]
 
 
-def test_a_vanished_name_of_the_api_costs_more_than_new_connections(dns: Dns) -> None:
+def test_a_vanished_name_of_the_api_costs_only_new_connections(dns: Dns) -> None:
     """Kept connections go on; new ones are refused so that client-go tries again, and then are served."""
     with Rig(agent=None) as rig:
         lookup = dns.lookup = lambda name: [("127.0.0.1", rig.api.port)]
@@ -317,7 +317,7 @@ def test_a_vanished_name_of_the_api_costs_more_than_new_connections(dns: Dns) ->
         assert rig.get().status == 200
 
 
-def test_a_vanished_name_ends_the_tunnel_that_was_dialled_by_it(dns: Dns) -> None:
+def test_a_vanished_name_does_not_end_the_tunnel_that_was_dialled_by_it(dns: Dns) -> None:
     with Rig(mutual=False, agent=None) as rig:
         address = rig.server.public_address
         dns.lookup = lambda name: [address]
@@ -330,7 +330,7 @@ def test_a_vanished_name_ends_the_tunnel_that_was_dialled_by_it(dns: Dns) -> Non
         assert dns.asked == [NAME]
 
 
-def test_a_proxys_vanished_name_is_taken_for_the_servers(dns: Dns) -> None:
+def test_a_proxys_vanished_name_is_not_taken_for_the_servers(dns: Dns) -> None:
     with Rig(mutual=False, agent=None) as rig:
         agent = rig.make_agent(proxy=f"http://user:hunter2@{NAME}:3128")
         agent.start()

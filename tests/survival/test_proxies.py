@@ -11,8 +11,7 @@ import gevent
 import pytest
 
 from argotun.agent.app import Agent
-from argotun.transport.dial import dial
-from argotun.transport.proxy import Proxy
+from argotun.config.network import parse_proxy
 from tests.parity.processes import program
 from tests.rig import Api, Peer, Rig, answer, until
 from tests.survival.proxies import (
@@ -26,6 +25,7 @@ from tests.survival.proxies import (
     squid,
     tinyproxy,
 )
+from tests.transport.dialling import dial
 
 LONG = 30.0
 """Seconds that a loaded machine may take for what is done in milliseconds."""
@@ -94,7 +94,7 @@ def last_error(agent: Agent) -> str:
 # What goes through
 
 
-def test_bytes_are_changed_on_the_way_through_a_proxy(url: str) -> None:
+def test_bytes_pass_a_proxy_unchanged(url: str) -> None:
     body = bytes(range(256)) * 8192
     with Rig(Api(echo), agent=None) as rig:
         rig.start_agent(proxy=url)
@@ -108,7 +108,7 @@ def test_bytes_are_changed_on_the_way_through_a_proxy(url: str) -> None:
         assert sha256(received).digest() == sha256(body).digest()
 
 
-def test_an_upgraded_connection_is_cut_by_a_proxy(url: str) -> None:
+def test_an_upgraded_connection_passes_a_proxy(url: str) -> None:
     def shell(peer: Peer) -> None:
         peer.head()
         peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\n\r\n$ ")
@@ -126,7 +126,7 @@ def test_an_upgraded_connection_is_cut_by_a_proxy(url: str) -> None:
         assert client.rest() == b"$ LS\n"
 
 
-def test_an_ipv6_server_is_asked_for_without_brackets(squids: RealProxy) -> None:
+def test_an_ipv6_server_is_asked_for_in_brackets(squids: RealProxy) -> None:
     rig = Rig(agent=None, server={"addr": ("::1", 0)})
     show(rig, "::1")
     with rig:
@@ -136,13 +136,13 @@ def test_an_ipv6_server_is_asked_for_without_brackets(squids: RealProxy) -> None
     until(lambda: f"CONNECT {host} " in squids.log(), "the proxy's line", LONG)
 
 
-def test_an_idle_tunnel_is_ended_by_a_proxy_that_likes_none() -> None:
+def test_an_idle_tunnel_outlives_a_proxy_that_likes_none() -> None:
     """The pings keep it: another connection, which says nothing, comes and goes meanwhile."""
     with tinyproxy(idle=1) as proxy, Rig(agent=None) as rig:
         way = proxy.url(credentials=f"{USER}:s3cr3t")
         agent = rig.start_agent(proxy=way, keepalive=0.1)
         tunnel = agent.tunnels[0]
-        with dial("127.0.0.1", rig.api.port, LONG, Proxy.parse(way)) as idle, gevent.Timeout(LONG):
+        with dial("127.0.0.1", rig.api.port, LONG, parse_proxy(way)) as idle, gevent.Timeout(LONG):
             assert idle.recv(1) == b""
         assert agent.tunnels == [tunnel]
         assert rig.get().status == 200
@@ -152,7 +152,7 @@ def test_an_idle_tunnel_is_ended_by_a_proxy_that_likes_none() -> None:
 
 
 @pytest.mark.parametrize("port", ["plain", "six", "tls"])
-def test_squid_wants_credentials_and_the_words_do_not_say_which(
+def test_the_words_say_which_credentials_squid_wants(
     squids: RealProxy, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(squids.folder / "ca.pem"))
@@ -163,14 +163,14 @@ def test_squid_wants_credentials_and_the_words_do_not_say_which(
         assert "407" in wrong
 
 
-def test_tinyproxy_wants_credentials_and_the_words_do_not_say_which(tinies: RealProxy) -> None:
+def test_the_words_say_which_credentials_tinyproxy_wants(tinies: RealProxy) -> None:
     with Rig(agent=None) as rig:
         assert "the proxy wants user and password" in refusal(rig, tinies.url(credentials=""))
         wrong = refusal(rig, tinies.url(credentials="customer:wrong"))
         assert "the proxy does not accept the user and password" in wrong
 
 
-def test_a_forbidden_address_is_not_told_from_one_that_does_not_answer(squids: RealProxy) -> None:
+def test_a_forbidden_address_is_told_from_one_that_does_not_answer(squids: RealProxy) -> None:
     (closed,) = free_ports(1)
     with Rig(agent=None) as rig:
         forbidden = refusal(rig, squids.url(), server=f"wss://127.0.0.1:{FORBIDDEN}/connect")
@@ -181,7 +181,7 @@ def test_a_forbidden_address_is_not_told_from_one_that_does_not_answer(squids: R
         assert "<" not in forbidden + dead
 
 
-def test_tinyproxy_cannot_reach_the_address_and_nobody_says_so(tinies: RealProxy) -> None:
+def test_the_words_say_that_tinyproxy_cannot_reach_the_address(tinies: RealProxy) -> None:
     (closed,) = free_ports(1)
     with Rig(agent=None) as rig:
         way = tinies.url(credentials=f"{USER}:s3cr3t")
@@ -189,7 +189,7 @@ def test_tinyproxy_cannot_reach_the_address_and_nobody_says_so(tinies: RealProxy
         assert f"the proxy refused to connect: 127.0.0.1:{closed} (500" in said
 
 
-def test_a_proxys_wrong_scheme_is_not_recognised(squids: RealProxy) -> None:
+def test_a_proxys_wrong_scheme_is_recognised(squids: RealProxy) -> None:
     with Rig(agent=None) as rig:
         said = refusal(rig, squids.url("plain").replace("http:", "https:"))
         assert "the proxy: TLS handshake: the other side does not speak TLS on this port" in said
@@ -197,7 +197,7 @@ def test_a_proxys_wrong_scheme_is_not_recognised(squids: RealProxy) -> None:
         assert said.startswith("cannot connect: the proxy ")
 
 
-def test_a_proxy_behind_tls_is_trusted_whoever_it_is(squids: RealProxy) -> None:
+def test_a_proxy_behind_tls_is_not_trusted_without_its_ca(squids: RealProxy) -> None:
     with Rig(agent=None) as rig:
         said = refusal(rig, squids.url("tls"))
         assert "the proxy: TLS handshake: " in said
@@ -205,7 +205,7 @@ def test_a_proxy_behind_tls_is_trusted_whoever_it_is(squids: RealProxy) -> None:
 
 
 @pytest.mark.parametrize("port", ["plain", "tls"])
-def test_a_silent_proxy_is_waited_for_without_end(
+def test_a_silent_proxy_is_not_waited_for_without_end(
     squids: RealProxy, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(squids.folder / "ca.pem"))
@@ -223,7 +223,7 @@ def test_a_silent_proxy_is_waited_for_without_end(
 # When the proxy goes away
 
 
-def test_a_request_hangs_when_the_proxy_dies() -> None:
+def test_no_request_hangs_when_the_proxy_dies() -> None:
     asked: list[bytes] = []
 
     def hang(peer: Peer) -> None:
@@ -279,7 +279,7 @@ def everything_said(started: Any) -> str:
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
-def test_the_environments_proxy_is_not_used(named: Rig, squids: RealProxy, variable: str) -> None:
+def test_the_environments_proxy_is_used(named: Rig, squids: RealProxy, variable: str) -> None:
     environ = {variable: squids.url(), "NO_PROXY": "10.0.0.0/8,.svc,other.example"}
     with program(*flags(named), **environ) as agent:
         agent.say("connected")
@@ -291,7 +291,7 @@ def test_the_environments_proxy_is_not_used(named: Rig, squids: RealProxy, varia
 
 
 @pytest.mark.parametrize("exempt", ["*", NAME, ".example", "a.example, b tunnel.example:{port}"])
-def test_an_exempt_name_is_dialled_through_the_proxy(named: Rig, squids: RealProxy, exempt: str) -> None:
+def test_an_exempt_name_is_not_dialled_through_the_proxy(named: Rig, squids: RealProxy, exempt: str) -> None:
     port = named.server.public_address[1]
     environ = {"HTTPS_PROXY": squids.url(), "NO_PROXY": exempt.format(port=port)}
     with program(*flags(named), **environ) as agent:
@@ -307,7 +307,7 @@ def test_an_exempt_name_is_dialled_through_the_proxy(named: Rig, squids: RealPro
         ("json", "environment", True),
     ],
 )
-def test_the_proxys_password_is_in_a_log(
+def test_the_proxys_password_is_in_no_log(
     named: Rig, squids: RealProxy, form: str, by: str, wrong: bool
 ) -> None:
     way = squids.url(credentials=CREDENTIALS.replace("customer", "nobody") if wrong else CREDENTIALS)
@@ -324,7 +324,7 @@ def test_the_proxys_password_is_in_a_log(
     assert "sa-token" not in said.replace(str(named.token_file), "")
 
 
-def test_the_proxys_password_is_in_a_message_about_options(named: Rig, squids: RealProxy) -> None:
+def test_the_proxys_password_is_in_no_message_about_options(named: Rig, squids: RealProxy) -> None:
     shown = ""
     for way in (squids.url(), squids.url().replace("http:", "socks5:"), squids.url() + "0000"):
         with program(*flags(named), "--proxy", way, "--print-config") as printing:
@@ -333,7 +333,7 @@ def test_the_proxys_password_is_in_a_message_about_options(named: Rig, squids: R
     assert not [secret for secret in SECRETS if secret in shown]
 
 
-def test_a_password_of_the_proxy_is_logged_in_this_process(
+def test_no_password_of_the_proxy_is_logged_in_this_process(
     squids: RealProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

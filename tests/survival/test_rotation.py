@@ -59,7 +59,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("port", ["public", "internal"])
-def test_a_new_server_certificate_waits_for_a_restart(port: str) -> None:
+def test_a_new_server_certificate_needs_no_restart(port: str) -> None:
     with Site(server={"internal_plain": False}) as site:
         number = getattr(site.server, f"{port}_address")[1]
         assert site.shake(site.agent_files, port=number)
@@ -71,7 +71,7 @@ def test_a_new_server_certificate_waits_for_a_restart(port: str) -> None:
         assert site.agent.tunnels == [tunnel]
 
 
-def test_a_new_server_certificate_disturbs_what_is_open() -> None:
+def test_a_new_server_certificate_does_not_disturb_what_is_open() -> None:
     watched = Watched()
     with Site(watched.api) as site:
         client = watched.begin(site)
@@ -83,7 +83,9 @@ def test_a_new_server_certificate_disturbs_what_is_open() -> None:
         assert site.agent_name() == "agent.old"
 
 
-def test_a_key_that_comes_after_its_certificate_is_a_broken_server(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_that_comes_after_its_certificate_does_not_break_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Somebody copies one file after the other: until both are there the old pair is shown."""
     with Site() as site:
         old = site.shake(site.agent_files)["serialNumber"]
@@ -100,7 +102,7 @@ def test_a_key_that_comes_after_its_certificate_is_a_broken_server(caplog: pytes
         assert "this is the key of another one" in said[-1]
 
 
-def test_a_client_ca_cannot_be_exchanged_without_an_outage() -> None:
+def test_a_client_ca_can_be_exchanged_without_an_outage() -> None:
     """Old, both, new: at each step those are let in who should be, and nobody loses a tunnel."""
     watched = Watched()
     with Site(watched.api) as site:
@@ -130,7 +132,7 @@ def test_a_client_ca_cannot_be_exchanged_without_an_outage() -> None:
 # The agent's files
 
 
-def test_a_new_agent_certificate_waits_for_a_restart() -> None:
+def test_a_new_agent_certificate_needs_no_restart() -> None:
     with Site() as site:
         site.publish("agent", **issued(site.ca, "agent.new", not_after=LATER))
         assert expiry(site.agent.metrics, "certificate") == LATER.timestamp()
@@ -139,7 +141,7 @@ def test_a_new_agent_certificate_waits_for_a_restart() -> None:
         assert site.agent_name() == "agent.new"
 
 
-def test_a_server_ca_cannot_be_exchanged_without_an_outage() -> None:
+def test_a_server_ca_can_be_exchanged_without_an_outage() -> None:
     with Site() as site:
         other = trustme.CA()
         both = site.ca.cert_pem.bytes() + other.cert_pem.bytes()
@@ -157,7 +159,7 @@ def test_a_server_ca_cannot_be_exchanged_without_an_outage() -> None:
         site.returned(before)
 
 
-def test_a_new_token_of_the_agent_waits_for_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_token_of_the_agent_needs_no_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server takes the old one away: its session ends, and the agent comes with the new one."""
     monkeypatch.setattr(app, "REFRESH", 0.05)
     with Site() as site:
@@ -174,7 +176,7 @@ def test_a_new_token_of_the_agent_waits_for_a_restart(monkeypatch: pytest.Monkey
         until(lambda: "does not accept the token" in last_error(late), "the refusal", LONG)
 
 
-def test_a_broken_token_file_costs_the_agent_its_tunnel(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_token_file_does_not_cost_the_agent_its_tunnel(caplog: pytest.LogCaptureFixture) -> None:
     with Site() as site:
         for broken in (b"", b"", b"tok c1"):
             site.publish("token", token=broken)
@@ -211,7 +213,7 @@ def identities(api_sees: list[str]) -> Api:
     return Asking(script)
 
 
-def test_a_new_ca_of_the_api_waits_for_a_restart(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_ca_of_the_api_needs_no_restart(caplog: pytest.LogCaptureFixture) -> None:
     with Site() as site:
         assert site.get().status == 200
         other = trustme.CA()
@@ -226,7 +228,7 @@ def test_a_new_ca_of_the_api_waits_for_a_restart(caplog: pytest.LogCaptureFixtur
         assert not errors(caplog)
 
 
-def test_a_new_certificate_towards_the_api_waits_for_a_restart() -> None:
+def test_a_new_certificate_towards_the_api_needs_no_restart() -> None:
     seen: list[str] = []
     site = Site(identities(seen))
     site._agent_options |= {
@@ -244,7 +246,7 @@ def test_a_new_certificate_towards_the_api_waits_for_a_restart() -> None:
         assert seen == ["identity.old", "identity.new"]
 
 
-def test_a_broken_account_token_is_reported_to_clients_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_account_token_is_reported_in_the_log_as_well(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[bytes] = []
 
     def note(peer: Peer) -> None:
@@ -272,7 +274,7 @@ def test_a_broken_account_token_is_reported_to_clients_only(caplog: pytest.LogCa
 # The clusters file
 
 
-def test_a_removed_cluster_keeps_its_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_cluster_loses_its_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "REFRESH", 0.05)
     watched = Watched()
     with Site(watched.api) as site:
@@ -296,7 +298,7 @@ def test_a_removed_cluster_keeps_its_tunnel(monkeypatch: pytest.MonkeyPatch) -> 
 # Sets that cannot be used
 
 
-def test_broken_sets_take_the_last_good_ones_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_sets_leave_the_last_good_ones_in_use(caplog: pytest.LogCaptureFixture) -> None:
     """Each is reported once within a second or so, though nobody shakes hands, and by no scrape."""
     with Site() as site:
         before = {name: expiry(site.server.metrics, name) for name in ("certificate", "ca")}
@@ -325,7 +327,7 @@ def test_broken_sets_take_the_last_good_ones_away(caplog: pytest.LogCaptureFixtu
         assert len(errors(caplog)) == 4
 
 
-def test_a_volume_that_vanishes_takes_the_last_good_set_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_volume_that_vanishes_leaves_the_last_good_set_in_use(caplog: pytest.LogCaptureFixture) -> None:
     with Site() as site:
         old = site.shake(site.agent_files)["serialNumber"]
         site.publish("server")
@@ -339,7 +341,7 @@ def test_a_volume_that_vanishes_takes_the_last_good_set_away(caplog: pytest.LogC
         assert reload_errors(site.server.metrics, "certificates") == 1
 
 
-def test_a_handshake_in_the_middle_of_a_swap_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_handshake_in_the_middle_of_a_swap_fails(caplog: pytest.LogCaptureFixture) -> None:
     """A thread of its own swaps every few milliseconds, which is about what loading takes."""
     pause = get_original("time", "sleep")
     with Site() as site:

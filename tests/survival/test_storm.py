@@ -21,12 +21,12 @@ def outcome() -> Iterator[storm.Outcome]:
 
 
 @pytest.mark.parametrize("name", ["cut", f"beside {SLOW} slow clients", "restart"])
-def test_an_agent_is_starved_in_a_storm(outcome: storm.Outcome, name: str) -> None:
+def test_no_agent_is_starved_in_a_storm(outcome: storm.Outcome, name: str) -> None:
     (seen,) = (each for each in outcome.storms if each.name == name)
     assert (seen.back, seen.agents) == (AGENTS, AGENTS), str(outcome)
 
 
-def test_a_live_tunnel_loses_requests_in_a_storm(outcome: storm.Outcome) -> None:
+def test_a_live_tunnel_loses_no_request_in_a_storm(outcome: storm.Outcome) -> None:
     """In a restart it is lost itself: only the other storms count."""
     assert outcome.calm.count > 0
     for seen in outcome.storms[:2]:
@@ -34,5 +34,5 @@ def test_a_live_tunnel_loses_requests_in_a_storm(outcome: storm.Outcome) -> None
         assert not seen.live.failed, str(outcome)
 
 
-def test_an_agent_dials_more_than_once_though_it_was_let_in(outcome: storm.Outcome) -> None:
+def test_an_agent_that_was_let_in_dials_once(outcome: storm.Outcome) -> None:
     assert [seen.most_dials for seen in outcome.storms[:2]] == [1, 1], str(outcome)

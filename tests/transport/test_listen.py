@@ -77,15 +77,25 @@ def test_all_addresses_are_served_in_both_families(listening):
     assert peers == ["127.0.0.1", "127.0.0.1", "::1"]
 
 
-def test_without_ipv6_all_ipv4_addresses_are_served(listening, monkeypatch):
-    bound = module._bound
+def without_module(monkeypatch):
+    monkeypatch.setattr(module._socket, "has_dualstack_ipv6", lambda: False)
 
-    def without(family, kind, where):
+
+def without_addresses(monkeypatch):
+    """As sysctl's disable_ipv6 leaves it: there are IPv6 sockets, and no address for one."""
+    create = module._socket.create_server
+
+    def refusing(address, *, family=socket.AF_INET, **options):
         if family == socket.AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return bound(family, kind, where)
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return create(address, family=family, **options)
 
-    monkeypatch.setattr(module, "_bound", without)
+    monkeypatch.setattr(module._socket, "create_server", refusing)
+
+
+@pytest.mark.parametrize("switch_off", [without_module, without_addresses])
+def test_without_ipv6_all_ipv4_addresses_are_served(listening, monkeypatch, switch_off):
+    switch_off(monkeypatch)
     listener = listening(address=("", 0))
     assert greeting(("127.0.0.1", listener.address[1])) == b"hello"
 
@@ -325,7 +335,7 @@ def test_slow_handshakes_that_take_all_places_keep_nobody_out(listening, tls, cl
     for sock in slow:
         sock.sendall(said)
     assert secure_greeting(listener.address, client_tls) == b"hello"
-    assert any("others came" in message for message in refused)
+    assert any("to make room" in message for message in refused)
     for sock in slow:
         sock.close()
 

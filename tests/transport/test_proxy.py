@@ -7,11 +7,12 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from argotun.errors import ConfigError, DialError, HandshakeError
+from argotun.config.network import parse_proxy
+from argotun.config.proxies import Proxy
+from argotun.errors import DialError, HandshakeError
 from argotun.transport import proxy as module
-from argotun.transport.dial import dial
-from argotun.transport.proxy import Proxy
 from argotun.transport.tls import ClientTls, ServerTls, handshake_client, handshake_server
+from tests.transport.dialling import dial
 
 SECRET = "pa:ss@wörd"
 CREDENTIALS = "user:pa%3Ass%40w%C3%B6rd"
@@ -31,7 +32,7 @@ def asked(serve, read_head):
                 sock.sendall(data)
                 sock.recv(1)
 
-        return Proxy.parse(url.format(*serve(script)))
+        return parse_proxy(url.format(*serve(script)))
 
     start.requests = requests
     return start
@@ -163,7 +164,7 @@ GARBAGE = {
         lambda sock: sock.sendall(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 9999),
         "did not answer in HTTP/1.1",
     ),
-    "a malformed header": (b"HTTP/1.1 200 OK\r\n: x\r\n\r\n", "malformed header line"),
+    "a malformed header": (b"HTTP/1.1 200 OK\r\n: x\r\n\r\n", "header field without a name"),
     "bytes behind the answer": (b"HTTP/1.1 200 OK\r\n\r\nsurprise", "bytes of its own"),
 }
 
@@ -195,7 +196,7 @@ def test_a_proxy_that_is_not_there_is_told(serve):
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    with pytest.raises(DialError, match=r"the proxy cannot be reached: .*connection refused"):
+    with pytest.raises(DialError, match=r"cannot connect to .*connection refused"):
         dial("h.example", 443, 5, Proxy("127.0.0.1", port))
 
 
@@ -211,15 +212,10 @@ def test_credentials_are_in_no_message_and_no_repr(asked, caplog):
     proxy = asked(b"HTTP/1.1 407 No\r\n\r\n", f"http://{CREDENTIALS}@{{}}:{{}}")
     with pytest.raises(HandshakeError) as refused:
         dial("h.example", 443, 5, proxy)
-    with pytest.raises(ConfigError) as wrong:
-        Proxy.parse(f"ftp://{CREDENTIALS}@h.example")
-    with pytest.raises(ConfigError) as worse:
-        Proxy.parse(f"http://{CREDENTIALS}@h.example:port")
-    shown = "".join(map(repr, (proxy, refused.value, wrong.value, worse.value))) + str(proxy) + caplog.text
+    shown = "".join(map(repr, (proxy, refused.value))) + str(proxy) + caplog.text
     encoded = proxy.authorization.split()[1]
     for secret in (SECRET, CREDENTIALS, "pa%3A", encoded):
         assert secret not in shown
-    assert "h.example" in str(wrong.value)
 
 
 # https:// proxies
@@ -237,7 +233,7 @@ def tls_proxy(serve, read_head, pki, monkeypatch):
                 relay(target)(tls)
 
         _, port = serve(script)
-        return Proxy.parse(f"https://localhost:{port}")
+        return parse_proxy(f"https://localhost:{port}")
 
     return start
 
@@ -288,7 +284,7 @@ def test_a_stalled_proxy_behind_tls_holds_what_is_closed_for_ever(serve, read_he
             over.wait()
 
     _, port = serve(script)
-    sock = dial("target.example", 443, 5, Proxy.parse(f"https://localhost:{port}"))
+    sock = dial("target.example", 443, 5, parse_proxy(f"https://localhost:{port}"))
     inner, _ = made
     sock.settimeout(0.1)
     with pytest.raises(TimeoutError):

@@ -10,6 +10,7 @@ import gevent
 import pytest
 import trustme
 
+from argotun import files
 from argotun.errors import ConfigError, HandshakeError
 from argotun.transport import tls as module
 from argotun.transport.tls import ClientTls, ServerTls, handshake_server
@@ -151,8 +152,8 @@ def test_two_writes_within_one_tick_are_both_seen(tmp_path, monkeypatch):
     one, two = made_to_one_length(trustme.CA())
     path.write_bytes(one)
     now = time.time_ns()
-    monkeypatch.setattr(module, "_version", lambda path: (1, 2, 3, now, now))
-    monkeypatch.setattr(module, "_SETTLED", 10**12)
+    monkeypatch.setattr(module, "fingerprint", lambda path: (1, 2, 3, now, now))
+    monkeypatch.setattr(files, "SETTLED", 10**12)
     tls = ServerTls(str(path), str(path))
     before = tls.context()
     path.write_bytes(two)

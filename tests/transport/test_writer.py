@@ -10,6 +10,7 @@ import trustme
 from gevent import socket
 from gevent.ssl import SSLContext
 
+from argotun.transport import writer as module
 from argotun.transport.reader import Reader
 from argotun.transport.writer import Writer
 from tests.rig import PATIENCE, Peer, until
@@ -159,6 +160,52 @@ def test_finish_sends_close_notify(contexts: tuple[SSLContext, SSLContext]) -> N
     assert theirs.recv(100) == b""
     ours.close()
     theirs.close()
+
+
+def test_finish_while_reading_loses_nothing_of_the_other_direction(pair: Pair, writer: Writer) -> None:
+    """OpenSSL by itself would look for the peer's close_notify, and drop the data that it finds instead."""
+    pair[1].sendall(b"on its way")
+    writer.write(b"last words")
+    writer.finish()
+    assert Peer(pair[1]).rest() == b"last words"
+    reader = Reader(pair[0])
+    assert reader.recv() == b"on its way"
+    reading = gevent.spawn(reader.recv)
+    gevent.sleep(0)
+    pair[1].sendall(b"and after it")
+    assert reading.get(timeout=PATIENCE) == b"and after it"
+
+
+def test_finish_ends_gracefully_although_the_socket_is_full(
+    pair: Pair, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close_notify that finds no room and is forgotten makes a complete answer look cut."""
+    refusals = [BlockingIOError(), BlockingIOError()]
+    tcp_send = module.tcp_send
+
+    def sender(sock: Any) -> Any:
+        def send(data: Any) -> int:
+            if refusals:
+                raise refusals.pop()
+            return tcp_send(sock)(data)
+
+        return send
+
+    monkeypatch.setattr(module, "tcp_send", sender)
+    writer.on_sent = lambda size: pytest.fail(f"{size} bytes of nobody's were told")
+    writer.write(b"last words")
+    writer.finish()
+    assert Peer(pair[1]).rest() == b"last words"
+
+
+def test_finish_is_silent_about_a_peer_that_is_gone(pair: Pair, writer: Writer, errors: list[str]) -> None:
+    pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair[1].close()
+    with pytest.raises(OSError):
+        Reader(pair[0]).recv()
+    writer.finish()
+    gevent.sleep(0)
+    assert errors == []
 
 
 def test_abort_is_no_end_in_order(pair: Pair, writer: Writer, errors: list[str]) -> None:

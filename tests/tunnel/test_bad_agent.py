@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from argotun.server import public
+from argotun.tunnel import link
 from tests.raw_websocket import PING as WS_PING
 from tests.raw_websocket import TEXT
 from tests.rig import Peer, Rig, until
@@ -94,7 +94,7 @@ def test_a_first_word_that_is_no_hello_ends_the_tunnel(rig: Rig, message: bytes)
 
 
 def test_an_agent_that_never_says_hello_is_not_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(public, "HELLO_TIMEOUT", 0.1)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.1)
     agent = V2Agent(rig, greet=False)
     assert agent.ws.close_code() == 1001
     assert rig.get("/tunnel/c1/x").status == 503

@@ -1,14 +1,14 @@
 """What leaves next when the socket is full: control frames, then every stream in its turn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 import pytest
 from gevent import socket
 
-from argotun.transport.accept import AcceptedSocket
-from argotun.tunnel.gate import HIGH_WATER, Gate
+from argotun.transport import MessageSocket
+from argotun.tunnel.channel import HIGH_WATER, Channel
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import CHUNK, V1, V2, Profile
 from argotun.wire.hello import Hello
@@ -17,7 +17,7 @@ from argotun.wire.streams import DISCARD
 from tests import v1_peers, v2_peers
 from tests.raw_websocket import RawWebSocket
 from tests.rig import PATIENCE, Peer, until
-from tests.v2_peers import DATA, PING, hello
+from tests.v2_peers import CLOSE, DATA, ERROR, PING, hello
 
 BULK = 1 << 20
 CONNECT, CONNECTED = 1, 2
@@ -47,7 +47,11 @@ class Link:
 
         self.mux.collect = remember  # type: ignore[method-assign]
         self.tunnel = Tunnel(
-            AcceptedSocket(ours, None, b""), self.mux, keepalive=3600, keepalive_timeout=7200
+            MessageSocket(ours, None, b"", client=False),
+            self.mux,
+            keepalive=3600,
+            keepalive_timeout=7200,
+            hello_timeout=3600,
         )
         self.running = gevent.spawn(self.tunnel.run)
         if profile is V2:
@@ -159,26 +163,23 @@ def test_version_1_takes_turns_too() -> None:
         link.close()
 
 
-def test_a_sender_waits_at_the_gate_and_is_let_through_when_its_queue_is_short(link: Link) -> None:
-    gate = Gate()
+class Ignorant:
+    """A sink that hears nothing of what happens to its stream."""
 
-    class Sink:
-        """Opens the gate."""
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_: None
 
-        def on_writable(self) -> None:
-            gate.open()
 
-        def __getattr__(self, _name: str) -> Any:
-            return lambda *_: gate.open()
-
-    stream = link.mux.open(Sink(), "")  # type: ignore[arg-type]
+def test_a_sender_waits_and_goes_on_when_its_queue_is_short(link: Link) -> None:
+    stream = link.mux.open(Ignorant(), "")
+    channel = Channel(link.tunnel, stream)
     sent = []
 
     def feed() -> None:
         for _ in range(40):
-            link.mux.send(stream, bytes(64 * 1024))
+            channel.send(bytes(64 * 1024))
             sent.append(1)
-            gate.wait(stream)
+            channel.wait()
 
     feeding = gevent.spawn(feed)
     gevent.sleep(0.05)
@@ -192,20 +193,25 @@ def test_a_sender_waits_at_the_gate_and_is_let_through_when_its_queue_is_short(l
     assert feeding.ready()
 
 
-def test_a_sender_at_the_gate_is_let_through_when_the_tunnel_ends(link: Link) -> None:
-    gate = Gate()
-
-    class Sink:
-        """Opens the gate."""
-
-        def __getattr__(self, _name: str) -> Any:
-            return lambda *_: gate.open()
-
-    stream = link.mux.open(Sink(), "")  # type: ignore[arg-type]
-    link.mux.send(stream, bytes(BULK))
-    waiting = gevent.spawn(gate.wait, stream)
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda link, channel: link.tunnel.end("lost"),
+        lambda link, channel: channel.reset(),
+        lambda link, channel: link.mux.receive(V2.pack(CLOSE, channel.id)),
+        lambda link, channel: link.mux.receive(V2.pack(ERROR, channel.id, b"no")),
+    ],
+    ids=["the tunnel is lost", "reset here", "CLOSE", "ERROR"],
+)
+def test_a_sender_that_waits_goes_on_however_the_stream_ends(
+    link: Link, end: Callable[[Link, Channel], None]
+) -> None:
+    channel = Channel(link.tunnel, link.mux.open(Ignorant(), ""))
+    channel.send(bytes(BULK))
+    waiting = gevent.spawn(channel.wait)
     gevent.sleep(0)
-    link.tunnel.end("lost")
+    assert channel.waiting
+    end(link, channel)
     waiting.join(PATIENCE)
     assert waiting.ready()
 

@@ -1,17 +1,17 @@
 """Two sides of a tunnel for the tests of the multiplexer: sinks that remember, frames by name."""
 
-from hypothesis import settings
-
 from argotun.wire import frames
 from argotun.wire.frames import V1, V2, Profile
 from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
+from argotun.wire.reasons import NONE
 from argotun.wire.streams import STATES, Stream
+from tests.examples import examples
 
 PROFILES = {1: V1, 2: V2}
-QUICK = settings(max_examples=60, deadline=None)
-"""For every property here: a shared machine is slow at times, which is no fault of the code."""
+QUICK = examples(60)
+"""For every property here."""
 
 KINDS = {name: kind for kind, name in frames.NAMES.items()}
 
@@ -22,6 +22,7 @@ class Ear:
     def __init__(self) -> None:
         self.calls: list[tuple[str, object]] = []
         self.told_over = False
+        self.reason = NONE
 
     def _hear(self, name: str, argument: object = None) -> None:
         assert not self.told_over, f"{name} after {self.calls[-1]}"
@@ -36,16 +37,18 @@ class Ear:
     def on_end(self) -> None:
         self._hear("end")
 
-    def on_over(self, message: str | None) -> None:
-        self._hear("over", message)
+    def on_over(self, reason: int, text: str) -> None:
+        self._hear("over", text if reason else None)
+        self.reason = reason
         self.told_over = True
 
     def on_lost(self, reason: str) -> None:
         self._hear("lost", reason)
         self.told_over = True
 
-    def on_writable(self) -> None:
-        self._hear("writable")
+    def go_on(self) -> None:
+        """The waiter of a stream, if a test leaves it there."""
+        self.calls.append(("writable", None))
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +67,7 @@ class Side:
         self.mux = Multiplexer(self.profile, opener=role == "server", ours=ours or Hello(), **options)
         self.mux.accept = self._accept
         self.mux.on_hello = lambda said: self.told.append(("hello", said))
-        self.mux.on_goaway = lambda text: self.told.append(("goaway", text))
+        self.mux.on_goaway = lambda reason, text: self.told.append(("goaway", text))
         self.mux.on_pong = lambda payload: self.told.append(("pong", payload))
         self.told: list[tuple[str, object]] = []
         self.accepted: list[tuple[Stream, str]] = []

@@ -3,11 +3,12 @@
 import h11
 import httptools
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argotun.errors import HeadError
 from argotun.wire.body import MAX_SIZE_LINE, MAX_TRAILERS, ChunkedBody
+from tests.examples import examples
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -245,7 +246,7 @@ def llhttp_reads(data: bytes) -> tuple[bytes, int] | None:
     return events.body, -1
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(encoded(), st.lists(st.integers(1, 30), max_size=20))
 def test_body_ends_where_other_parsers_end_it_under_any_split(
     body: tuple[bytes, bytes], sizes: list[int]
@@ -263,7 +264,7 @@ def test_body_ends_where_other_parsers_end_it_under_any_split(
     assert at == len(data)
 
 
-@settings(max_examples=800, deadline=None)
+@examples(800)
 @given(encoded(), st.data())
 def test_damaged_body_is_never_read_differently(body: tuple[bytes, bytes], data: st.DataObject) -> None:
     stream = body[1]
@@ -280,7 +281,7 @@ def test_damaged_body_is_never_read_differently(body: tuple[bytes, bytes], data:
         assert theirs is None or theirs[1] == expected
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(
     st.lists(
         st.binary(max_size=20) | st.sampled_from([b"5\r\n", b"hello\r\n", LAST, b"\r\n", b"1;a"]), max_size=8

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from argotun.errors import HeadError
@@ -16,6 +16,7 @@ from argotun.wire.head import (
     rewrite_request,
     rewrite_response,
 )
+from tests.examples import examples
 from tests.wire.http_corpus import load
 from tests.wire.test_head_oracles import check_request, check_response
 
@@ -165,7 +166,7 @@ def names_in(head: bytes) -> list[bytes]:
     return [line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:-2]]
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(
     requests,
     st.booleans(),
@@ -203,7 +204,7 @@ def test_request_is_refused_or_travels_clean(data: bytes, close: bool, host: boo
     assert rewrite_request(seen, seen.target, b"", own, close) == sent
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(responses, st.sampled_from([b"GET", b"POST", b"HEAD"]), st.booleans())
 def test_response_is_refused_or_travels_clean(data: bytes, method: bytes, close: bool) -> None:
     head = attempt(lambda: parse_response(data, method))
@@ -221,7 +222,7 @@ def test_response_is_refused_or_travels_clean(data: bytes, method: bytes, close:
     assert rewrite_response(seen, close) == sent
 
 
-@settings(max_examples=800, deadline=None)
+@examples(800)
 @given(requests | responses, pieces, st.sampled_from([b"", b"GET / HTTP/1.1\r\n", b"\x00\xff\n"]))
 def test_end_of_a_head_does_not_depend_on_how_it_arrives(data: bytes, sizes: list[int], after: bytes) -> None:
     def read(steps: list[int]) -> bytes | None:
@@ -250,7 +251,7 @@ def test_end_of_a_head_does_not_depend_on_how_it_arrives(data: bytes, sizes: lis
     assert read([1] * (len(data) + len(after))) == whole
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.binary(max_size=200), st.integers(0, 210))
 def test_search_for_an_end_may_start_anywhere(data: bytes, start: int) -> None:
     end = attempt(lambda: find_head_end(data, start))

@@ -11,7 +11,7 @@ from argotun.wire.streams import Stream
 from tests.wire.mux_peers import Ear, Side, in_state, started
 
 
-def test_a_sender_passes_its_credit() -> None:
+def test_a_sender_stays_within_its_credit() -> None:
     server = started(2, "server", Hello(window=100))
     stream = server.mux.open(Ear())
     server.mux.send(stream, bytes(250))
@@ -25,7 +25,7 @@ def test_a_sender_passes_its_credit() -> None:
     assert sizes() == [90]
 
 
-def test_a_peer_that_overruns_its_credit_goes_on() -> None:
+def test_a_peer_that_overruns_its_credit_loses_its_tunnel() -> None:
     agent = started(2, "agent", ours=Hello(window=100))
     agent.hear("CONNECT", 1)
     agent.hear("DATA", 1, bytes(100))
@@ -34,7 +34,7 @@ def test_a_peer_that_overruns_its_credit_goes_on() -> None:
     assert len(agent.accepted[0][0].sink.data) == 100  # type: ignore[attr-defined]
 
 
-def test_version_1_keeps_what_a_slow_reader_leaves() -> None:
+def test_version_1_cuts_off_a_stream_whose_reader_is_too_slow() -> None:
     agent = started(1, "agent", budget=100)
     for number in (1, 2):
         agent.hear("CONNECT", number)
@@ -51,7 +51,7 @@ def test_version_1_keeps_what_a_slow_reader_leaves() -> None:
     assert fast.sink.data == b"x"  # type: ignore[attr-defined]
 
 
-def test_empty_data_looks_like_the_end() -> None:
+def test_empty_data_does_not_look_like_the_end() -> None:
     agent = started(2, "agent")
     agent.hear("CONNECT", 1)
     agent.hear("DATA", 1)
@@ -59,7 +59,7 @@ def test_empty_data_looks_like_the_end() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0\0\1", b"\0\0\0\0\1"])
-def test_a_window_of_a_wrong_length_passes(payload: bytes) -> None:
+def test_a_window_of_a_wrong_length_is_refused(payload: bytes) -> None:
     side, stream = in_state(2, "server", "OPEN")
     for number in (stream.id, 99):
         with pytest.raises(ProtocolError, match="four bytes"):
@@ -67,19 +67,19 @@ def test_a_window_of_a_wrong_length_passes(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("credit", [0, MAX_CREDIT - INITIAL_WINDOW + 1, MAX_CREDIT, 0xFFFFFFFF])
-def test_a_window_of_zero_or_an_overflow_passes(credit: int) -> None:
+def test_a_window_of_zero_or_an_overflow_is_refused(credit: int) -> None:
     side, stream = in_state(2, "server", "OPEN")
     with pytest.raises(ProtocolError, match="valid credit"):
         side.hear("WINDOW", stream.id, credit.to_bytes(4, "big"))
 
 
-def test_credit_up_to_the_bound_is_refused() -> None:
+def test_credit_up_to_the_bound_is_taken() -> None:
     side, stream = in_state(2, "server", "OPEN")
     side.hear("WINDOW", stream.id, (MAX_CREDIT - INITIAL_WINDOW).to_bytes(4, "big"))
     assert stream.send_credit == MAX_CREDIT
 
 
-def test_credit_is_given_back_early_or_never() -> None:
+def test_credit_is_given_back_when_it_is_due() -> None:
     agent = started(2, "agent", ours=Hello(window=100))
     agent.hear("CONNECT", 1)
     stream, _ = agent.accepted[0]
@@ -91,7 +91,7 @@ def test_credit_is_given_back_early_or_never() -> None:
     assert stream.receive_credit == 45
 
 
-def test_a_window_of_one_byte_gives_credit_of_zero() -> None:
+def test_a_window_of_one_byte_never_gives_credit_of_zero() -> None:
     agent = started(2, "agent", ours=Hello(window=1))
     agent.hear("CONNECT", 1)
     stream, _ = agent.accepted[0]
@@ -103,7 +103,7 @@ def test_a_window_of_one_byte_gives_credit_of_zero() -> None:
 
 
 @pytest.mark.parametrize("state", ["REMOTE_ENDED", "OPENING_REMOTE", "CLOSED"])
-def test_credit_is_given_to_a_direction_that_has_ended(state: str) -> None:
+def test_no_credit_is_given_to_a_direction_that_has_ended(state: str) -> None:
     side, stream = in_state(2, "agent", state)
     side.mux.rtt = 100.0
     side.mux.consumed(stream, INITIAL_WINDOW, 1.0)
@@ -141,14 +141,14 @@ def grower(**options: int) -> tuple[Side, Stream]:
 
 
 @pytest.mark.parametrize("part", [0.1, 0.4, 0.5])
-def test_a_window_grows_for_a_reader_that_takes_no_more_than_half_of_it_in_a_round_trip(part: float) -> None:
+def test_a_window_stays_for_a_reader_that_takes_half_of_it_in_a_round_trip(part: float) -> None:
     side, stream = grower()
     for turn in range(20):
         assert quarter(side, stream, 100 + turn * RTT / 4 / part)[1] == 0
     assert stream.window == INITIAL_WINDOW
 
 
-def test_a_window_stays_what_a_reader_takes_in_a_round_trip() -> None:
+def test_a_window_becomes_twice_what_a_reader_takes_in_a_round_trip() -> None:
     side, stream = grower()
     quarter(side, stream, 100.0)
     # The link brings a window in each round trip.
@@ -162,7 +162,7 @@ def test_a_window_stays_what_a_reader_takes_in_a_round_trip() -> None:
     assert stream.window == pytest.approx(2 * INITIAL_WINDOW, abs=32)
 
 
-def test_a_window_shrinks_for_a_reader_that_has_become_slow() -> None:
+def test_a_window_does_not_shrink_for_a_reader_that_has_become_slow() -> None:
     side, stream = grower()
     for turn in range(9):
         quarter(side, stream, 100 + turn * RTT / 4)
@@ -173,7 +173,7 @@ def test_a_window_shrinks_for_a_reader_that_has_become_slow() -> None:
     assert stream.window == grown
 
 
-def test_what_waited_for_a_reader_that_stopped_is_taken_for_the_pace_of_the_link() -> None:
+def test_what_waited_for_a_reader_that_stopped_says_nothing_of_the_link() -> None:
     side, stream = grower()
     part = INITIAL_WINDOW // 4
     quarter(side, stream, 100.0)
@@ -188,7 +188,7 @@ def test_what_waited_for_a_reader_that_stopped_is_taken_for_the_pace_of_the_link
     assert stream.window == INITIAL_WINDOW
 
 
-def test_a_window_grows_before_the_round_trip_is_known() -> None:
+def test_a_window_does_not_grow_before_the_round_trip_is_known() -> None:
     side, stream = grower()
     side.mux.rtt = 0.0
     for turn in range(9):
@@ -196,7 +196,7 @@ def test_a_window_grows_before_the_round_trip_is_known() -> None:
     assert stream.window == INITIAL_WINDOW
 
 
-def test_a_round_trip_in_no_time_keeps_a_window_from_growing() -> None:
+def test_a_round_trip_in_no_time_lets_a_window_grow() -> None:
     side, stream = grower()
     side.mux.rtt = 1e-6
     for turn in range(9):
@@ -204,7 +204,7 @@ def test_a_round_trip_in_no_time_keeps_a_window_from_growing() -> None:
     assert stream.window > INITIAL_WINDOW
 
 
-def test_a_window_grows_over_its_maximum() -> None:
+def test_a_window_never_grows_over_its_maximum() -> None:
     side, stream = grower()
     for turn in range(50):
         quarter(side, stream, 100 + turn * RTT / 4)
@@ -212,7 +212,7 @@ def test_a_window_grows_over_its_maximum() -> None:
 
 
 @pytest.mark.parametrize("end", ["reset", "CLOSE", "ERROR", "both ends"])
-def test_a_window_grows_while_memory_is_short_or_never_again(end: str) -> None:
+def test_a_window_grows_only_while_memory_is_not_short(end: str) -> None:
     side, stream = grower(budget=8 * MIB)
     side.hear("CONNECT", 2)
     side.mux.connected(side.accepted[1][0])
@@ -252,7 +252,7 @@ def test_a_window_grows_while_memory_is_short_or_never_again(end: str) -> None:
     assert other.window == pytest.approx(2 * INITIAL_WINDOW, abs=4)
 
 
-def test_a_peer_without_a_pool_is_held_to_it() -> None:
+def test_a_peer_without_a_pool_is_not_held_to_it() -> None:
     agent = started(2, "agent", budget=MIB)
     for number in range(1, 10):
         agent.hear("CONNECT", number)
@@ -261,7 +261,7 @@ def test_a_peer_without_a_pool_is_held_to_it() -> None:
     assert agent.mux.intake.used > agent.mux.intake.pool
 
 
-def test_a_peer_goes_over_the_pool_of_all_streams() -> None:
+def test_a_peer_that_goes_over_the_pool_of_all_streams_loses_its_tunnel() -> None:
     agent = started(2, "agent", Hello(pool=1), budget=2 * MIB)
     agent.hear("CONNECT", 1)
     agent.hear("CONNECT", 2)
@@ -297,7 +297,7 @@ def crowd(size: int, pool: int, share: int) -> tuple[Side, list[Stream]]:
     return server, streams
 
 
-def test_stalled_streams_leave_the_others_nothing() -> None:
+def test_stalled_streams_leave_the_others_their_share() -> None:
     pool, share = 2 * MIB, 16 * 1024
     server, streams = crowd(200, pool, share)
     said = under_way(server)
@@ -315,7 +315,7 @@ def test_stalled_streams_leave_the_others_nothing() -> None:
         server.hear("WINDOW", stream.id, more[stream.id].to_bytes(4, "big"))
 
 
-def test_streams_that_nobody_reads_leave_nothing_to_one_that_is_read() -> None:
+def test_streams_that_nobody_reads_leave_something_to_one_that_is_read() -> None:
     pool, share = 16 * MIB, 16 * 1024
     server, stalled = crowd(1000, pool, share)
     assert sum(size - share for size in under_way(server).values()) > pool / 2
@@ -332,12 +332,12 @@ def test_streams_that_nobody_reads_leave_nothing_to_one_that_is_read() -> None:
     assert sum(stream.granted - stream.send_credit - share for stream in stalled) <= 0.75 * pool + 1000
 
 
-def test_few_streams_get_less_than_their_window() -> None:
+def test_few_streams_get_their_whole_window() -> None:
     server, _ = crowd(30, 16 * MIB, 16 * 1024)
     assert set(under_way(server).values()) == {INITIAL_WINDOW}
 
 
-def test_streams_that_wait_for_the_pool_are_forgotten() -> None:
+def test_streams_that_wait_for_the_pool_are_not_forgotten() -> None:
     server = started(2, "server", Hello(pool=MIB, share=4096))
     streams = [server.mux.open(Ear()) for _ in range(40)]
     for stream in streams:
@@ -353,7 +353,7 @@ def test_streams_that_wait_for_the_pool_are_forgotten() -> None:
     assert server.mux.backlog.size == 0
 
 
-def test_growth_looks_like_credit_for_what_was_read() -> None:
+def test_growth_is_told_apart_from_credit_for_what_was_read() -> None:
     server = started(2, "server", Hello(window=1000, pool=MIB, share=500))
     stream = server.mux.open(Ear())
     server.mux.send(stream, bytes(5000))
@@ -365,7 +365,7 @@ def test_growth_looks_like_credit_for_what_was_read() -> None:
     assert server.mux._out._pool == MIB - 1500
 
 
-def test_version_1_streams_together_hold_much_more_than_the_buffer() -> None:
+def test_version_1_streams_together_hold_little_more_than_the_buffer() -> None:
     agent = started(1, "agent", budget=100_000)
     for number in range(1, 51):
         agent.hear("CONNECT", number)

@@ -6,12 +6,13 @@ from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire.frames import MAX_ERROR_TEXT, MAX_PING
 from argotun.wire.hello import MAX_TEXT, Hello
 from argotun.wire.mux import MAX_CONTROL, Multiplexer
+from argotun.wire.reasons import DRAINING, FAILED
 from argotun.wire.streams import DISCARD
 from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_connect_loses_its_target(version: int) -> None:
+def test_connect_keeps_its_target(version: int) -> None:
     server, agent = started(version, "server"), started(version, "agent")
     stream = server.mux.open(Ear(), "kubernetes.default.svc:443")
     exchange(server, agent)
@@ -20,7 +21,7 @@ def test_connect_loses_its_target(version: int) -> None:
     assert accepted.id == stream.id == 1
 
 
-def test_a_hostile_target_is_kept_whole_or_raises() -> None:
+def test_a_hostile_target_is_cut_and_never_raises() -> None:
     agent = started(2, "agent")
     agent.hear("CONNECT", 1, b"\xff" * 100_000)
     [(_, target)] = agent.accepted
@@ -28,19 +29,19 @@ def test_a_hostile_target_is_kept_whole_or_raises() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_agent_that_opens_is_heard(version: int) -> None:
+def test_an_agent_that_opens_is_not_heard(version: int) -> None:
     with pytest.raises(ProtocolError, match="CONNECT from the agent"):
         started(version, "server").hear("CONNECT", 1)
 
 
-def test_a_multiplexer_without_accept_takes_streams() -> None:
+def test_a_multiplexer_without_accept_takes_no_streams() -> None:
     mux = Multiplexer(started(1, "agent").profile, opener=False, ours=Hello())
     with pytest.raises(ProtocolError, match="no streams"):
         mux.receive(b"\x01\0\0\0\x01")
     mux.lost("gone")
 
 
-def test_one_stream_over_the_limit_is_accepted() -> None:
+def test_one_stream_over_the_limit_is_refused() -> None:
     server, agent = started(2, "server"), started(2, "agent", ours=Hello(max_streams=2))
     ears = [Ear() for _ in range(3)]
     streams = [server.mux.open(ear) for ear in ears]
@@ -55,7 +56,7 @@ def test_one_stream_over_the_limit_is_accepted() -> None:
     assert len(agent.accepted) == 3
 
 
-def test_numbers_do_not_wrap_around_or_hit_a_live_stream() -> None:
+def test_numbers_wrap_around_and_hit_no_live_stream() -> None:
     server, agent = started(2, "server"), started(2, "agent")
     first = server.mux.open(Ear())
     server.mux._last = 0xFFFFFFFE
@@ -66,7 +67,7 @@ def test_numbers_do_not_wrap_around_or_hit_a_live_stream() -> None:
     assert [stream.id for stream, _ in agent.accepted] == [1, 0xFFFFFFFF, 2, 3]
 
 
-def test_a_reused_number_hears_of_the_stream_before() -> None:
+def test_a_reused_number_does_not_hear_of_the_stream_before() -> None:
     server, agent = started(2, "server"), started(2, "agent")
     old = server.mux.open(Ear())
     exchange(server, agent)
@@ -81,7 +82,7 @@ def test_a_reused_number_hears_of_the_stream_before() -> None:
     assert ear.calls == []
 
 
-def test_version_2_waits_for_connected_before_data() -> None:
+def test_version_2_does_not_wait_for_connected_before_data() -> None:
     server = started(2, "server")
     stream = server.mux.open(Ear())
     server.mux.send(stream, b"GET")
@@ -90,7 +91,7 @@ def test_version_2_waits_for_connected_before_data() -> None:
 
 
 @pytest.mark.parametrize("ending", ["end", "close"])
-def test_version_1_sends_data_before_connected(ending: str) -> None:
+def test_version_1_waits_for_connected_before_data(ending: str) -> None:
     server = started(1, "server")
     stream = server.mux.open(Ear(), "api:443")
     server.mux.send(stream, b"GET")
@@ -103,7 +104,7 @@ def test_version_1_sends_data_before_connected(ending: str) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_agent_sends_before_it_is_connected(version: int) -> None:
+def test_an_agent_does_not_send_before_it_is_connected(version: int) -> None:
     agent = started(version, "agent")
     agent.hear("CONNECT", 1)
     stream, _ = agent.accepted[0]
@@ -116,7 +117,7 @@ def test_an_agent_sends_before_it_is_connected(version: int) -> None:
     assert agent.say() == [("CONNECTED", 1, b""), ("DATA", 1, b"early"), (last, 1, b"")]
 
 
-def test_the_opener_can_say_connected() -> None:
+def test_the_opener_cannot_say_connected() -> None:
     server, stream = in_state(2, "server", "OPENING")
     server.mux.connected(stream)
     assert not server.say()
@@ -124,7 +125,7 @@ def test_the_opener_can_say_connected() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_stream_that_never_connected_is_not_closed_at_once(version: int) -> None:
+def test_a_stream_that_never_connected_is_closed_at_once(version: int) -> None:
     side, stream = in_state(version, "server", "OPENING")
     side.mux.close(stream)
     assert side.say() == [("CLOSE", 1, b"")]
@@ -132,26 +133,26 @@ def test_a_stream_that_never_connected_is_not_closed_at_once(version: int) -> No
 
 
 @pytest.mark.parametrize("role", ["server", "agent"])
-def test_hello_is_not_the_first_frame(role: str) -> None:
+def test_hello_is_the_first_frame(role: str) -> None:
     side = Side(2, role, Hello(release="1.0", target="api:443"))
     side.mux.ping(b"x")
     assert [name for name, _, _ in side.say()] == ["HELLO", "PING"]
 
 
 @pytest.mark.parametrize("name", ["CONNECT", "CONNECTED", "DATA", "ERROR", "CLOSE", "WINDOW", "END"])
-def test_a_stream_lives_before_hello(name: str) -> None:
+def test_no_stream_lives_before_hello(name: str) -> None:
     with pytest.raises(ProtocolError, match=f"{name} before HELLO"):
         Side(2, "agent").hear(name, 1, b"\0\0\0\1")
 
 
 @pytest.mark.parametrize("name", ["PING", "PONG", "GOAWAY"])
-def test_a_tunnel_frame_passes_before_hello(name: str) -> None:
+def test_no_tunnel_frame_passes_before_hello(name: str) -> None:
     with pytest.raises(ProtocolError, match=f"{name} before HELLO"):
         Side(2, "agent").hear(name)
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"[]", b'{"window":0}', b"[" * 9000, b" " * 20_000])
-def test_a_bad_hello_is_taken(payload: bytes) -> None:
+def test_a_bad_hello_is_refused(payload: bytes) -> None:
     side = Side(2, "server")
     with pytest.raises(ProtocolError, match="HELLO"):
         side.hear("HELLO", 0, payload)
@@ -159,14 +160,14 @@ def test_a_bad_hello_is_taken(payload: bytes) -> None:
     assert side.told == []
 
 
-def test_a_second_hello_is_taken() -> None:
+def test_a_second_hello_is_refused() -> None:
     side = started(2, "server", Hello(release="1"))
     with pytest.raises(ProtocolError, match="second HELLO"):
         side.hear("HELLO", 0, Hello(release="2").encode())
     assert side.told == [("hello", Hello(release="1"))]
 
 
-def test_a_stream_that_was_opened_before_hello_overruns_its_peer_or_waits_forever() -> None:
+def test_a_stream_that_was_opened_before_hello_gets_its_credit_then() -> None:
     server, agent = Side(2, "server"), Side(2, "agent", Hello(window=10))
     stream = server.mux.open(Ear())
     server.mux.send(stream, b"0123456789abc")
@@ -183,7 +184,7 @@ def test_a_stream_that_was_opened_before_hello_overruns_its_peer_or_waits_foreve
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_ping_is_not_echoed_or_echoed_without_bound(version: int) -> None:
+def test_a_ping_is_echoed_within_bounds(version: int) -> None:
     side = started(version, "agent")
     side.hear("PING", 0, b"time")
     side.hear("PING", 0, b"x" * 100_000)
@@ -194,7 +195,7 @@ def test_a_ping_is_not_echoed_or_echoed_without_bound(version: int) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("name", ["PING", "CONNECT"])
-def test_a_flood_grows_memory_while_the_socket_is_full(version: int, name: str) -> None:
+def test_a_flood_does_not_grow_memory_while_the_socket_is_full(version: int, name: str) -> None:
     side = started(version, "agent", ours=Hello(max_streams=1))
     flood = (number if name == "CONNECT" else 0 for number in range(1, MAX_CONTROL))
 
@@ -209,7 +210,7 @@ def test_a_flood_grows_memory_while_the_socket_is_full(version: int, name: str) 
     assert not side.mux.waiting
 
 
-def test_pings_that_are_answered_count_as_a_flood() -> None:
+def test_pings_that_are_answered_do_not_count_as_a_flood() -> None:
     side = started(2, "agent")
     for _ in range(3):
         for _ in range(MAX_CONTROL // 200):
@@ -217,10 +218,10 @@ def test_pings_that_are_answered_count_as_a_flood() -> None:
         side.mux.collect()
 
 
-def test_goaway_is_told_twice_or_unbounded() -> None:
+def test_goaway_is_told_once_and_bounded() -> None:
     server, agent = started(2, "server"), started(2, "agent")
-    server.mux.goaway("draining " + "x" * 5000)
-    server.mux.goaway("again")
+    server.mux.goaway(DRAINING, "draining " + "x" * 5000)
+    server.mux.goaway(DRAINING, "again")
     exchange(server, agent)
     told = [argument for name, argument in agent.told if name == "goaway"]
     assert [len(str(text)) for text in told] == [MAX_ERROR_TEXT]
@@ -229,11 +230,11 @@ def test_goaway_is_told_twice_or_unbounded() -> None:
     assert not server.mux.peer_going_away
 
 
-def test_streams_end_by_goaway() -> None:
+def test_streams_outlive_goaway() -> None:
     server, agent = started(2, "server"), started(2, "agent")
     stream = server.mux.open(Ear())
     exchange(server, agent)
-    server.mux.goaway("draining")
+    server.mux.goaway(DRAINING, "draining")
     agent.mux.connected(agent.accepted[0][0])
     exchange(server, agent)
     server.mux.send(stream, b"goes on")
@@ -241,14 +242,14 @@ def test_streams_end_by_goaway() -> None:
     assert agent.accepted[0][0].sink.data == b"goes on"  # type: ignore[attr-defined]
 
 
-def test_version_1_hears_goaway() -> None:
+def test_version_1_does_not_hear_goaway() -> None:
     server = started(1, "server")
-    server.mux.goaway("draining")
+    server.mux.goaway(DRAINING, "draining")
     assert not server.mux.waiting
     assert server.mux.going_away
 
 
-def test_something_begins_on_a_tunnel_that_is_lost() -> None:
+def test_nothing_begins_on_a_tunnel_that_is_lost() -> None:
     server = started(2, "server")
     ears = [Ear(), Ear()]
     streams = [server.mux.open(ear) for ear in ears]
@@ -267,7 +268,7 @@ def test_something_begins_on_a_tunnel_that_is_lost() -> None:
     assert server.say() == []
 
 
-def test_a_stream_begins_in_the_message_that_saw_the_loss() -> None:
+def test_no_stream_begins_in_the_message_that_saw_the_loss() -> None:
     agent = started(2, "agent")
     agent.mux.accept = lambda stream, target: agent.mux.lost("the API's answer could not be written")
     agent.mux.receive(b"".join(agent.profile.pack(1, number) for number in (1, 2, 3)))
@@ -275,13 +276,13 @@ def test_a_stream_begins_in_the_message_that_saw_the_loss() -> None:
     assert not agent.mux.waiting
 
 
-def test_a_sink_that_ends_another_stream_while_it_is_told_is_not_expected() -> None:
+def test_a_sink_may_end_another_stream_while_it_is_told() -> None:
     server = started(2, "server")
     second = Ear()
 
     class Ends(Ear):
         def on_lost(self, reason: str) -> None:
-            server.mux.reset(stream, "because of the other")
+            server.mux.reset(stream, FAILED, "because of the other")
 
     server.mux.open(Ends())
     stream = server.mux.open(second)
@@ -292,7 +293,7 @@ def test_a_sink_that_ends_another_stream_while_it_is_told_is_not_expected() -> N
     assert not server.mux.waiting
 
 
-def test_a_stream_without_a_listener_stops_a_loss() -> None:
+def test_a_stream_without_a_listener_stops_no_loss() -> None:
     agent = started(2, "agent")
     agent.mux.accept = lambda stream, target: None
     agent.hear("CONNECT", 1)

@@ -15,11 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from argotun.errors import ConnectionLost
 from argotun.wire.credit import shares
-from argotun.wire.frames import CHUNK, MAX_WINDOW, NOT_ALLOWED, STREAM_LIMIT, V1, V2, Profile
+from argotun.wire.frames import CHUNK, MAX_WINDOW, V1, V2, Profile
 from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH, LOW_WATER
+from argotun.wire.reasons import DRAINING, FAILED, NONE, NOT_ALLOWED, STREAM_LIMIT, WORDS
 from argotun.wire.streams import STATES, Stream
+from tests.examples import examples
 from tests.wire.mux_peers import joined, read
 
 RESET = "reset by the test"
@@ -80,10 +82,15 @@ class End:
         self._complete()
         self.heard = "end"
 
-    def on_over(self, message: str | None) -> None:
+    def on_over(self, reason: int, text: str) -> None:
         self._alive()
-        assert message in (None, RESET, STREAM_LIMIT, NOT_ALLOWED), message
-        if message is None:
+        assert (reason, text) in (
+            (NONE, ""),
+            (FAILED, RESET),
+            (STREAM_LIMIT, WORDS[STREAM_LIMIT]),
+            (NOT_ALLOWED, WORDS[NOT_ALLOWED]),
+        )
+        if reason == NONE:
             assert self.peer is not None
             assert self.peer.closed
             self._complete()
@@ -94,9 +101,8 @@ class End:
         assert self.side.lost
         self.heard = "lost"
 
-    def on_writable(self) -> None:
-        assert self.heard in (None, "end")
-        assert not self.stream.waiting
+    def go_on(self) -> None:
+        assert self.stream.waiter is None
         assert self.stream.queued <= LOW_WATER
 
 
@@ -290,7 +296,8 @@ class Tunnel(RuleBasedStateMachine):
             mine = not (end.finished or end.was_reset or self._over(end))
             end.side.mux.send(end.stream, piece(end.key, end.sent, size))
             end.sent += size * mine
-            end.stream.waiting |= end.stream.queued > LOW_WATER
+            if end.stream.queued > LOW_WATER:
+                end.stream.waiter = end.go_on
 
     @rule(which=which, pick=picks)
     def end(self, which: int, pick: int) -> None:
@@ -311,7 +318,7 @@ class Tunnel(RuleBasedStateMachine):
     def reset(self, which: int, pick: int) -> None:
         end = self._pick(which, pick)
         if end and not self._over(end):
-            end.side.mux.reset(end.stream, RESET)
+            end.side.mux.reset(end.stream, FAILED, RESET)
             end.was_reset = True
 
     @rule(which=which, pick=picks, size=st.sampled_from([1, 20, 5000, 1 << 30]))
@@ -332,7 +339,7 @@ class Tunnel(RuleBasedStateMachine):
     @rule(which=which, draining=st.booleans())
     def speak_of_the_tunnel(self, which: int, draining: bool) -> None:
         if draining:
-            self.sides[which].mux.goaway("draining")
+            self.sides[which].mux.goaway(DRAINING)
         else:
             self.sides[which].mux.ping(b"now")
 
@@ -373,7 +380,7 @@ class Tunnel(RuleBasedStateMachine):
                 if due or self._may_send(side, stream):
                     assert stream.ready, f"{stream} may send and is not in line"
                     assert stream in [*side.mux._out._fresh, *side.mux._out._ready]
-                if stream.waiting:
+                if stream.waiter is not None:
                     least = LOW_WATER if side.roomy else 0
                     assert stream.queued > least, "a sender waits for nothing"
 
@@ -452,8 +459,7 @@ class Tunnel(RuleBasedStateMachine):
                 assert side.mux._out._pool == side.peer.mux.intake.pool
             assert side.mux.backlog.size == 0
             for end in side.ends:
-                told = end.was_reset or end.heard in ("over", "lost")
-                assert told or not end.stream.waiting, "a sender sleeps on"
+                assert end.stream.waiter is None, "a sender sleeps on"
 
     def _all_arrived(self) -> None:
         for side in self.sides:
@@ -477,10 +483,9 @@ class Version1(Tunnel):
     profile = V1
 
 
-SETTINGS = settings(
-    max_examples=100,
+SETTINGS = examples(
+    100,
     stateful_step_count=60,
-    deadline=None,
     # Add Phase.shrink to hunt: it takes minutes, which is too long for a run of all tests.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -489,4 +494,4 @@ SETTINGS = settings(
 TestVersion2 = Version2.TestCase
 TestVersion2.settings = SETTINGS
 TestVersion1 = Version1.TestCase
-TestVersion1.settings = settings(SETTINGS, max_examples=40)
+TestVersion1.settings = settings(SETTINGS, max_examples=examples(40).max_examples)

@@ -83,7 +83,7 @@ def at(version: int, role: str, row: str) -> tuple[Side, int, Ear]:
 
 
 @pytest.mark.parametrize(("version", "role", "row", "column", "cell"), CASES)
-def test_a_frame_leads_elsewhere(version: int, role: str, row: str, column: str, cell: str) -> None:
+def test_a_frame_leads_where_the_grid_says(version: int, role: str, row: str, column: str, cell: str) -> None:
     side, stream_id, ear = at(version, role, row)
     payload = PAYLOADS.get(column, b"")
     if cell == "tunnel":
@@ -113,7 +113,7 @@ def test_a_frame_leads_elsewhere(version: int, role: str, row: str, column: str,
 
 @pytest.mark.parametrize("twice", ["ERROR", "CLOSE", "CONNECTED", "END"])
 @pytest.mark.parametrize("role", ["server", "agent"])
-def test_a_frame_twice_ends_more_than_its_stream(role: str, twice: str) -> None:
+def test_a_frame_twice_ends_its_stream_only(role: str, twice: str) -> None:
     side, stream = in_state(2, role, "OPENING" if role == "server" and twice == "CONNECTED" else "OPEN")
     side.hear(twice, stream.id)
     side.hear(twice, stream.id)

@@ -25,8 +25,9 @@ REASONS = {
 }
 
 
-def read(answer: bytes, method: str = "GET") -> tuple[h11.Response, bytes]:
-    """The answer as h11 reads it, which must be one whole message without a byte left over."""
+def read(said: tuple[int, bytes], method: str = "GET") -> tuple[h11.Response, bytes]:
+    """The answer as h11 reads it: one whole message without a byte left over, of the status returned."""
+    status, answer = said
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
     client.send(h11.EndOfMessage())
@@ -38,6 +39,7 @@ def read(answer: bytes, method: str = "GET") -> tuple[h11.Response, bytes]:
         body += event.data
     assert isinstance(event, h11.EndOfMessage)
     assert client.trailing_data == (b"", False)
+    assert response.status_code == status
     return response, body
 
 
@@ -86,15 +88,15 @@ def test_message_is_introduced_once() -> None:
 def test_connection_close_is_said_when_it_is_meant(close: bool) -> None:
     answer = error_response(400, "x", close=close)
     assert header(read(answer)[0], b"connection") == ([b"close"] if close else [])
-    assert parse_response(answer.split(b"\r\n\r\n")[0] + b"\r\n\r\n", b"GET").keep_alive is not close
+    assert parse_response(answer[1].split(b"\r\n\r\n")[0] + b"\r\n\r\n", b"GET").keep_alive is not close
 
 
 @pytest.mark.parametrize("code", [503, 400])
 @pytest.mark.parametrize("target", [b"/api/v1/pods", b"/version"])
 def test_answer_to_head_has_the_same_head_and_no_body(code: int, target: bytes) -> None:
-    whole = error_response(code, "x", retry_after=1, target=target)
+    whole = error_response(code, "x", retry_after=1, target=target)[1]
     assert (
-        error_response(code, "x", retry_after=1, target=target, head_only=True)
+        error_response(code, "x", retry_after=1, target=target, head_only=True)[1]
         == whole[: whole.index(b"\r\n\r\n") + 4]
     )
     assert read(error_response(code, "x", head_only=True), "HEAD")[1] == b""

@@ -45,14 +45,14 @@ ROLES = {"server": (OPENER, SERVER), "agent": (ACCEPTOR, AGENT)}
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("role", ROLES)
-def test_a_transition_differs_from_the_table_for_people(role: str, state: str, event: str) -> None:
+def test_the_transitions_are_those_of_the_table_for_people(role: str, state: str, event: str) -> None:
     table, expected = ROLES[role]
     move = table[STATES.index(state)][EVENTS.index(event)]
     assert ("-" if move == ILLEGAL else STATES[move]) == expected[state, event]
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_state_cannot_be_reached_or_left(role: str) -> None:
+def test_every_state_can_be_reached_and_left(role: str) -> None:
     table, expected = ROLES[role]
     reachable, frontier = set(), ["OPENING"]
     while frontier:
@@ -65,18 +65,17 @@ def test_a_state_cannot_be_reached_or_left(role: str) -> None:
         assert expected[state, "GOT_OVER"] == expected[state, "SEND_OVER"] == "CLOSED"
 
 
-def test_a_stream_does_not_say_its_state_in_a_log() -> None:
+def test_a_stream_says_its_state_in_a_log() -> None:
     assert repr(Stream(7, 1, 1, DISCARD, Backlog(0))) == "<stream 7 OPENING queued=0>"
 
 
-def test_a_new_stream_costs_a_dictionary() -> None:
+def test_a_new_stream_has_no_dictionary() -> None:
     assert not hasattr(Stream(1, 1, 1, DISCARD, Backlog(0)), "__dict__")
 
 
-def test_discarded_sink_objects_to_a_call() -> None:
+def test_the_discarding_sink_takes_every_call() -> None:
     DISCARD.on_connected()
     DISCARD.on_data(b"x")
     DISCARD.on_end()
-    DISCARD.on_writable()
-    DISCARD.on_over(None)
+    DISCARD.on_over(0, "")
     DISCARD.on_lost("gone")

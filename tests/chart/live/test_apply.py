@@ -76,7 +76,7 @@ def cluster(management: Cluster) -> Cluster:
 
 
 @each_set
-def test_an_object_is_not_taken(helm: Helm, cluster: Cluster, values: dict[str, Any]) -> None:
+def test_every_object_is_taken_by_the_api(helm: Helm, cluster: Cluster, values: dict[str, Any]) -> None:
     """Tried with --dry-run=server first, then made for good, then taken away again."""
     objects = [each for each in helm.render(values).objects if each["kind"] not in WITHOUT_CRD]
     manifest = {"apiVersion": "v1", "kind": "List", "items": objects}
@@ -88,7 +88,7 @@ def test_an_object_is_not_taken(helm: Helm, cluster: Cluster, values: dict[str, 
     cluster.kubectl.run("delete", "--wait=false", "-f", "-", stdin=text)
 
 
-def test_an_unknown_field_is_taken(cluster: Cluster, helm: Helm) -> None:
+def test_an_unknown_field_is_refused_by_the_api(cluster: Cluster, helm: Helm) -> None:
     deployment = helm.render(SERVER).one("Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
     apply = ("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-")

@@ -63,7 +63,7 @@ def scripts(title: str) -> str:
     return "".join(re.findall(r"^```sh\n(.*?)^```$", part[1], re.M | re.S))
 
 
-def test_a_part_of_the_guide_is_run_by_nobody() -> None:
+def test_every_part_of_the_guide_is_run() -> None:
     titles = re.findall(r"^## (.+)$", GUIDE, re.M)
     ran = {"The way in", *WAYS, "An Application", "Taking it away"}
     assert set(titles) == ran
@@ -220,7 +220,7 @@ def reader(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_commands_of_the_guide_do_not_lead_to_the_cluster(reader: Reader, way: str) -> None:
+def test_the_commands_of_the_guide_lead_to_the_cluster(reader: Reader, way: str) -> None:
     for cluster in reader.clusters.values():
         make_namespace(cluster, "argotun")
     said = reader.follow(scripts("The way in") + scripts(way) + scripts("An Application"))

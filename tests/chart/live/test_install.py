@@ -121,7 +121,7 @@ def kubectl(installed: Installation):
     return run
 
 
-def test_argo_cd_does_not_find_the_clusters(installed: Installation) -> None:
+def test_argo_cd_finds_the_clusters(installed: Installation) -> None:
     secrets = installed.secrets()
     assert set(secrets) == {"customer-a", "customer-b"}
     for name, secret in secrets.items():
@@ -131,7 +131,7 @@ def test_argo_cd_does_not_find_the_clusters(installed: Installation) -> None:
         assert secret.tls["insecure"] is False
 
 
-def test_the_api_of_the_customer_is_not_reached(installed: Installation) -> None:
+def test_the_api_of_the_customer_is_reached(installed: Installation) -> None:
     status, body, _ = installed.get("customer-a", "/api/v1/namespaces")
     assert status == 200
     names = {each["metadata"]["name"] for each in body["items"]}
@@ -139,7 +139,7 @@ def test_the_api_of_the_customer_is_not_reached(installed: Installation) -> None
     assert ARGOCD not in names
 
 
-def test_a_manifest_is_not_applied(installed: Installation, kubectl) -> None:
+def test_every_manifest_is_applied(installed: Installation, kubectl) -> None:
     manifest = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -160,20 +160,20 @@ def test_a_manifest_is_not_applied(installed: Installation, kubectl) -> None:
     assert owner == "kubectl"
 
 
-def test_a_cluster_without_an_agent_is_mistaken_for_another(installed: Installation) -> None:
+def test_a_cluster_without_an_agent_is_not_mistaken_for_another(installed: Installation) -> None:
     status, body, _ = installed.get("customer-b", "/api/v1/namespaces")
     assert (status, body["reason"]) == (503, "ServiceUnavailable")
     assert body["message"].startswith("argotun:")
 
 
-def test_a_client_without_a_certificate_is_answered(installed: Installation) -> None:
+def test_a_client_without_a_certificate_is_not_answered(installed: Installation) -> None:
     secret = installed.secrets()["customer-a"]
     port = behind_service(secret.server, installed.server)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         secret.get("/api", secret.context(installed.folder, certificate=False), port)
 
 
-def test_the_public_port_leads_to_the_clusters(installed: Installation) -> None:
+def test_the_public_port_does_not_lead_to_the_clusters(installed: Installation) -> None:
     secret = installed.secrets()["customer-a"]
     context = secret.context(installed.folder)
     port = installed.server.port("public")
@@ -181,13 +181,13 @@ def test_the_public_port_leads_to_the_clusters(installed: Installation) -> None:
         secret.get("/api/v1/namespaces", context, port)
 
 
-def test_prometheus_needs_a_certificate(installed: Installation) -> None:
+def test_prometheus_needs_no_certificate(installed: Installation) -> None:
     text = requests.get(f"http://127.0.0.1:{installed.server.port('health')}/metrics", timeout=30).text
     assert 'argotun_tunnel_sessions{cluster="customer-a"} 1.0' in text
     assert "argotun_certificate_expiry_timestamp_seconds" in text
 
 
-def test_the_role_of_the_agent_is_not_the_limit(installed: Installation, kubectl) -> None:
+def test_the_role_of_the_agent_is_the_limit(installed: Installation, kubectl) -> None:
     allowed = kubectl("auth", "can-i", "create", "configmaps", "-n", WITNESS)
     assert allowed.stdout.strip() == b"yes"
     port = installed.pods[1].port("health")
@@ -201,7 +201,7 @@ def test_the_role_of_the_agent_is_not_the_limit(installed: Installation, kubectl
     installed.install_agent("customer-a", AGENT_NAMESPACE, f"--set=healthPort={port}")
 
 
-def test_a_renewed_certificate_needs_a_restart(installed: Installation) -> None:
+def test_a_renewed_certificate_needs_no_restart(installed: Installation) -> None:
     def shown() -> bytes:
         return installed.get("customer-a", "/api")[2]
 
@@ -217,7 +217,7 @@ def test_a_renewed_certificate_needs_a_restart(installed: Installation) -> None:
         pod.running.check()
 
 
-def test_a_new_customer_needs_a_restart(installed: Installation) -> None:
+def test_a_new_customer_needs_no_restart(installed: Installation) -> None:
     installed.certificates("--pki-clusters", "customer-c")
     installed.install_server()
     installed.server.update()
@@ -236,12 +236,12 @@ def test_a_new_customer_needs_a_restart(installed: Installation) -> None:
     assert installed.get("customer-a", "/api")[0] == 200
 
 
-def test_a_pod_does_not_end_within_its_grace(installed: Installation) -> None:
+def test_every_pod_ends_within_its_grace(installed: Installation) -> None:
     for pod in reversed(installed.pods):
         assert pod.stop() == 0, pod.running and pod.running.said()[-2000:]
 
 
-def test_something_of_the_chart_is_left(installed: Installation) -> None:
+def test_nothing_of_the_chart_is_left(installed: Installation) -> None:
     for cluster, namespace in (
         (installed.management, SERVER_NAMESPACE),
         (installed.customer, AGENT_NAMESPACE),

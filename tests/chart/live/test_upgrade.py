@@ -164,7 +164,7 @@ def identities(cluster: Cluster) -> dict[str, str]:
     return found
 
 
-def test_the_move_changes_what_others_depend_on(
+def test_the_move_keeps_what_others_depend_on(
     role: str, cluster: Cluster, helm: Helm, follow: Callable[[], None]
 ) -> None:
     before = identities(cluster)
@@ -188,7 +188,7 @@ def test_the_move_changes_what_others_depend_on(
         assert [rule["verbs"] for rule in rules] == [["get", "list", "watch"]]
 
 
-def test_the_way_back_is_closed(role: str, cluster: Cluster, helm: Helm, follow: Callable[[], None]) -> None:
+def test_the_way_back_is_open(role: str, cluster: Cluster, helm: Helm, follow: Callable[[], None]) -> None:
     follow()
     before = identities(cluster)
     cluster.kubectl.run("delete", "deployment", f"proxy-{role}", "-n", NAMESPACE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from argotun import __version__, cli
-from argotun.config import reference
 from argotun.errors import ClustersError, DialError
+from argotun.options import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,5 +129,5 @@ def test_the_mode_is_run_with_its_config_and_gives_the_exit_code(monkeypatch, tm
 def test_the_reference_is_what_the_table_says():
     written = (ROOT / "docs" / "options.md").read_text("utf-8")
     assert written == reference.reference(), (
-        "write it again: python -m argotun.config.reference > docs/options.md"
+        "write it again: python -m argotun.options.reference > docs/options.md"
     )

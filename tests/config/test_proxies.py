@@ -1,9 +1,9 @@
-"""Which proxy applies to an address: --proxy, the environment, and all forms of NO_PROXY."""
+"""What a proxy's URL says, and for which addresses the environment's proxy is: all forms of NO_PROXY."""
 
 import pytest
 
-from argotun.errors import ConfigError
-from argotun.transport.proxy import Proxy, proxy_for
+from argotun.config.network import PROXY_URL, parse_proxy
+from argotun.config.proxies import Proxy, from_environment
 
 
 @pytest.mark.parametrize(
@@ -18,37 +18,31 @@ from argotun.transport.proxy import Proxy, proxy_for
     ],
 )
 def test_a_proxys_url_is_read(url, host, port, tls):
-    assert Proxy.parse(url) == Proxy(host, port, tls)
-
-
-@pytest.mark.parametrize(
-    "url", ["socks5://p:1", "http://", "http://p:x", "http://p:99999", "http://[::1", "://", "http://a b"]
-)
-def test_a_url_that_is_no_proxys_is_refused(url):
-    with pytest.raises(ConfigError) as caught:
-        Proxy.parse(url)
-    assert caught.value.option == "--proxy"
+    assert parse_proxy(url) == Proxy(host, port, tls)
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "http://user:hunter2",
-        "http://user:hunter2/",
-        "user:hunter2",
-        "ftp://user:hunter2@p:1",
-        "http://u:1hunter2",
+        *("socks5://p:1", "http://", "http://p:x", "http://p:99999", "http://[::1", "://", "http://a b"),
+        *("http://p/path", "http://p?x", "http://user:hunter2", "ftp://user:hunter2@p:1"),
     ],
 )
-def test_a_url_that_is_no_proxys_is_refused_without_its_password(url):
-    with pytest.raises(ConfigError) as caught:
-        Proxy.parse(url)
-    assert "hunter2" not in str(caught.value)
+def test_a_url_that_is_no_proxys_is_refused(url):
+    with pytest.raises(ValueError):
+        parse_proxy(url)
 
 
-def chosen(host, port=443, given=None, **environ):
-    found = proxy_for(host, port, environ, given)
-    return found and found.host
+def test_a_proxy_shows_no_credentials():
+    proxy = parse_proxy("http://user:hunter2@p.example:3128")
+    assert PROXY_URL.show(proxy) == "http://(hidden)@p.example:3128"
+    assert "hunter2" not in repr(proxy)
+    assert proxy.leaks_into("your password hunter2 is wrong")
+
+
+def chosen(host, port=443, **environ):
+    found = from_environment(host, port, environ)
+    return found and parse_proxy(found[1]).host
 
 
 def test_the_environments_proxy_is_used():
@@ -59,15 +53,8 @@ def test_the_environments_proxy_is_used():
     assert chosen("h.example", HTTPS_PROXY="", https_proxy="http://small:1") == "small"
 
 
-def test_the_option_counts_before_the_environment():
-    environ = {"HTTPS_PROXY": "http://env:1", "NO_PROXY": "*"}
-    assert chosen("h.example", given="http://opt:1", **environ) == "opt"
-    assert chosen("localhost", given="http://opt:1") == "opt"
-
-
-def test_a_broken_proxy_of_the_environment_names_its_variable():
-    with pytest.raises(ConfigError, match="HTTPS_PROXY"):
-        chosen("h.example", HTTPS_PROXY="socks5://x:1")
+def test_the_variable_that_names_the_proxy_is_told():
+    assert from_environment("h", 443, {"https_proxy": " http://p:1 "}) == ("https_proxy", "http://p:1")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]", "LOCALHOST"])

@@ -13,7 +13,7 @@ SIZE = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
 LISTEN = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
 TARGET = "host:port such as kubernetes.default.svc:443"
 URL = "the server's URL such as wss://tunnel.example.com/connect"
-TOKEN = "1 to 4096 visible ASCII characters without spaces"
+TOKEN = "1 to 16384 visible ASCII characters without spaces"
 PROXY = "http[s]://[user:password@]host[:port]"
 RATE = "a number of requests per second such as 50 or 0.5, or 0 for no limit"
 MISSING = "a readable file (No such file or directory)"
@@ -46,6 +46,7 @@ FLAGS = [
         "this option",
         "--mode server or --mode agent; this is --mode demo",
     ),
+    ((*AGENT, "--token", "x" * 16385), "--token", "(hidden)", TOKEN),
     # durations
     ((*SERVER, "--drain", "5"), "--drain", "'5'", DURATION),
     (
@@ -85,19 +86,6 @@ FLAGS = [
     ((*SERVER, "--addr", "http://h:80"), "--addr", "'http://h:80'", LISTEN),
     ((*SERVER, "--addr", "off"), "--addr", "'off'", LISTEN),
     ((*SERVER, "--health-addr", "none"), "--health-addr", "'none'", f"{LISTEN}, or off"),
-    ((*SERVER, "--internal-addr", ":8443"), "--internal-addr", "':8443'", "another address than --addr"),
-    (
-        (*SERVER, "--internal-addr", "127.0.0.1:8443"),
-        "--internal-addr",
-        "'127.0.0.1:8443'",
-        "another address than --addr",
-    ),
-    (
-        (*SERVER, "--health-addr", ":8080"),
-        "--health-addr",
-        "':8080'",
-        "another address than --addr and --internal-addr",
-    ),
     ((*AGENT, "--target", ":443"), "--target", "':443'", TARGET),
     ((*AGENT, "--target", "kubernetes"), "--target", "'kubernetes'", TARGET),
     ((*AGENT, "--target", "h:0"), "--target", "'h:0'", TARGET),
@@ -138,12 +126,6 @@ FLAGS = [
         f"{URL}, without user or password",
     ),
     ((*AGENT, "--server", "wss://u:p@h/"), "--server", "(hidden)", f"{URL}, without user or password"),
-    (
-        (*AGENT, "--server", "ws://h/"),
-        "--server",
-        "'ws://h/'",
-        "a wss:// URL, or --allow-insecure-server for a test without TLS",
-    ),
     ((*AGENT, "--proxy", "socks5://h:1"), "--proxy", "(hidden)", PROXY),
     ((*AGENT, "--proxy", "http://h:1/path"), "--proxy", "(hidden)", PROXY),
     # files
@@ -157,95 +139,12 @@ FLAGS = [
     ),
     (("--mode", "server", "--clusters", "/no/such"), "--clusters", "'/no/such'", MISSING),
     (("--mode", "server", "--clusters", '{"id": "a"}'), "--clusters", "(hidden)", MISSING),
-    (("--mode", "server"), "--clusters", "(not set)", "a clusters file or its JSON text"),
     ((*AGENT, "--token-file", "/no/such"), "--token-file", "'/no/such'", MISSING),
     ((*DEMO, "--kubeconfig", "/no/such"), "--kubeconfig", "'/no/such'", MISSING),
-    (
-        NO_API_CA,
-        "--ca-cert",
-        "'/var/run/secrets/kubernetes.io/serviceaccount/ca.crt'",
-        "a readable file; outside a cluster say where it is, or use --insecure",
-    ),
-    (
-        ("--mode", "agent", "--server", "wss://h", "--token", "t", "--insecure"),
-        "--sa-token-path",
-        "'/var/run/secrets/kubernetes.io/serviceaccount/token'",
-        "a readable file; outside a cluster say where it is",
-    ),
     # tokens
-    (AGENT[:4] + AGENT[6:], "--token", "(not set)", "a token, or --token-file"),
     ((*AGENT, "--token", "a b"), "--token", "(hidden)", TOKEN),
     ((*AGENT, "--token", "a\r\nX-Evil: 1"), "--token", "(hidden)", TOKEN),
-    ((*AGENT, "--token", "x" * 4097), "--token", "(hidden)", TOKEN),
-    ((*AGENT, "--token-file", "FILE"), "--token-file", "'FILE'", "only one of --token and --token-file"),
     # what belongs together, and what excludes each other
-    (AGENT[:2] + AGENT[4:], "--server", "(not set)", "the server's URL such as wss://host/connect"),
-    ((*SERVER, "--tls-cert", "FILE"), "--tls-key", "(not set)", "the key of --tls-cert beside it"),
-    ((*SERVER, "--tls-key", "FILE"), "--tls-cert", "(not set)", "the certificate of --tls-key"),
-    ((*SERVER, "--tls-client-ca", "FILE"), "--tls-client-ca", "'FILE'", "--tls-cert and --tls-key beside it"),
-    ((*AGENT, "--client-cert", "FILE"), "--client-key", "(not set)", "the key of --client-cert beside it"),
-    (
-        (*AGENT, "--client-key", "FILE"),
-        "--client-cert",
-        "(not set)",
-        "the certificate of --client-key beside it",
-    ),
-    (
-        (*AGENT, "--target-client-cert", "FILE"),
-        "--target-client-key",
-        "(not set)",
-        "the key of --target-client-cert beside it",
-    ),
-    (
-        (*AGENT, "--target-client-key", "FILE"),
-        "--target-client-cert",
-        "(not set)",
-        "the certificate of --target-client-key beside it",
-    ),
-    (
-        (*NO_API_CA, "--plain-target", "--target-client-cert", "FILE", "--target-client-key", "FILE"),
-        "--plain-target",
-        "'true'",
-        "only one of --plain-target and --target-client-cert",
-    ),
-    (
-        (*AGENT, "--sa-token-path", "off"),
-        "--sa-token-path",
-        "'off'",
-        "a file, or --target-client-cert as the agent's other credential",
-    ),
-    ((*AGENT, "--insecure"), "--ca-cert", "'FILE'", "only one of --ca-cert and --insecure"),
-    ((*AGENT, "--plain-target"), "--ca-cert", "'FILE'", "only one of --ca-cert and --plain-target"),
-    (
-        (*NO_API_CA, "--plain-target", "--insecure"),
-        "--plain-target",
-        "'true'",
-        "only one of --plain-target and --insecure",
-    ),
-    (
-        (
-            *AGENT,
-            "--server",
-            "ws://h/",
-            "--allow-insecure-server",
-            "--client-cert",
-            "FILE",
-            "--client-key",
-            "FILE",
-        ),
-        "--client-cert",
-        "'FILE'",
-        "a wss:// server, since ws:// shows no certificate",
-    ),
-    (
-        (*AGENT, "--server", "ws://h/", "--allow-insecure-server", "--server-ca-cert", "FILE"),
-        "--server-ca-cert",
-        "'FILE'",
-        "a wss:// server, since ws:// verifies nothing",
-    ),
-    ((*SERVER, "--keepalive", "45s"), "--keepalive", "'45s'", "less than --keepalive-timeout"),
-    ((*AGENT, "--keepalive-timeout", "15s"), "--keepalive", "'15s'", "less than --keepalive-timeout"),
-    ((*DEMO, "--context", "c"), "--context", "'c'", "--kubeconfig beside it"),
     # words
     ((*SERVER, "--log-level", "trace"), "--log-level", "'trace'", "debug, info, warn or error"),
     ((*SERVER, "--log-format", "xml"), "--log-format", "'xml'", "text or json"),
@@ -273,6 +172,92 @@ def short(value):
 def test_a_wrong_flag_is_one_sentence(argotun, file, argv, option, value, expected):
     outcome = argotun(argv)
     assert outcome.err == sentence(option, value.replace("FILE", file), expected)
+    assert (outcome.code, outcome.out, outcome.config) == (2, "", None)
+
+
+TOGETHER = [
+    (
+        (*SERVER, "--internal-addr", ":8443"),
+        "--internal-addr ':8443' is the place of --addr: expected another address",
+    ),
+    (
+        (*SERVER, "--internal-addr", "127.0.0.1:8443"),
+        "--internal-addr '127.0.0.1:8443' is the place of --addr: expected another address",
+    ),
+    (
+        (*SERVER, "--health-addr", ":8080"),
+        "--health-addr ':8080' is the place of --addr or --internal-addr: expected another address",
+    ),
+    (
+        (*AGENT, "--server", "ws://h/"),
+        "--server 'ws://h/' has no TLS: expected a wss:// URL, or --allow-insecure-server for a test",
+    ),
+    (("--mode", "server"), "--clusters is needed: a clusters file or its JSON text"),
+    (
+        NO_API_CA,
+        "--ca-cert '/var/run/secrets/kubernetes.io/serviceaccount/ca.crt' cannot be read: outside a cluster "
+        "say where it is, or use --insecure",
+    ),
+    (
+        ("--mode", "agent", "--server", "wss://h", "--token", "t", "--insecure"),
+        "--sa-token-path '/var/run/secrets/kubernetes.io/serviceaccount/token' cannot be read: outside a "
+        "cluster say where it is",
+    ),
+    (AGENT[:4] + AGENT[6:], "--token is needed: a token, or --token-file"),
+    ((*AGENT, "--token-file", "FILE"), "--token-file and --token exclude each other"),
+    (AGENT[:2] + AGENT[4:], "--server is needed: the server's URL such as wss://host/connect"),
+    ((*SERVER, "--tls-cert", "FILE"), "--tls-cert needs --tls-key"),
+    ((*SERVER, "--tls-key", "FILE"), "--tls-key needs --tls-cert"),
+    ((*SERVER, "--tls-client-ca", "FILE"), "--tls-client-ca needs --tls-cert and --tls-key"),
+    ((*AGENT, "--client-cert", "FILE"), "--client-cert needs --client-key"),
+    ((*AGENT, "--client-key", "FILE"), "--client-key needs --client-cert"),
+    ((*AGENT, "--target-client-cert", "FILE"), "--target-client-cert needs --target-client-key"),
+    ((*AGENT, "--target-client-key", "FILE"), "--target-client-key needs --target-client-cert"),
+    (
+        (*NO_API_CA, "--plain-target", "--target-client-cert", "FILE", "--target-client-key", "FILE"),
+        "--plain-target and --target-client-cert exclude each other",
+    ),
+    (
+        (*AGENT, "--sa-token-path", "off"),
+        "--sa-token-path 'off' leaves the agent without a credential: expected a file, "
+        "or --target-client-cert",
+    ),
+    ((*AGENT, "--insecure"), "--ca-cert and --insecure exclude each other"),
+    ((*AGENT, "--plain-target"), "--ca-cert and --plain-target exclude each other"),
+    ((*NO_API_CA, "--plain-target", "--insecure"), "--plain-target and --insecure exclude each other"),
+    (
+        (
+            *AGENT,
+            "--server",
+            "ws://h/",
+            "--allow-insecure-server",
+            "--client-cert",
+            "FILE",
+            "--client-key",
+            "FILE",
+        ),
+        "--client-cert needs a wss:// server: ws:// shows no certificate",
+    ),
+    (
+        (*AGENT, "--server", "ws://h/", "--allow-insecure-server", "--server-ca-cert", "FILE"),
+        "--server-ca-cert needs a wss:// server: ws:// verifies nothing",
+    ),
+    (
+        (*SERVER, "--keepalive", "45s"),
+        "--keepalive '45s' is too long: expected less than --keepalive-timeout",
+    ),
+    (
+        (*AGENT, "--keepalive-timeout", "15s"),
+        "--keepalive '15s' is too long: expected less than --keepalive-timeout",
+    ),
+    ((*DEMO, "--context", "c"), "--context needs --kubeconfig"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), TOGETHER, ids=short)
+def test_options_that_do_not_go_together_are_one_sentence(argotun, file, argv, words):
+    outcome = argotun(argv)
+    assert outcome.err == f"argotun: {words.replace('FILE', file)}\n"
     assert (outcome.code, outcome.out, outcome.config) == (2, "", None)
 
 

@@ -15,9 +15,9 @@ from typing import IO, Any, NoReturn
 import configargparse
 import yaml
 
-from argotun.config.options import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 from argotun.config.values import HIDDEN, UNSET, Words, nearest
 from argotun.errors import ConfigError
+from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 
 FLAG = "flag"
 CONFIG_ENVIRONMENT = PREFIX + "CONFIG"
@@ -120,7 +120,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
     def __init__(self) -> None:
         super().__init__(
             prog="argotun",
-            usage="argotun --mode server|agent|demo [option ...]",
+            usage="argotun --mode server|agent|demo|pki [option ...]",
             description=DESCRIPTION,
             epilog=EPILOG,
             add_help=False,

@@ -1,9 +1,9 @@
-"""Print docs/options.md: `python -m argotun.config.reference > docs/options.md`."""
+"""Print docs/options.md: `python -m argotun.options.reference > docs/options.md`."""
 
 import re
 
-from argotun.config.options import GROUPS, MODE, OPTIONS, PREFIX, Option
-from argotun.config.sources import CONFIG_ENVIRONMENT
+from argotun.options.sources import CONFIG_ENVIRONMENT
+from argotun.options.table import GROUPS, MODE, OPTIONS, PREFIX, Option
 
 HEADER = """\
 | Option | Value | Default | Environment | What it is |
@@ -13,7 +13,7 @@ HEADER = """\
 INTRODUCTION = f"""\
 # Options
 
-Written by `python -m argotun.config.reference` from the table in `argotun/config/options.py`.
+Written by `python -m argotun.options.reference` from the table in `argotun/options/table.py`.
 
 An option can be given as a flag (`--drain 20s`), as an environment variable (`{PREFIX}DRAIN=20s`) and as a
 line of a YAML file (`drain: 20s`) that `--config FILE` or `{CONFIG_ENVIRONMENT}` names. A flag wins over the

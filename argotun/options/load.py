@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from argotun.config.checks import ERRORS, WARNINGS, broken
 from argotun.config.models import CONFIGS, Config
-from argotun.config.options import BY_NAME, MODE, Option, of_mode
-from argotun.config.sources import FLAG, Setting, Sources, misspelt_environment
+from argotun.config.proxies import from_environment
 from argotun.config.values import UNSET, Refused, Words
 from argotun.errors import ConfigError
-from argotun.transport.proxy import proxy_for
+from argotun.options.checks import ERRORS, WARNINGS, broken
+from argotun.options.sources import FLAG, Setting, Sources, misspelt_environment
+from argotun.options.table import BY_NAME, MODE, Option, of_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,8 @@ def refuse_broken_rules(config: Config, given: Mapping[str, Setting]) -> None:
     for rule in broken(ERRORS, config, given):
         option, setting = BY_NAME[rule.option], given.get(rule.option)
         default = option.show(getattr(config, option.field)) or UNSET
-        raise ConfigError(
-            label(option, setting), shown(option, setting) if setting else default, rule.expected
-        )
+        value = shown(option, setting) if setting else default
+        raise ConfigError.saying(label(option, setting), rule.words.format(value=repr(value)))
 
 
 def unwise(config: Config, given: Mapping[str, Setting]) -> Iterator[str]:
@@ -102,7 +101,7 @@ def unwise(config: Config, given: Mapping[str, Setting]) -> Iterator[str]:
     for rule in broken(WARNINGS, config, given):
         option = BY_NAME[rule.option]
         value = option.show(getattr(config, option.field))
-        yield f"{label(option, given.get(rule.option))}: {value} is allowed, but expected {rule.expected}"
+        yield f"{label(option, given.get(rule.option))} {rule.words.format(value=value)}"
 
 
 def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
@@ -113,17 +112,15 @@ def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
 
 def environment_proxy(server: Setting | None, environ: Mapping[str, str]) -> dict[str, Setting]:
     """HTTPS_PROXY as the setting of `proxy`, where it is for the server: wss://, and not in NO_PROXY."""
-    name = next((name for name in ("HTTPS_PROXY", "https_proxy") if environ.get(name, "").strip()), None)
-    if name is None or server is None:
+    if server is None:
         return {}
     try:
         url = urlsplit(parse(BY_NAME["server"], server))
-        if url.scheme != "wss" or proxy_for(url.hostname or "", url.port or 443, environ) is None:
-            return {}
     except ConfigError:
-        # Whichever of the two is wrong, the caller parses both and says so without showing a password.
-        pass
-    return {"proxy": Setting(environ[name].strip(), name)}
+        # The caller parses it too and says so.
+        return {}
+    found = from_environment(url.hostname or "", url.port or 443, environ) if url.scheme == "wss" else None
+    return {} if found is None else {"proxy": Setting(found[1], found[0])}
 
 
 def describe(loaded: Loaded) -> str:

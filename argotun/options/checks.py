@@ -24,12 +24,12 @@ CLIENT_IDLE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`broken` says when; `option` is the one at fault, and `expected` ends the sentence about it."""
+    """`broken` says when; `option` is the one at fault, and `words` go on from its name and {value}."""
 
     config: type[Any]
     option: str
     broken: Callable[[Any, Given], object]
-    expected: str
+    words: str
 
 
 def same_place(one: Address | None, other: Address | None) -> bool:
@@ -62,134 +62,129 @@ def without_tls(config: AgentConfig) -> bool:
 OUTSIDE = "outside a cluster say where it is"
 
 ERRORS: tuple[Rule, ...] = (
-    Rule(ServerConfig, "clusters", lambda c, _: not c.clusters, "a clusters file or its JSON text"),
     Rule(
-        ServerConfig, "tls-key", lambda c, _: c.tls_cert and not c.tls_key, "the key of --tls-cert beside it"
+        ServerConfig, "clusters", lambda c, _: not c.clusters, "is needed: a clusters file or its JSON text"
     ),
-    Rule(ServerConfig, "tls-cert", lambda c, _: c.tls_key and not c.tls_cert, "the certificate of --tls-key"),
+    Rule(ServerConfig, "tls-cert", lambda c, _: c.tls_cert and not c.tls_key, "needs --tls-key"),
+    Rule(ServerConfig, "tls-key", lambda c, _: c.tls_key and not c.tls_cert, "needs --tls-cert"),
     Rule(
         ServerConfig,
         "tls-client-ca",
         lambda c, _: c.tls_client_ca and not c.tls_cert,
-        "--tls-cert and --tls-key beside it",
+        "needs --tls-cert and --tls-key",
     ),
     Rule(
         ServerConfig,
         "internal-addr",
         lambda c, _: same_place(c.internal_addr, c.addr),
-        "another address than --addr",
+        "{value} is the place of --addr: expected another address",
     ),
     Rule(
         ServerConfig,
         "health-addr",
         lambda c, _: same_place(c.health_addr, c.addr) or same_place(c.health_addr, c.internal_addr),
-        "another address than --addr and --internal-addr",
+        "{value} is the place of --addr or --internal-addr: expected another address",
     ),
-    Rule(AgentConfig, "server", lambda c, _: not c.server, "the server's URL such as wss://host/connect"),
+    Rule(
+        AgentConfig,
+        "server",
+        lambda c, _: not c.server,
+        "is needed: the server's URL such as wss://host/connect",
+    ),
     Rule(
         AgentConfig,
         "server",
         lambda c, _: without_tls(c) and not c.allow_insecure_server,
-        "a wss:// URL, or --allow-insecure-server for a test without TLS",
+        "{value} has no TLS: expected a wss:// URL, or --allow-insecure-server for a test",
     ),
-    Rule(AgentConfig, "token", lambda c, _: not c.token and not c.token_file, "a token, or --token-file"),
     Rule(
         AgentConfig,
-        "token-file",
-        lambda c, _: c.token and c.token_file,
-        "only one of --token and --token-file",
+        "token",
+        lambda c, _: not c.token and not c.token_file,
+        "is needed: a token, or --token-file",
+    ),
+    Rule(AgentConfig, "token-file", lambda c, _: c.token and c.token_file, "and --token exclude each other"),
+    Rule(
+        AgentConfig,
+        "target-client-cert",
+        lambda c, _: c.target_client_cert and not c.target_client_key,
+        "needs --target-client-key",
     ),
     Rule(
         AgentConfig,
         "target-client-key",
-        lambda c, _: c.target_client_cert and not c.target_client_key,
-        "the key of --target-client-cert beside it",
-    ),
-    Rule(
-        AgentConfig,
-        "target-client-cert",
         lambda c, _: c.target_client_key and not c.target_client_cert,
-        "the certificate of --target-client-key beside it",
+        "needs --target-client-cert",
     ),
     Rule(
         AgentConfig,
         "plain-target",
         lambda c, _: c.plain_target and c.target_client_cert,
-        "only one of --plain-target and --target-client-cert",
+        "and --target-client-cert exclude each other",
     ),
-    Rule(
-        AgentConfig,
-        "client-key",
-        lambda c, _: c.client_cert and not c.client_key,
-        "the key of --client-cert beside it",
-    ),
-    Rule(
-        AgentConfig,
-        "client-cert",
-        lambda c, _: c.client_key and not c.client_cert,
-        "the certificate of --client-key beside it",
-    ),
+    Rule(AgentConfig, "client-cert", lambda c, _: c.client_cert and not c.client_key, "needs --client-key"),
+    Rule(AgentConfig, "client-key", lambda c, _: c.client_key and not c.client_cert, "needs --client-cert"),
     Rule(
         AgentConfig,
         "client-cert",
         lambda c, _: c.client_cert and without_tls(c),
-        "a wss:// server, since ws:// shows no certificate",
+        "needs a wss:// server: ws:// shows no certificate",
     ),
     Rule(
         AgentConfig,
         "server-ca-cert",
         lambda c, _: c.server_ca_cert and without_tls(c),
-        "a wss:// server, since ws:// verifies nothing",
+        "needs a wss:// server: ws:// verifies nothing",
     ),
     Rule(
         AgentConfig,
         "plain-target",
         lambda c, _: c.plain_target and c.insecure,
-        "only one of --plain-target and --insecure",
+        "and --insecure exclude each other",
     ),
     Rule(
         AgentConfig,
         "ca-cert",
         lambda c, given: "ca-cert" in given and c.insecure,
-        "only one of --ca-cert and --insecure",
+        "and --insecure exclude each other",
     ),
     Rule(
         AgentConfig,
         "ca-cert",
         lambda c, given: "ca-cert" in given and c.plain_target,
-        "only one of --ca-cert and --plain-target",
+        "and --plain-target exclude each other",
     ),
     Rule(
         AgentConfig,
         "ca-cert",
         lambda c, _: verifies_target(c) and unreadable(c.ca_cert),
-        f"a readable file; {OUTSIDE}, or use --insecure",
+        f"{{value}} cannot be read: {OUTSIDE}, or use --insecure",
     ),
     Rule(
         AgentConfig,
         "sa-token-path",
         lambda c, _: c.sa_token_path and unreadable(c.sa_token_path),
-        f"a readable file; {OUTSIDE}",
+        f"{{value}} cannot be read: {OUTSIDE}",
     ),
     Rule(
         AgentConfig,
         "sa-token-path",
         lambda c, _: not c.sa_token_path and not c.target_client_cert,
-        "a file, or --target-client-cert as the agent's other credential",
+        "{value} leaves the agent without a credential: expected a file, or --target-client-cert",
     ),
     Rule(
         TunnelConfig,
         "keepalive",
         lambda c, _: c.keepalive >= c.keepalive_timeout,
-        "less than --keepalive-timeout",
+        "{value} is too long: expected less than --keepalive-timeout",
     ),
-    Rule(DemoConfig, "context", lambda c, _: c.context and not c.kubeconfig, "--kubeconfig beside it"),
-    Rule(PkiConfig, "pki-server", lambda c, _: not c.pki_server, "the URL that agents will dial"),
+    Rule(DemoConfig, "context", lambda c, _: c.context and not c.kubeconfig, "needs --kubeconfig"),
+    Rule(PkiConfig, "pki-server", lambda c, _: not c.pki_server, "is needed: the URL that agents will dial"),
     Rule(
         PkiConfig,
         "pki-server",
         lambda c, _: c.pki_server.startswith("ws://"),
-        "a wss:// URL, since ws:// shows no certificate",
+        "{value} shows no certificate: expected a wss:// URL",
     ),
 )
 
@@ -198,19 +193,19 @@ WARNINGS: tuple[Rule, ...] = (
         ServerConfig,
         "idle-timeout",
         lambda c, _: c.idle_timeout <= CLIENT_IDLE,
-        "more than 5m: clients reuse connections that long and would find them closed",
+        "{value} is risky: clients reuse connections for up to 5m and would find them closed",
     ),
     Rule(
         AgentConfig,
         "insecure",
         lambda c, _: c.insecure,
-        "off outside tests: anyone on the way to the API can read the ServiceAccount token",
+        "is for tests: anyone on the way to the API can read the ServiceAccount token",
     ),
     Rule(
         AgentConfig,
         "server",
         lambda c, _: without_tls(c),
-        "wss:// outside tests: anyone on the way to the server can read the token and every request",
+        "{value} is for tests: anyone on the way to the server can read the token and every request",
     ),
 )
 

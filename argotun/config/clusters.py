@@ -1,0 +1,221 @@
+"""The grammar of the clusters file: who may connect, read strictly, with a sentence about what is wrong."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from argotun.config.network import parse_target
+from argotun.config.values import (
+    CLUSTER_ID_EXPECTED,
+    CLUSTER_ID_PATTERN,
+    HIDDEN,
+    TOKEN_EXPECTED,
+    TOKEN_PATTERN,
+    UNSET,
+    Refused,
+    Words,
+    nearest,
+    quoted,
+)
+from argotun.errors import ClustersError
+
+OPTION = "--clusters"
+
+ID = re.compile(CLUSTER_ID_PATTERN, re.ASCII)
+TOKEN = re.compile(TOKEN_PATTERN)
+DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+EMPTY_DIGEST = sha256(b"").digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One entry; `tokens` are SHA-256 digests: the tokens themselves are not kept."""
+
+    id: str
+    tokens: tuple[bytes, ...] = field(repr=False)
+    target_addr: str | None = None
+    cert_names: tuple[str, ...] = ()
+    rate_limit: float | None = None
+    """Requests per second; None is no limit."""
+
+
+# One reader for each key: its value → what is kept. They raise Refused.
+
+
+def read_id(value: Any) -> str:
+    """A cluster's id."""
+    if not isinstance(value, str) or not ID.fullmatch(value):
+        raise Refused(CLUSTER_ID_EXPECTED)
+    return value
+
+
+def read_token(value: Any) -> tuple[bytes, ...]:
+    """One token; an empty one is as good as none, for charts that always write the key."""
+    if value in ("", None):
+        return ()
+    if not isinstance(value, str) or not TOKEN.fullmatch(value):
+        raise Refused(f"text of {TOKEN_EXPECTED}", HIDDEN)
+    return (sha256(value.encode("ascii")).digest(),)
+
+
+def read_tokens(value: Any) -> tuple[bytes, ...]:
+    """Several tokens, so that one can be rotated while another is in use."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(value):
+        raise Refused("a list of tokens", HIDDEN)
+    return tuple(digest for token in value for digest in read_token(token))
+
+
+def read_digests(value: Any) -> tuple[bytes, ...]:
+    """SHA-256 of a token in hex, or a list of such."""
+    if value in ("", None):
+        return ()
+    digests = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) and DIGEST.fullmatch(each) for each in digests):
+        # Somebody may have put the token itself here.
+        raise Refused("64 hex digits, the SHA-256 of the token, or a list of such", HIDDEN)
+    found = tuple(bytes.fromhex(each) for each in digests)
+    if EMPTY_DIGEST in found:
+        raise Refused("the SHA-256 of a token", Words("the SHA-256 of nothing"))
+    return found
+
+
+def read_target(value: Any) -> str | None:
+    """The address that the agent is told to dial; none means the agent's own target."""
+    if value in ("", None):
+        return None
+    try:
+        parse_target(value if isinstance(value, str) else "")
+    except ValueError:
+        raise Refused("host:port such as kubernetes.default.svc:443, or no such key") from None
+    return str(value)
+
+
+def read_names(value: Any) -> tuple[str, ...]:
+    """Names of which the agent's certificate must carry one."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        raise Refused("a list of names of the agent's certificate")
+    return tuple(value)
+
+
+def read_rate(value: Any) -> float | None:
+    """Requests per second; 0 is no limit."""
+    if value is None:
+        return None
+    # A bool is an int to Python, but not to the person who wrote it.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e12:
+        raise Refused("a number of requests per second, or 0 for no limit")
+    return float(value) or None
+
+
+TOKEN_KEYS: dict[str, Callable[[Any], tuple[bytes, ...]]] = {
+    "token": read_token,
+    "tokens": read_tokens,
+    "tokenSha256": read_digests,
+}
+KEYS: dict[str, Callable[[Any], Any]] = {
+    "id": read_id,
+    **TOKEN_KEYS,
+    "targetAddr": read_target,
+    "certNames": read_names,
+    "rateLimit": read_rate,
+}
+FOREIGN = "argocd"
+"""Keys that start so are the chart's own, and none of the server's business."""
+
+
+def parse_clusters(text: str) -> tuple[dict[str, Cluster], list[str]]:
+    """The clusters in a JSON list by id, and warnings about keys that mean nothing.
+
+    Raises ClustersError with the entry and the key at fault; tokens are in none of the sentences.
+    """
+    clusters: dict[str, Cluster] = {}
+    warnings: list[str] = []
+    owners: dict[bytes, str] = {}
+    for index, entry in enumerate(parse_json(text)):
+        where = f"clusters[{index}]"
+        if not isinstance(entry, dict):
+            raise ClustersError(f"{OPTION}: {where}", HIDDEN, 'an object such as {"id": …, "token": …}')
+        if isinstance(entry.get("id"), str):
+            where += f" (id {quoted(entry['id'])!r})"
+        cluster = read_entry(where, entry)
+        if cluster.id in clusters:
+            raise ClustersError(f"{OPTION}: {where}, id", cluster.id, "an id that no other entry has")
+        for digest in cluster.tokens:
+            if (owner := owners.setdefault(digest, cluster.id)) != cluster.id:
+                raise ClustersError(
+                    f"{OPTION}: {where}, token",
+                    HIDDEN,
+                    f"a token that no other cluster has; {owner!r} has it too",
+                )
+        clusters[cluster.id] = cluster
+        warnings += [f"{where}: {sentence}" for sentence in unknown_keys(entry)]
+    return clusters, warnings
+
+
+def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
+    """One entry of the list; raises ClustersError."""
+
+    def read(key: str) -> Any:
+        try:
+            return KEYS[key](entry.get(key))
+        except Refused as refused:
+            shown = refused.shown or Words(quoted(repr(entry.get(key))))
+            raise ClustersError(
+                f"{OPTION}: {where}, {key}", shown if key in entry else UNSET, str(refused)
+            ) from None
+
+    name = read("id")
+    tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
+    if not tokens:
+        raise ClustersError(f"{OPTION}: {where}, token", UNSET, f"one of {', '.join(TOKEN_KEYS)}")
+    return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"))
+
+
+def unknown_keys(entry: Iterable[str]) -> list[str]:
+    """A sentence for each key that is not read."""
+    found = []
+    for key in entry:
+        if key not in KEYS and not key.startswith(FOREIGN):
+            close = nearest(key, KEYS)
+            found.append(
+                f"key {quoted(key)!r} is ignored" + (f", {close} was probably meant" if close else "")
+            )
+    return found
+
+
+def parse_json(text: str) -> list[Any]:
+    """The JSON list in `text`; raises ClustersError, which names the place and repeats nothing of it."""
+    try:
+        value = json.loads(text, object_pairs_hook=distinct, parse_constant=refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"{OPTION}: line {error.lineno}, column {error.colno}"
+        raise ClustersError(place, HIDDEN, f"JSON ({error.msg})") from None
+    except Refused as refused:
+        raise ClustersError(OPTION, refused.shown, str(refused)) from None
+    except (ValueError, RecursionError):
+        raise ClustersError(OPTION, HIDDEN, "JSON without numbers or nesting out of all proportion") from None
+    if not isinstance(value, list):
+        raise ClustersError(OPTION, HIDDEN, "a JSON list of clusters")
+    return value
+
+
+def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without duplicate keys, since JSON parsers disagree about which one wins."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused("each key once in an object", Words(repr(quoted(twice))))
+    return found
+
+
+def refuse_constant(name: str) -> None:
+    """NaN and the infinities are no JSON."""
+    raise Refused("JSON, which has no such number", Words(name))

@@ -1,0 +1,85 @@
+"""Files that others replace while a process runs: has one changed, what is in it, and what is wrong with it.
+
+A file is looked at often and read seldom: its stat tells whether it is the one that was read. A stat that is
+younger than a kernel's clock tick proves nothing, since another write may leave it as it is.
+"""
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SETTLED = 50_000_000
+"""Nanoseconds after which another write must change a file's times: above a kernel's clock tick."""
+
+Fingerprint = tuple[int, ...]
+"""Device, inode, size, and the times of the last change to content and inode (ns). Symbolic links are
+followed, so a Kubernetes volume's swap of `..data` shows as another inode."""
+
+
+def fingerprint(path: str) -> Fingerprint | None:
+    """What the file at `path` looks like without reading it; None if it is missing."""
+    try:
+        return _of(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def settled(seen: Fingerprint | None) -> bool:
+    """Whether a later write would show: the file is missing, or old enough."""
+    if seen is None:
+        return True
+    now = time.time_ns()
+    return all(abs(now - at) >= SETTLED for at in seen[-2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A file's bytes; `seen` is None while another write could still go unseen."""
+
+    data: bytes
+    seen: Fingerprint | None
+
+
+def read(path: str, limit: int) -> Contents:
+    """Read at most `limit` + 1 bytes of a regular file, so that their number says whether it is over.
+
+    Raises OSError with a `strerror` for a person.
+    """
+    # A pipe or a device could block the whole process: look before opening, and do not wait.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(0, "it is not a regular file")
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        seen = _of(os.fstat(file.fileno()))
+        data = file.read(limit + 1)
+    return Contents(data, seen if settled(seen) else None)
+
+
+class Trouble:
+    """What is wrong with a file: logged and told to `on_error` once, and logged when it is over."""
+
+    __slots__ = ("_log", "_on_error", "_said")
+
+    def __init__(self, log: logging.Logger, on_error: Callable[[], None] = lambda: None) -> None:
+        self._log = log
+        self._on_error = on_error
+        self._said = ""
+
+    def begin(self, problem: str, meanwhile: str) -> None:
+        """There is this problem, now or still; `meanwhile` says what it means."""
+        if problem != self._said:
+            self._said = problem
+            self._on_error()
+            self._log.error("%s; %s", problem, meanwhile)
+
+    def end(self, file: str) -> None:
+        """There is none, now or still."""
+        if self._said:
+            self._said = ""
+            self._log.info("%s can be used again", file)
+
+
+def _of(found: os.stat_result) -> Fingerprint:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

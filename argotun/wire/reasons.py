@@ -1,0 +1,46 @@
+"""Why a stream or a tunnel is ended: a code for programs and words for people, in ERROR and GOAWAY.
+
+Between two peers that know of codes (`reasons` in HELLO) the payload is one byte of code and the text. A text
+never begins with a control byte, so a payload tells by itself which of the two forms it has: releases without
+codes send words only, and a few of these say what the codes do.
+"""
+
+from argotun.wire.frames import MAX_ERROR_TEXT
+
+NONE, FAILED, STREAM_LIMIT, NOT_ALLOWED, STALE, PROTOCOL, UNREACHABLE, REPLACED, DRAINING = range(9)
+
+WORDS = {
+    NONE: "",
+    FAILED: "failed",
+    STREAM_LIMIT: "stream limit reached",
+    NOT_ALLOWED: "address not allowed",
+    STALE: "upstream closed an idle connection",
+    PROTOCOL: "protocol error",
+    UNREACHABLE: "the API cannot be reached",
+    REPLACED: "replaced by a newer agent",
+    DRAINING: "draining",
+}
+"""What is said where the sender has no words of its own."""
+
+LARGEST = 0x1F
+"""The last byte that may be a code; one that is not known here counts as FAILED."""
+
+_BY_WORDS = {WORDS[code]: code for code in (STREAM_LIMIT, NOT_ALLOWED, STALE, REPLACED)}
+
+
+def encode(reason: int, text: str, coded: bool) -> bytes:
+    """The payload that says `reason`, in `text` or in its own words; `coded` when the peer knows of codes."""
+    words = (text or WORDS[reason]).encode("utf-8", "replace")[:MAX_ERROR_TEXT]
+    return bytes((reason,)) + words if coded else words
+
+
+def decode(payload: bytes) -> tuple[int, str]:
+    """The reason and the text of a peer's payload: bounded, and never an error."""
+    if payload and payload[0] <= LARGEST:
+        return payload[0] if payload[0] in WORDS else FAILED, _text(payload[1:])
+    text = _text(payload)
+    return next((code for words, code in _BY_WORDS.items() if text.startswith(words)), FAILED), text
+
+
+def _text(payload: bytes) -> str:
+    return payload[:MAX_ERROR_TEXT].decode("utf-8", "replace")

@@ -1,0 +1,76 @@
+"""Where a redirect may lead: to a path that every client resolves to itself."""
+
+from urllib.parse import urljoin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argotun.wire.location import is_own_path, relative
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        b"/",
+        b"/api",
+        b"/api/v1/namespaces/a/pods/b/proxy/",
+        b"/a?b=/../c&d=//e",
+        b"/a%2Fb",
+        b"/...",
+        b"/a.b/.c",
+    ],
+)
+def test_an_absolute_path_is_this_apis_own(location: bytes) -> None:
+    assert is_own_path(location)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *(
+            b"",
+            b"api",
+            b"?a",
+            b"//a",
+            b"/a//b",
+            b"/.",
+            b"/..",
+            b"/./a",
+            b"/../a",
+            b"/a/.",
+            b"/a/..",
+            b"/a/../b",
+        ),
+        *(
+            b"/%2e",
+            b"/%2E%2e/a",
+            b"/.%2e",
+            b"/a/%2e%2e%2fb",
+            b"/..;a",
+            b"/a/..;/b",
+            b"/a\\b",
+            b"/a#b",
+            b"/a b",
+        ),
+        *(b"/a\xff", b"/a\tb", b"/a\x00", b"http:/a", b"https://a/", b"javascript:a"),
+    ],
+)
+def test_whatever_may_lead_elsewhere_is_not(location: bytes) -> None:
+    assert not is_own_path(location)
+
+
+@given(st.text("/.%2eE;?#\\abc:@&=\t ", max_size=24))
+def test_an_own_path_is_resolved_to_itself(location: str) -> None:
+    if is_own_path(location.encode()):
+        base = "https://server.example/tunnel/c1"
+        assert urljoin("https://server.example/x/y", base + location) == base + location
+
+
+def test_only_a_known_origin_is_cut_off() -> None:
+    origins = {b"https://a:6443", b"https://[::1]:6443"}
+    assert relative(b"https://a:6443/x", origins) == b"/x"
+    assert relative(b"https://[::1]:6443/x", origins) == b"/x"
+    assert relative(b"https://a:6443@b/x", origins) == b"https://a:6443@b/x"
+    assert relative(b"https://a/x", origins) == b"https://a/x"
+    assert relative(b"/x", origins) == b"/x"
