@@ -133,6 +133,16 @@ def test_a_body_until_the_close_goes_on_in_chunks_from_the_agent() -> None:
     assert answer.final == b"0\r\n\r\n"
 
 
+def test_a_last_chunk_completes_no_answer_but_the_one_that_was_chunked() -> None:
+    answer = asked(agent=True)
+    answer.heads(UNTIL_CLOSE + b"x")
+    answer.end(Cause.API_ENDED)
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    answer.ask(parse_request(upgrade), Progress.DELIVERED)
+    answer.heads(SWITCH % b"websocket")
+    assert (answer.state, answer.final) == (RAW, b"")
+
+
 def test_a_client_of_http_1_0_gets_no_chunks() -> None:
     answer = asked(b"GET / HTTP/1.0", agent=True)
     assert b"chunked" not in answer.heads(UNTIL_CLOSE + b"x")[0]
