@@ -8,7 +8,7 @@ from argotun.errors import HeadError
 from argotun.wire import answer as module
 from argotun.wire.answer import MAX_INTERIM, Answer
 from argotun.wire.head import parse_request
-from argotun.wire.outcomes import AGENT, SERVER, Action, Cause, Progress
+from argotun.wire.outcomes import AGENT, SERVER, Action, Cause, Progress, Verdict
 from argotun.wire.relay import BODY, HEAD, IDLE, RAW
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -176,6 +176,27 @@ def test_between_two_chunks_is_a_boundary() -> None:
     assert answer.progress == Progress.BOUNDARY
     answer.take(b"2\r\ny")
     assert answer.progress == Progress.BODY
+
+
+BAD_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno chunk"
+
+
+@pytest.mark.parametrize("agent", [True, False])
+@pytest.mark.parametrize("before", [b"", CONTINUE])
+def test_a_client_that_has_nothing_of_a_bad_answer_is_told_so(agent: bool, before: bytes) -> None:
+    answer = asked(agent=agent)
+    with pytest.raises(HeadError, match="chunk"):
+        answer.heads(before + BAD_CHUNKS)
+    assert (answer.progress, answer.status) == (Progress.DELIVERED, 0)
+    assert answer.end(Cause.API_INVALID) == Verdict(Action.ANSWER, 502)
+
+
+def test_a_client_that_has_a_part_of_a_bad_answer_is_cut_off() -> None:
+    answer = asked()
+    answer.heads(BAD_CHUNKS[:-8])
+    with pytest.raises(HeadError, match="chunk"):
+        answer.take(BAD_CHUNKS[-8:])
+    assert answer.end(Cause.API_INVALID) == Verdict(Action.CUT)
 
 
 def test_a_request_that_is_asked_again_is_asked_once_more_only() -> None:
