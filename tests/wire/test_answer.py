@@ -277,6 +277,14 @@ def test_a_redirect_that_leads_elsewhere_is_refused_on_either_side(location: byt
         asked(agent=agent).heads(redirect(location))
 
 
+@pytest.mark.parametrize("second", [b"/b", b"/a", b""])
+@pytest.mark.parametrize("space", [b"", b" "])
+def test_a_redirect_to_two_places_is_refused(second: bytes, space: bytes) -> None:
+    lines = b"Location:%b/a\r\nLOCATION:%b%b\r\n" % (space, space, second)
+    with pytest.raises(HeadError, match="redirect"):
+        asked().heads(b"HTTP/1.1 302 Found\r\n" + lines + b"Content-Length: 0\r\n\r\n")
+
+
 @pytest.mark.parametrize("status", [b"201", b"200", b"404", b"503"])
 def test_a_location_that_no_client_follows_stays_as_it_is(status: bytes) -> None:
     said = redirect(b"https://other.example/x", status)
