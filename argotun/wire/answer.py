@@ -28,8 +28,6 @@ from argotun.wire.relay import BODY, HEAD, RAW, Relay
 MAX_INTERIM = 5
 """Interim answers to one request, as Go's client takes them: a hundred thousand fit into one message."""
 
-_GOES_ON = frozenset({Action.NOTHING, Action.HALF, Action.REPEAT})
-
 
 class Answer(Relay):
     """The answer to the request in progress, one after the other.
@@ -126,7 +124,13 @@ class Answer(Relay):
                 out += rewrite_response(head, False)
         out += self._final(head)
         if self.state == BODY and at < len(data):
-            body, used = self.take(data[at:])
+            try:
+                body, used = self.take(data[at:])
+            except HeadError:
+                # Its head has not gone on either: the client has nothing of this answer.
+                self.state = HEAD
+                self.status = 0
+                raise
             return out + body, at + used
         return out, at
 
@@ -141,7 +145,7 @@ class Answer(Relay):
             self._half = cause
         elif action == Action.REPEAT:
             self.ask(self._asked, Progress.DELIVERED)
-        elif action not in _GOES_ON:
+        elif action != Action.NOTHING:
             self.stop()
         return verdict
 

@@ -155,7 +155,7 @@ class ResponseHead:
     length          of the body: bytes, CHUNKED, or UNTIL_CLOSE; 0 for HEAD, 1xx, 204 and 304
     keep_alive      the API's connection may carry another request after this response
     upgrade         b"websocket" or b"SPDY/3.1" with a 101, else None
-    location        value of Location, None where there is none; several are joined with a comma
+    location        value of Location, None where there is none; empty where there are several
     """
 
     __slots__ = (
@@ -311,7 +311,11 @@ def parse_response(data: bytes, method: bytes) -> ResponseHead:
         head.upgrade = _UPGRADES.get(found.get(b"upgrade", b"").strip(b" \t").lower())
         if head.upgrade is None or b"upgrade" not in connection:
             raise HeadError("a 101 response that does not upgrade to websocket or SPDY/3.1")
-    head.location = found[b"location"].strip(b" \t") if b"location" in found else None
+    head.location = None
+    if b"location" in found:
+        # Clients differ in which of several they follow.
+        several = len(_LOCATION_LINE.findall(head._lines)) > 1
+        head.location = b"" if several else found[b"location"].strip(b" \t")
     head._cut = b"" in found or b"connection" in found or b"upgrade" in found
     return head
 

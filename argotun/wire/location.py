@@ -12,8 +12,9 @@ from collections.abc import Collection
 # An absolute path and a query in visible ASCII. A backslash is a slash to some clients, and a `#` never
 # reaches a server.
 _PATH = re.compile(rb'(/(?!/)[!"$-\[\]-~]*?)((?:\?[!-\[\]-~]*)?)')
-# RFC 3986 §5.2.4, also percent-encoded: clients differ in when they decode.
-_DOTS = re.compile(rb"(?i)/(?:\.|%2e){1,2}(?=/|%2f|;|$)")
+# RFC 3986 §5.2.4, also percent-encoded: clients and proxies differ in when they decode.
+_SLASH = rb"(?:/|%2f|%5c)"
+_DOTS = re.compile(rb"(?i)%b(?:\.|%%2e){1,2}(?=%b|;|$)" % (_SLASH, _SLASH))
 _ORIGIN = re.compile(rb"(?i)[a-z][a-z0-9+.-]*://[^/?#]*")
 
 

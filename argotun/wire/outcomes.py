@@ -229,7 +229,8 @@ AGENT = _table(
     Cause.API_INVALID:     (Rel,  ___,    B02,    B02,   B02,     Cut,   Cut,   Cut,        ___),
     Cause.API_STALLED:     (Rel,  ___,    T04,    T04,   T04,     Cut,   Cut,   Cut,        Cut),
     # In IDLE no request of the stream was read yet: the server answers. Else it has heard of a connection.
-    Cause.UNREACHABLE:     (Rst,  R03,    R03,    R03,   R03,     ___,   ___,   ___,        ___),
+    # In DELIVERED it is a REPEAT that finds no connection: that request may be sent any number of times.
+    Cause.UNREACHABLE:     (Rst,  R03,    R03,    B02,   B02,     ___,   ___,   ___,        ___),
     Cause.NO_CREDENTIAL:   (___,  B02,    B02,    B02,   B02,     ___,   ___,   ___,        ___),
 })
 """`AGENT[cause][progress]`: what the server gets."""

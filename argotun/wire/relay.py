@@ -36,6 +36,7 @@ class Relay:
     def begin(self) -> None:
         """A head comes next."""
         self.state = HEAD
+        self.chunking = False
 
     @property
     def held(self) -> int:
@@ -47,15 +48,16 @@ class Relay:
 
         Only in HEAD. Raises HeadError as `find_head_end` does.
         """
-        held = len(self._partial)
-        if held:
+        before = 0  # how much further on an index is here than in what was given
+        if self._partial:
+            before = len(self._partial) - start
             data, start = self._partial + data[start:], 0
-        end = find_head_end(data, held or start, start)
+        end = find_head_end(data, len(self._partial) or start, start)
         if end < 0:
             self._partial = data[start:] if start else data
-            return None, len(data) - held
+            return None, len(data) - before
         self._partial = b""
-        return data[start:end], end - held
+        return data[start:end], end - before
 
     def follow(self, length: int, *, chunking: bool = False) -> None:
         """Behind the head comes a body of `length` bytes (0: none), CHUNKED or UNTIL_CLOSE.
@@ -81,7 +83,8 @@ class Relay:
             if not body.open:
                 self.state = IDLE
             out = data if used == len(data) else data[:used]
-            return chunk(out) if self.chunking else out, used
+            # An empty chunk would be the last one.
+            return chunk(out) if self.chunking and out else out, used
         if self.state == RAW:
             return data, len(data)
         return b"", 0

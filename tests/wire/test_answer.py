@@ -8,7 +8,7 @@ from argotun.errors import HeadError
 from argotun.wire import answer as module
 from argotun.wire.answer import MAX_INTERIM, Answer
 from argotun.wire.head import parse_request
-from argotun.wire.outcomes import AGENT, SERVER, Action, Cause, Progress
+from argotun.wire.outcomes import AGENT, SERVER, Action, Cause, Progress, Verdict
 from argotun.wire.relay import BODY, HEAD, IDLE, RAW
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -133,6 +133,16 @@ def test_a_body_until_the_close_goes_on_in_chunks_from_the_agent() -> None:
     assert answer.final == b"0\r\n\r\n"
 
 
+def test_a_last_chunk_completes_no_answer_but_the_one_that_was_chunked() -> None:
+    answer = asked(agent=True)
+    answer.heads(UNTIL_CLOSE + b"x")
+    answer.end(Cause.API_ENDED)
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    answer.ask(parse_request(upgrade), Progress.DELIVERED)
+    answer.heads(SWITCH % b"websocket")
+    assert (answer.state, answer.final) == (RAW, b"")
+
+
 def test_a_client_of_http_1_0_gets_no_chunks() -> None:
     answer = asked(b"GET / HTTP/1.0", agent=True)
     assert b"chunked" not in answer.heads(UNTIL_CLOSE + b"x")[0]
@@ -166,6 +176,27 @@ def test_between_two_chunks_is_a_boundary() -> None:
     assert answer.progress == Progress.BOUNDARY
     answer.take(b"2\r\ny")
     assert answer.progress == Progress.BODY
+
+
+BAD_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno chunk"
+
+
+@pytest.mark.parametrize("agent", [True, False])
+@pytest.mark.parametrize("before", [b"", CONTINUE])
+def test_a_client_that_has_nothing_of_a_bad_answer_is_told_so(agent: bool, before: bytes) -> None:
+    answer = asked(agent=agent)
+    with pytest.raises(HeadError, match="chunk"):
+        answer.heads(before + BAD_CHUNKS)
+    assert (answer.progress, answer.status) == (Progress.DELIVERED, 0)
+    assert answer.end(Cause.API_INVALID) == Verdict(Action.ANSWER, 502)
+
+
+def test_a_client_that_has_a_part_of_a_bad_answer_is_cut_off() -> None:
+    answer = asked()
+    answer.heads(BAD_CHUNKS[:-8])
+    with pytest.raises(HeadError, match="chunk"):
+        answer.take(BAD_CHUNKS[-8:])
+    assert answer.end(Cause.API_INVALID) == Verdict(Action.CUT)
 
 
 def test_a_request_that_is_asked_again_is_asked_once_more_only() -> None:
@@ -244,6 +275,14 @@ def test_the_apis_own_origin_becomes_a_path_on_the_agent(location: bytes, path: 
 def test_a_redirect_that_leads_elsewhere_is_refused_on_either_side(location: bytes, agent: bool) -> None:
     with pytest.raises(HeadError, match="redirect"):
         asked(agent=agent).heads(redirect(location))
+
+
+@pytest.mark.parametrize("second", [b"/b", b"/a", b""])
+@pytest.mark.parametrize("space", [b"", b" "])
+def test_a_redirect_to_two_places_is_refused(second: bytes, space: bytes) -> None:
+    lines = b"Location:%b/a\r\nLOCATION:%b%b\r\n" % (space, space, second)
+    with pytest.raises(HeadError, match="redirect"):
+        asked().heads(b"HTTP/1.1 302 Found\r\n" + lines + b"Content-Length: 0\r\n\r\n")
 
 
 @pytest.mark.parametrize("status", [b"201", b"200", b"404", b"503"])

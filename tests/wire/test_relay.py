@@ -48,6 +48,14 @@ def test_a_head_may_begin_anywhere_in_a_piece() -> None:
     assert relay.head(LINE[5:]) == (LINE, len(LINE) - 5)
 
 
+def test_the_rest_of_a_head_may_begin_anywhere_in_a_piece() -> None:
+    relay = Relay()
+    relay.begin()
+    relay.head(LINE[:5])
+    assert relay.head(b"before" + LINE[5:9], 6) == (None, 10)
+    assert relay.head(b"before" + LINE[9:] + b"behind", 6) == (LINE, 6 + len(LINE) - 9)
+
+
 def test_a_head_that_can_never_be_right_is_refused_before_its_end() -> None:
     relay = Relay()
     relay.begin()
@@ -80,6 +88,10 @@ def test_a_body_until_the_close_takes_everything() -> None:
 def test_a_body_until_the_close_can_go_on_in_chunks() -> None:
     relay = in_body(UNTIL_CLOSE, chunking=True)
     assert relay.take(b"hello") == (b"5\r\nhello\r\n", 5)
+
+
+def test_nothing_makes_no_chunk() -> None:
+    assert in_body(UNTIL_CLOSE, chunking=True).take(b"") == (b"", 0)
 
 
 def test_after_a_switch_everything_passes() -> None:
