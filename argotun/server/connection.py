@@ -25,7 +25,7 @@ from argotun.observe.logs import fields
 from argotun.observe.request import Request
 from argotun.server.exchange import Exchange
 from argotun.server.registry import Session
-from argotun.server.routes import TUNNEL, WATCH
+from argotun.server.routes import ROUTE, WATCH
 from argotun.transport.reader import Reader
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.outlet import Outlet
@@ -326,7 +326,7 @@ class Connection:
         head = parse_request(raw)
         self._upload.follow(head.length)
         self._uploaded = 0
-        route = TUNNEL.match(head.target)
+        route = ROUTE.match(head.target)
         target = head.target[route.end() :] if route is not None else head.target
         request = Request(
             self._began,

@@ -1,10 +1,29 @@
 """The multiplexer: many streams over one tunnel, as a state machine without I/O.
 
-`receive` takes one whole message from the peer and calls the sinks of the streams that it
-speaks of. `send`, `end`, `close` and `reset` queue what this side has to say, and `collect`
-hands out the next messages: control frames first, then the streams in turns of one chunk each,
-none beyond the credit that its peer gave. Whoever owns the tunnel is told by `wake` that there
-is something to collect. Time is an argument where it matters.
+`receive` takes one whole message from the peer and calls the sinks of the streams that it speaks of. `send`,
+`end`, `close` and `reset` queue what this side has to say, and `collect` hands out the next messages. Whoever
+owns the tunnel is told by `wake` that there is something to collect. Time is an argument where it matters.
+
+Theory of operation
+-------------------
+
+    message ──receive──▶ handler by type ──▶ table of streams ──▶ sink.on_…
+                              │                                       │
+                              ▼                                       ▼ consumed
+                           account ◀──── credit for what was read ────┘
+    send, end, reset ──▶ stream's queue ──▶ outbox ──collect──▶ message
+
+Everything that a peer may say is one handler, and each handler does three things in this order: it finds the
+stream and moves it on by its table (`_find`), it keeps the account of credit, and only then it tells the
+sink. So a sink may do anything: open streams, end this one or another, end the tunnel. What it finds is
+consistent.
+
+A mistake that concerns one stream ends that stream (`_violation`); one that leaves the two sides with
+different books (credit, frame boundaries, the order of HELLO) raises ProtocolError, and the owner ends the
+tunnel. Nothing else is ever raised by what a peer says.
+
+Calls never write. What they leave is collected at the end of the event loop's turn, so that everything that
+became ready in one turn is one message, one mask, one run of TLS records and one system call.
 """
 
 from collections.abc import Callable, Iterator
@@ -118,6 +137,8 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
+        if self._lost is not None:
+            return
         for kind, stream_id, payload in self.profile.split(message):
             if self._lost is not None:
                 return
