@@ -137,10 +137,10 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
-        if self._lost is not None:
+        if self.over:
             return
         for kind, stream_id, payload in self.profile.split(message):
-            if self._lost is not None:
+            if self.over:
                 return
             if self.theirs is None and kind != HELLO:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
@@ -153,6 +153,11 @@ class Multiplexer:
                 yield
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
+
+    @property
+    def over(self) -> bool:
+        """Whether the tunnel is gone."""
+        return self._lost is not None
 
     def lost(self, reason: str) -> None:
         """The tunnel is gone: every stream is over and its sink is told; nothing is taken or said after."""
@@ -363,11 +368,12 @@ class Multiplexer:
         """Ask for a sign of life."""
         self._out.say(PING, 0, payload)
 
-    def goaway(self, reason: int, text: str = "") -> None:
-        """Announce that the tunnel takes no new streams; a peer of version 1 learns it by the end itself."""
+    def goaway(self, reason: int, text: str = "") -> bool:
+        """Announce that the tunnel takes no new streams; False where the peer learns it by the end itself."""
         self.going_away = True
         if self.profile.credit:
             self._out.say(GOAWAY, 0, self._words(reason, text))
+        return self.profile.credit
 
     # ── what goes out next ─────────────────────────────────────────────────────────────────────
 
