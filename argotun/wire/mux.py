@@ -137,9 +137,7 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
-        if self.over:
-            return
-        for kind, stream_id, payload in self.profile.split(message):
+        for kind, stream_id, payload in self.profile.split(message) if self._lost is None else ():
             if self.over:
                 return
             if self.theirs is None and kind != HELLO:
@@ -156,7 +154,7 @@ class Multiplexer:
 
     @property
     def over(self) -> bool:
-        """Whether the tunnel is gone."""
+        """Whether the tunnel is gone; a sink may have ended it at any call."""
         return self._lost is not None
 
     def lost(self, reason: str) -> None:
