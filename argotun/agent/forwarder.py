@@ -172,7 +172,7 @@ class Forwarder:
             self._channel.consumed(used)
             self.end(Cause.NO_CREDENTIAL, str(error))
             return used
-        close = not self._channel.reusable and head.upgrade is None
+        close = self._channel.single and head.upgrade is None
         out = rewrite_request(head, head.target, credential, host=self._api.host, close=close)
         self._replay = out if self._answer.stage == Progress.REPEATABLE else b""
         if used < len(data) and self._upload.state == BODY:

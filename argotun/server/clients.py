@@ -10,7 +10,7 @@ import gevent
 
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
-from argotun.observe.metrics import ServerMetrics
+from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
 from argotun.server.auth import caller_name
@@ -148,7 +148,7 @@ class ClientPort:
             stats = self._metrics.cluster(name)
             stats.observe(request.method, request.status, request.seconds)
             stats.stalls += request.stalls
-            self._count(request)
+            _count(stats, request)
         self._access(request)
 
     # ── asked by the server ────────────────────────────────────────────────────────────────────
@@ -229,13 +229,13 @@ class ClientPort:
                 request = connection.exchange.request
                 if not connection.exchange.idle and request.cluster in self._clusters.clusters:
                     # A watch may run for hours.
-                    self._count(request)
+                    _count(self._metrics.cluster(request.cluster), request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
 
-    def _count(self, request: Request) -> None:
-        """Add what a request has carried since it was last counted."""
-        stats = self._metrics.cluster(request.cluster)
-        stats.bytes_in += request.bytes_in - request.counted_in
-        stats.bytes_out += request.bytes_out - request.counted_out
-        request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
+
+def _count(stats: ClusterStats, request: Request) -> None:
+    """Add what a request has carried since it was last counted."""
+    stats.bytes_in += request.bytes_in - request.counted_in
+    stats.bytes_out += request.bytes_out - request.counted_out
+    request.counted_in, request.counted_out = request.bytes_in, request.bytes_out

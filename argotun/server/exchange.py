@@ -112,17 +112,18 @@ class Exchange:
     def send(self, session: Session) -> None:
         """Give the request to an agent, unless it was ended while one was waited for."""
         head, request = self._head, self.request
-        if self.answer.progress != Progress.WAITING or head is None:
+        answer = self.answer
+        if answer.state != HEAD or answer.stage != Progress.WAITING or head is None:
             return
         channel = self.channel
-        if channel is None or session is not self.session or not channel.open:
+        if channel is None or session is not self.session or not channel.reusable:
             channel = self._open(session)
         request.admitted = request.sent = monotonic()
         request.stream = channel.id
-        self.answer.stage = Progress.DELIVERED if channel.connected else Progress.SENT
-        self.answer.prefix = PREFIX + request.cluster.encode()
+        answer.stage = Progress.DELIVERED if channel.connected else Progress.SENT
+        answer.prefix = PREFIX + request.cluster.encode()
         extra = b"Audit-ID: %b\r\n" % request.audit_id
-        close = not channel.reusable and head.upgrade is None
+        close = channel.single and head.upgrade is None
         channel.send(rewrite_request(head, request.target, extra, close=close))
 
     def respond(self, code: int, content_type: bytes, body: bytes) -> None:

@@ -22,19 +22,21 @@ HIGH_WATER = 128 * 1024
 
 
 class Channel:
-    """One stream of a tunnel. `send(data)` queues bytes, and drops them once the stream is over."""
+    """One stream of a tunnel, with its number as `id`.
 
-    __slots__ = ("_stream", "_tunnel", "send")
+    `send(data)` queues bytes, and drops them once the stream is over. `single` says that it carries one
+    request only.
+    """
+
+    __slots__ = ("_mux", "_stream", "id", "send", "single")
 
     def __init__(self, tunnel: Tunnel, stream: Stream) -> None:
-        self._tunnel = tunnel
+        mux = tunnel.mux
+        self._mux = mux
         self._stream = stream
-        self.send: Callable[[bytes], None] = partial(tunnel.mux.send, stream)
-
-    @property
-    def id(self) -> int:
-        """The stream's number."""
-        return self._stream.id
+        self.id = stream.id
+        self.single = tunnel.version == 1
+        self.send: Callable[[bytes], None] = partial(mux.send, stream)
 
     @property
     def backlog(self) -> Backlog:
@@ -57,14 +59,10 @@ class Channel:
         return self._stream.state not in UNCONNECTED
 
     @property
-    def open(self) -> bool:
-        """Whether both directions live, as far as this side has said."""
-        return not self._stream.closing and self._stream.state != CLOSED
-
-    @property
     def reusable(self) -> bool:
         """Whether another request may follow on it."""
-        return self._tunnel.version > 1 and self.open
+        stream = self._stream
+        return not (self.single or stream.closing or stream.state == CLOSED)
 
     def wait(self) -> None:
         """Return when little is queued, or the stream is over.
@@ -79,28 +77,28 @@ class Channel:
 
     def consumed(self, size: int) -> None:
         """Give back the credit of `size` bytes that were read."""
-        self._tunnel.mux.consumed(self._stream, size, monotonic())
+        self._mux.consumed(self._stream, size, monotonic())
 
     def connect(self) -> None:
         """Tell the server that the API was reached."""
-        self._tunnel.mux.connected(self._stream)
+        self._mux.connected(self._stream)
 
     def finish(self) -> bool:
         """Half-close behind what is queued; False where that ends the other direction too."""
-        self._tunnel.mux.end(self._stream)
-        return self._tunnel.version > 1
+        self._mux.end(self._stream)
+        return not self.single
 
     def close(self) -> None:
         """End both directions behind what is queued."""
-        self._tunnel.mux.close(self._stream)
+        self._mux.close(self._stream)
 
     def fail(self, text: str, reason: int = FAILED) -> None:
         """End both directions by an ERROR behind what is queued: what was said is heard first."""
-        self._tunnel.mux.fail(self._stream, text, reason)
+        self._mux.fail(self._stream, text, reason)
 
     def reset(self, reason: int = NONE, text: str = "") -> None:
         """End both directions at once; what is queued is dropped."""
-        self._tunnel.mux.reset(self._stream, reason, text)
+        self._mux.reset(self._stream, reason, text)
 
     def hand_over(self, sink: Sink) -> None:
         """What arrives from now on is for `sink`."""

@@ -73,7 +73,8 @@ class Answer(Relay):
 
     def ask(self, request: RequestHead | None, stage: Progress) -> None:
         """A request is in progress; None for one that cannot be read."""
-        self.begin()
+        self.state = HEAD
+        self.chunking = False
         self._asked = request
         self._half = None
         self._interim = 0
@@ -172,18 +173,18 @@ class Answer(Relay):
         until_close = head.length == UNTIL_CLOSE
         # A client of HTTP/1.0 knows no chunks (RFC 9112 §6.1).
         chunking = until_close and self._chunks and self._asked is not None and self._asked.minor == 1
-        location = self._location(head)
+        location = None
+        if head.location is not None and 300 <= head.status < 400 and head.status != 304:
+            location = self._lead(head.location)
         self.status = head.status
         self.kept = head.keep_alive
         self.last = self.last or (until_close and not chunking)
         self.follow(head.length, chunking=chunking)
         return rewrite_response(head, self.last, chunking, location)
 
-    def _location(self, head: ResponseHead) -> bytes | None:
-        """The Location to send on in place of the API's; None where there is none that a client follows."""
-        if head.location is None or not 300 <= head.status < 400 or head.status == 304:
-            return None
-        location = relative(head.location, self._origins)
-        if not is_own_path(location):
+    def _lead(self, location: bytes) -> bytes:
+        """The Location to send on in place of the API's."""
+        path = relative(location, self._origins)
+        if not is_own_path(path):
             raise HeadError("a redirect that leads elsewhere")
-        return self.prefix + location
+        return self.prefix + path

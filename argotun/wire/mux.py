@@ -103,7 +103,8 @@ class Multiplexer:
         self.rtt = 0.0
         self.going_away = False
         self.peer_going_away = False
-        self._lost: str | None = None
+        self.over = False
+        self._lost = ""
         self._table = OPENER if opener else ACCEPTOR
         self._last = 0
         self._highest = 0
@@ -137,7 +138,7 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
-        for kind, stream_id, payload in self.profile.split(message) if self._lost is None else ():
+        for kind, stream_id, payload in () if self.over else self.profile.split(message):
             if self.over:
                 return
             if self.theirs is None and kind != HELLO:
@@ -152,15 +153,11 @@ class Multiplexer:
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
 
-    @property
-    def over(self) -> bool:
-        """Whether the tunnel is gone; a sink may have ended it at any call."""
-        return self._lost is not None
-
     def lost(self, reason: str) -> None:
         """The tunnel is gone: every stream is over and its sink is told; nothing is taken or said after."""
-        if self._lost is not None:
+        if self.over:
             return
+        self.over = True
         self._lost = reason
         # In place, so that the rest of a message that is being read is dropped as well.
         self._handlers.update(dict.fromkeys(self._handlers, _drop))
@@ -295,7 +292,7 @@ class Multiplexer:
 
         ConnectionLost when the tunnel has ended: nobody would ever tell the sink.
         """
-        if self._lost is not None:
+        if self.over:
             raise ConnectionLost(self._lost)
         stream_id = self._last
         while True:
