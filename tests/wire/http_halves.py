@@ -97,7 +97,7 @@ class Front:
     def malformed(self, status: int) -> None:
         """The request cannot be read any further, nor what follows it."""
         if self.answer.state == IDLE:
-            if self.leaving:
+            if self.leaving or self.over:
                 return
             self.begin(None)
         self.end(Cause.REQUEST_INVALID, status)

@@ -326,6 +326,9 @@ def the_client_leaves(world: Conversation, _: int) -> None:
 def the_client_sends_no_more(world: Conversation, _: int) -> None:
     if not (world.unsent or world.half or world.front.waiting):
         world.half = True
+        if world.client.switched is not None and not world.profile.credit:
+            # Version 1 has no half-close: what the API still says is lost.
+            world.client.switched.clean = False
         world.front.ended()
 
 
@@ -453,7 +456,8 @@ def the_agent_passes_noise(back: Back) -> None:
 def a_server_passes_noise(world: Conversation, _: int) -> None:
     """Where it can be told from a request."""
     front = world.front
-    if front.stream is not None and front.upload.state not in (BODY, RAW):
+    upgrade = front.head is not None and front.head.upgrade is not None
+    if front.stream is not None and front.upload.state != BODY and not upgrade:
         front.session.mux.send(front.stream, b"noise\0\r\n\r\n")
 
 
