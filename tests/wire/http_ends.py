@@ -127,7 +127,7 @@ class Line:
             assert sent_with(self.now.target).startswith(self.raw), "the raw bytes of another client"
             return
         if self.now is not None and self.whole:
-            assert not self.due, "a request before the answer to the one before it"
+            assert not self.due or self.now.kind == "more", "a request before the answer to the one before it"
             self.now = None
         if self.now is None:
             self.reader, self.got, self.whole = h11.Connection(h11.SERVER), b"", False
@@ -168,6 +168,7 @@ class Line:
             data, self.due = self.due[:size].replace(PAUSE, b""), self.due[size:]
         else:
             data, _, self.due = self.due.partition(PAUSE)
+        self.due = self.due.lstrip(PAUSE)
         self.spoken += data
         if self.now is not None and self.now.kind == "close":
             self.now.said = self.spoken.partition(b"\r\n\r\n")[2]
