@@ -88,7 +88,7 @@ class HandshakeError(TransportError):
 
 
 class ConnectionLost(TransportError):
-    """An established connection ended without being closed in order."""
+    """An established connection ended without being closed cleanly."""
 
 
 class CredentialError(ArgotunError):

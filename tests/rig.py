@@ -34,6 +34,7 @@ from argotun.config.network import parse_proxy
 from argotun.server import clients
 from argotun.server.app import Server
 from argotun.server.registry import Session
+from argotun.transport._private import close_notify
 from argotun.wire.streams import Stream
 
 PATIENCE = 30.0
@@ -160,14 +161,12 @@ class Peer:
         self.sock.close()
 
     def finish(self) -> None:
-        """End this direction in order: TLS close_notify where there is TLS, then FIN."""
-        tls = getattr(self.sock, "_sslobj", None)
-        if tls is not None:
-            try:
-                tls.shutdown()
-            except ssl.SSLError:
-                # The other side's close_notify has not come, nor is it waited for.
-                pass
+        """End this direction gracefully: TLS close_notify, then FIN.
+
+        Not by OpenSSL's own shutdown, which also reads, and drops what it finds.
+        """
+        if hasattr(self.sock, "_sslobj"):
+            self.sock._sock.sendall(close_notify(self.sock))
         self.sock._sock.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:

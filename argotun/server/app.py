@@ -148,11 +148,12 @@ class Server:
     def _replace(self, old: Session) -> None:
         """A newer agent has come: what the old one still serves may finish, where it can be told."""
         mux = old.tunnel.mux
-        if old.tunnel.version == 1:
-            old.tunnel.end(WORDS[REPLACED])
-        elif not (mux.going_away or mux.peer_going_away):
-            mux.goaway(REPLACED)
+        if mux.going_away or mux.peer_going_away:
+            return
+        if mux.goaway(REPLACED):
             gevent.spawn(self._retire, old)
+        else:
+            old.tunnel.end(WORDS[REPLACED])
 
     def _retire(self, old: Session) -> None:
         self.clients.release(old, self.config.drain)

@@ -25,7 +25,7 @@ from argotun.observe.logs import fields
 from argotun.observe.request import Request
 from argotun.server.exchange import Exchange
 from argotun.server.registry import Session
-from argotun.server.routes import TUNNEL, WATCH
+from argotun.server.routes import ROUTE, WATCH
 from argotun.transport.reader import Reader
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.outlet import Outlet
@@ -209,10 +209,10 @@ class Connection:
 
         A client that takes nothing of its answer is the outlet's affair.
         """
-        if self._unread and self._reader.peer_left(halves=self._upload.state == RAW):
+        situation = self._situation()
+        if self._gone(situation):
             self._give_up()
             return
-        situation = self._situation()
         request, channel = self.exchange.request, self.exchange.channel
         moved = 0
         if situation in _MOVING:
@@ -326,7 +326,7 @@ class Connection:
         head = parse_request(raw)
         self._upload.follow(head.length)
         self._uploaded = 0
-        route = TUNNEL.match(head.target)
+        route = ROUTE.match(head.target)
         target = head.target[route.end() :] if route is not None else head.target
         request = Request(
             self._began,
@@ -382,9 +382,21 @@ class Connection:
         self.proceed()
         exchange.release()
 
+    def _gone(self, situation: Situation) -> bool:
+        """Whether the client has left while the greenlet waits for something else, and would not see it.
+
+        Once both sides have ended their halves TCP is through, and what the client said before its own end
+        is yet to be read: that is no leaving.
+        """
+        return (
+            self._unread
+            and situation != Situation.HALF
+            and self._reader.peer_left(halves=self._upload.state == RAW)
+        )
+
     @property
     def _unread(self) -> bool:
-        """Whether the greenlet waits for something else than the client, whose leaving it would not see."""
+        """Whether the greenlet waits for something else than the client."""
         exchange = self.exchange
         if self._woken is not None:
             return True

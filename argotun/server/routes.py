@@ -5,7 +5,7 @@ import re
 PREFIX = b"/tunnel/"
 """In front of the cluster's id."""
 
-TUNNEL = re.compile(re.escape(PREFIX) + rb"([A-Za-z0-9][A-Za-z0-9._-]*)(?=[/?]|$)")
+ROUTE = re.compile(re.escape(PREFIX) + rb"([A-Za-z0-9][A-Za-z0-9._-]*)(?=[/?]|$)")
 """The cluster's id; what follows it goes to its API byte for byte."""
 
 _NAMED = rb"/api(?:s/[^/?]+)?/[^/?]+"

@@ -9,7 +9,7 @@ from gevent.socket import socket
 from argotun.errors import ConnectionLost
 from argotun.transport.explain import explain
 from argotun.transport.reader import Reader
-from argotun.wire.websocket import BINARY, PONG, FrameReader, pack, pack_close
+from argotun.wire.websocket import OP_BINARY, OP_PONG, FrameReader, pack, pack_close
 
 DEFAULT_MAX_MESSAGE = 1024 * 1024
 """Bytes of a message at most, until `max_message` is set to what the version in use allows."""
@@ -79,7 +79,7 @@ class MessageSocket:
 
     def pack(self, parts: Sequence[Part]) -> bytes:
         """Make one frame, ready for `sock`, of `parts` one after the other: a whole binary message."""
-        return pack(BINARY, parts, os.urandom(4) if self._masks else None)
+        return pack(OP_BINARY, parts, os.urandom(4) if self._masks else None)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Hand one close frame to `send_control`, unless one was sent; `sock` stays open.
@@ -93,7 +93,7 @@ class MessageSocket:
     def _answer_ping(self) -> None:
         payload, self._reader.ping = self._reader.ping or b"", None
         if not self._close_sent:
-            self._control(pack(PONG, (payload,), os.urandom(4) if self._masks else None))
+            self._control(pack(OP_PONG, (payload,), os.urandom(4) if self._masks else None))
 
     def _control(self, frame: bytes) -> None:
         try:

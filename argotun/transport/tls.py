@@ -139,7 +139,7 @@ class _FollowedFiles:
         context = self._empty_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-        # Some builds of Python (Debian's 3.11.2) take a connection that was cut for one that ended in order.
+        # Some builds of Python (Debian's 3.11.2) take a connection that was cut for one that ended cleanly.
         context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         context.set_alpn_protocols(["http/1.1"])
         expiry: dict[str, float] = {}

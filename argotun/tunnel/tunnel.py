@@ -27,7 +27,7 @@ log = logging.getLogger("argotun.tunnel")
 ROUNDS = 8
 """Batches written in one turn of the event loop, so that the reader gets its turn as well."""
 
-SLICE = 0.002
+STINT = 0.002
 """Seconds that what came in one read is worked on before others get their turn: a hostile message may hold a
 hundred thousand frames, and each may end in a write to a client."""
 
@@ -40,7 +40,7 @@ MAX_PONGS = 256 * 1024
 CLOSE_GOING_AWAY = 1001
 CLOSE_INTERNAL = 1011
 
-LINGER = 1.0
+CLOSE_TIME = 1.0
 """Seconds that the peer has to read the close frame; a close with bytes unread would be a reset."""
 
 RTT_GAIN = 0.125
@@ -113,7 +113,7 @@ class Tunnel:
                 self._heard = socket.read_at
                 turn = max(turn, self._heard)
                 for _ in steps(message):
-                    if monotonic() - turn > SLICE:
+                    if monotonic() - turn > STINT:
                         gevent.sleep(NEXT_TURN)
                         turn = monotonic()
             self.end("closed by the peer")
@@ -138,7 +138,7 @@ class Tunnel:
         if self._prober is not gevent.getcurrent():
             self._prober.kill(block=False)
         self._socket.close(code, reason[:100])
-        self._writer.leave(LINGER)
+        self._writer.leave(CLOSE_TIME)
 
     @property
     def unsent(self) -> bool:

@@ -1,18 +1,30 @@
 """How much one side of a tunnel lets its peer have under way: windows, and the memory behind them.
 
-A window bounds one stream. A thousand windows would be more than a tunnel may hold, so of what is
-not given back yet each stream has a small share for certain, and what goes beyond the shares comes
-out of one pool. Idle streams take nothing of it, and stalled ones leave every other its share.
+Theory of operation
+-------------------
+
+A window bounds one stream. A thousand windows would be more than a tunnel may hold, so of what is not given
+back yet each stream has a small share for certain, and what goes beyond the shares comes out of one pool.
+Idle streams take nothing of it, and stalled ones leave every other its share.
+
+    receive_credit + consumed + unread = window          for each stream
+    sum of max(0, window - receive_credit - share) = used <= pool
+
+Both sides keep the same `Account`: here it is of what *we* let the peer have, in `outbox` of what the peer
+lets us have. Credit goes back by quarters of a window, and at once while the pool is short. A window grows
+towards GAIN times what its reader takes in a round trip, and never shrinks: a reader that has become slow
+holds no more than its share once others need the pool.
 """
 
 from argotun.errors import ProtocolError
+from argotun.wire.account import Account
 from argotun.wire.frames import MAX_WINDOW
 from argotun.wire.hello import MIN_SHARE
 from argotun.wire.outbox import MIN_TURN
 from argotun.wire.streams import OPENING_REMOTE, REMOTE_ENDED, Stream
 
 GAIN = 2.0
-"""A window is to be so many times what its reader takes in one round trip, as Linux sizes its receive
+"""The target window, as a multiple of what its reader consumes per round trip, as Linux sizes its receive
 buffers ("Dynamic right-sizing", Fisk and Feng 2001): a quarter of it is always on its way back as credit,
 and with less than 1.33 times it the link would stand still meanwhile. What is beyond waits for the link."""
 
@@ -37,18 +49,15 @@ def shares(budget: int, streams: int) -> tuple[int, int]:
 class Intake:
     """The receiving side's account of one tunnel.
 
-    `used` is what all streams have beyond their shares, of `pool` bytes; `short` says that so much
-    is used that credit goes back early and no window grows. `strict` says that the peer keeps to
-    the pool as well, so that going over it is its mistake.
+    `short` says that so much of the pool is used that credit goes back early and no window grows. `strict`
+    says that the peer keeps to the pool as well, so that going over it is its mistake.
     """
 
-    __slots__ = ("_limit", "pool", "share", "short", "strict", "used", "window")
+    __slots__ = ("_limit", "account", "short", "strict", "window")
 
     def __init__(self, window: int, pool: int, share: int) -> None:
         self.window = window
-        self.pool = pool
-        self.share = share
-        self.used = 0
+        self.account = Account(pool, share)
         self.strict = False
         # A sender leaves a part of the pool to others and stops long before the end; see Outbox.
         self._limit = pool // 4 if pool >= 4 * MIN_TURN else 0
@@ -59,11 +68,12 @@ class Intake:
         left = stream.receive_credit = stream.receive_credit - size
         if left < 0:
             raise ProtocolError(f"stream {stream.id} went over its credit")
-        beyond = stream.window - left - self.share
-        if beyond <= 0:
+        account = self.account
+        under_way = stream.window - left
+        if under_way <= account.share:
             return False
-        used = self.used = self.used + min(beyond, size)
-        if used > self.pool and self.strict:
+        used = account.take(under_way - size, size)
+        if used > account.pool and self.strict:
             raise ProtocolError("the streams together went over their credit")
         if used < self._limit or self.short:
             return False
@@ -78,19 +88,17 @@ class Intake:
         taken = stream.consumed = stream.consumed + size
         due = stream.window + 3 >> 2
         if self.short:
-            due = max(1, min(due, self.share >> 1))
+            due = max(1, min(due, self.account.share >> 1))
         return taken >= due and stream.state not in _REMOTE_DONE
 
     def give_back(self, stream: Stream, now: float, rtt: float) -> tuple[int, int]:
         """The credit that goes back now, and by how much the window grows."""
         credit = stream.consumed
         stream.consumed = 0
-        beyond = stream.window - stream.receive_credit - self.share
-        if beyond > 0:
-            self.used -= min(beyond, credit)
+        self.account.give_back(stream.window - stream.receive_credit, credit)
         growth = 0
         if self.short:
-            self.short = self.used > self._limit >> 1 or not self._limit
+            self.short = self.account.used > self._limit >> 1 or not self._limit
         elif rtt:
             growth = _growth(stream, credit, now, max(rtt, TURN))
             stream.window += growth
@@ -99,11 +107,9 @@ class Intake:
 
     def forget(self, stream: Stream) -> None:
         """The stream is over: what it held is free."""
-        beyond = stream.window - stream.receive_credit - self.share
-        if beyond > 0:
-            self.used -= beyond
-            if self.short and self._limit:
-                self.short = self.used > self._limit >> 1
+        under_way = stream.window - stream.receive_credit
+        if self.account.give_back(under_way, under_way) and self.short and self._limit:
+            self.short = self.account.used > self._limit >> 1
 
 
 def _growth(stream: Stream, credit: int, now: float, rtt: float) -> int:

@@ -1,10 +1,29 @@
 """The multiplexer: many streams over one tunnel, as a state machine without I/O.
 
-`receive` takes one whole message from the peer and calls the sinks of the streams that it
-speaks of. `send`, `end`, `close` and `reset` queue what this side has to say, and `collect`
-hands out the next messages: control frames first, then the streams in turns of one chunk each,
-none beyond the credit that its peer gave. Whoever owns the tunnel is told by `wake` that there
-is something to collect. Time is an argument where it matters.
+`receive` takes one whole message from the peer and calls the sinks of the streams that it speaks of. `send`,
+`end`, `close` and `reset` queue what this side has to say, and `collect` hands out the next messages. Whoever
+owns the tunnel is told by `wake` that there is something to collect. Time is an argument where it matters.
+
+Theory of operation
+-------------------
+
+    message ──receive──▶ handler by type ──▶ table of streams ──▶ sink.on_…
+                              │                                       │
+                              ▼                                       ▼ consumed
+                           account ◀──── credit for what was read ────┘
+    send, end, reset ──▶ stream's queue ──▶ outbox ──collect──▶ message
+
+Everything that a peer may say is one handler, and each handler does three things in this order: it finds the
+stream and moves it on by its table (`_find`), it keeps the account of credit, and only then it tells the
+sink. So a sink may do anything: open streams, end this one or another, end the tunnel. What it finds is
+consistent.
+
+A mistake that concerns one stream ends that stream (`_violation`); one that leaves the two sides with
+different books (credit, frame boundaries, the order of HELLO) raises ProtocolError, and the owner ends the
+tunnel. Nothing else is ever raised by what a peer says.
+
+Calls never write. What they leave is collected at the end of the event loop's turn, so that everything that
+became ready in one turn is one message, one mask, one run of TLS records and one system call.
 """
 
 from collections.abc import Callable, Iterator
@@ -118,8 +137,8 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
-        for kind, stream_id, payload in self.profile.split(message):
-            if self._lost is not None:
+        for kind, stream_id, payload in self.profile.split(message) if self._lost is None else ():
+            if self.over:
                 return
             if self.theirs is None and kind != HELLO:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
@@ -132,6 +151,11 @@ class Multiplexer:
                 yield
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
+
+    @property
+    def over(self) -> bool:
+        """Whether the tunnel is gone; a sink may have ended it at any call."""
+        return self._lost is not None
 
     def lost(self, reason: str) -> None:
         """The tunnel is gone: every stream is over and its sink is told; nothing is taken or said after."""
@@ -342,11 +366,12 @@ class Multiplexer:
         """Ask for a sign of life."""
         self._out.say(PING, 0, payload)
 
-    def goaway(self, reason: int, text: str = "") -> None:
-        """Announce that the tunnel takes no new streams; a peer of version 1 learns it by the end itself."""
+    def goaway(self, reason: int, text: str = "") -> bool:
+        """Announce that the tunnel takes no new streams; False where the peer learns it by the end itself."""
         self.going_away = True
         if self.profile.credit:
             self._out.say(GOAWAY, 0, self._words(reason, text))
+        return self.profile.credit
 
     # ── what goes out next ─────────────────────────────────────────────────────────────────────
 

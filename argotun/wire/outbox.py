@@ -1,17 +1,33 @@
 """What one side of a tunnel has yet to say: control frames first, then the streams in turns.
 
-A turn is one chunk of DATA, within the credit that the peer gave; a stream that has more goes to
-the back of the line. One that had nothing to say until now comes before the line (as sparse flows do in
-RFC 8290 §4.2), with a chunk or so while the line moves on by one turn of each: so streams with megabytes
-to send delay a small answer by a chunk, however many they are, and one without credit by nothing, and no
-number of small answers keeps the large ones waiting. Where the peer has little memory left, those that
-have much under way already wait for the others.
+Theory of operation
+-------------------
+
+A turn is one chunk of DATA, within the credit that the peer gave; a stream that has more goes to the back of
+the line. There are three places where a stream can be, and `ready` says that it is in one of the first two:
+
+    fresh ─┐                                   ┌─▶ has more: back of the line
+           ├──▶ a turn: one chunk, or its end ─┤
+    ready ─┘                                   └─▶ out of credit, or of the pool: WINDOW brings it back
+
+A stream with nothing to say until now is *fresh* and leaves before the line (as sparse flows do in RFC 8290
+§4.2), with a chunk or so while the line moves on by one turn of each. So streams with megabytes to send
+delay a small answer by a chunk, however many they are, and one without credit by nothing; and no number of
+small answers keeps the large ones waiting, because a stream that used up its chunk in this *round* lines up.
+
+What a peer lets all streams together have beyond their shares is the *pool*. A stream that finds it empty is
+*starved*, and comes back when some of it is free: those whose readers have proven to read first, since others
+would fill the pool and keep it.
+
+Senders that wait are let go when the turns are over, never in the middle: they may open streams, and DATA of
+such a stream would go out in front of its CONNECT.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MAX_CREDIT, MIB, Profile
+from argotun.wire.account import Account
+from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MIB, Profile
 from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
 
 BATCH = 128 * 1024
@@ -24,10 +40,10 @@ LOW_WATER = 64 * 1024
 """A sender that waits goes on when no more than this is queued for its stream, bytes."""
 
 MIN_TURN = 4 * KIB
-"""Nothing smaller is taken out of the peer's pool, bytes, unless it is all there is: crumbs cost too much."""
+"""Smallest amount to take from the peer's pool, bytes, unless it is all there is: crumbs cost too much."""
 
 PROVEN = 1 * MIB
-"""A stream of which so much was given back has a reader, bytes: more than the kernels on the way hold."""
+"""Returned credit, bytes, after which a stream counts as being read: more than kernels on the way hold."""
 
 RETRIES = 8
 """Streams that wait for the pool and are tried again when some of it is free; the others come later."""
@@ -56,13 +72,12 @@ class Outbox:
         "_fresh",
         "_half",
         "_kept",
-        "_pool",
         "_profile",
         "_ready",
         "_relieved",
         "_round",
-        "_share",
         "_starved",
+        "_theirs",
         "control_size",
         "exhausted",
         "wake",
@@ -82,8 +97,8 @@ class Outbox:
         # How often all that stood in line have had a turn, and how many have yet to come.
         self._round = self._coming = 0
         self._relieved: list[Stream] = []
-        self._pool = self._half = self._kept = 0
-        self._share = MAX_CREDIT
+        self._theirs = Account()
+        self._half = self._kept = 0
         # Those with a proven reader, and the others.
         self._starved: tuple[OrderedDict[int, Stream], OrderedDict[int, Stream]] = (
             OrderedDict(),
@@ -121,30 +136,27 @@ class Outbox:
 
     def share_out(self, pool: int, share: int) -> None:
         """The peer bounds what all streams together may have under way."""
-        self._pool = pool
+        self._theirs = Account(pool, share)
         self._half = pool // 2
         self._kept = pool // 4
-        self._share = share
 
     def credited(self, stream: Stream, credit: int, growth: int) -> None:
         """The peer gave back credit and widened the stream's window."""
-        beyond = stream.granted - stream.send_credit - self._share
+        under_way = stream.granted - stream.send_credit
         stream.send_credit += credit + growth
         stream.returned += credit
         # A peer that knows of no pool does not tell the two apart.
         stream.granted = max(stream.granted + growth, stream.send_credit)
         self._feed(stream)
-        if beyond > 0:
-            self._pool += min(beyond, credit)
+        if self._theirs.give_back(under_way, credit):
             self._retry()
         self.line_up(stream)
 
     def forget(self, stream: Stream) -> None:
         """The stream is over: what it had under way is the others' now."""
         self._feed(stream)
-        beyond = stream.granted - stream.send_credit - self._share
-        if beyond > 0:
-            self._pool += beyond
+        under_way = stream.granted - stream.send_credit
+        if self._theirs.give_back(under_way, under_way):
             self._retry()
 
     def close(self) -> None:
@@ -206,7 +218,7 @@ class Outbox:
         profile = self._profile
         taken = min(stream.queued, stream.send_credit, CHUNK)
         under_way = stream.granted - stream.send_credit
-        if under_way + taken > self._share:
+        if under_way + taken > self._theirs.share:
             taken = self._from_pool(under_way, taken, stream.returned >= PROVEN)
             if not taken:
                 starved = self._starved[stream.returned < PROVEN]
@@ -235,13 +247,14 @@ class Outbox:
         length thresholds", 1998): a few get all they can use, and many leave something to the next.
         A part is left to streams whose readers read: others would fill it, and keep it.
         """
-        beyond = max(0, under_way - self._share)
-        sure = max(0, self._share - under_way)
-        spare = (self._pool - (0 if proven else self._kept) - beyond) // 2
+        theirs = self._theirs
+        beyond = max(0, under_way - theirs.share)
+        sure = max(0, theirs.share - under_way)
+        spare = (theirs.free - (0 if proven else self._kept) - beyond) // 2
         if spare < min(wanted - sure, MIN_TURN):
             return sure
         taken = min(wanted, sure + spare)
-        self._pool -= taken - sure
+        theirs.take(under_way, taken)
         return taken
 
     def _feed(self, stream: Stream) -> None:
@@ -253,8 +266,9 @@ class Outbox:
     def _retry(self) -> None:
         """Some of the pool is free again: those that wait for it longest come into line."""
         for starved, kept in zip(self._starved, (0, self._kept), strict=True):
-            if starved and self._pool > kept:
-                for _ in range(len(starved) if self._pool > self._half else min(RETRIES, len(starved))):
+            free = self._theirs.free
+            if starved and free > kept:
+                for _ in range(len(starved) if free > self._half else min(RETRIES, len(starved))):
                     self.line_up(starved.popitem(last=False)[1])
 
     def _say_end(self, stream: Stream, messages: list[list[Part]]) -> None:

@@ -8,6 +8,22 @@ itself (END), both together by CLOSE or ERROR from either side:
 
 The side that opens may send DATA and END while it is still OPENING (version 2), so the same life
 exists with "not yet connected" in front. What the table does not list is a violation.
+
+Theory of operation
+-------------------
+
+The table speaks of frames: what has arrived from the peer, and what has gone out to it. A role speaks of
+wishes: it may ask for an END while megabytes are queued, and the END goes out behind them. So there is a
+second, smaller machine on this side only, `Stream.closing`:
+
+    0 ──a role asks──▶ END, CLOSE or ERROR is due ──the queue is empty──▶ SAID
+
+With anything but 0 no more bytes are taken, so whether DATA may be sent is a question to `closing` and not to
+the table; the table moves when the frame leaves (SEND_END, SEND_OVER). CLOSE and ERROR outrank an END that is
+due; nothing outranks them. A reset asks nobody: it drops the queue and moves the table at once.
+
+A stream that is CLOSED is forgotten by its multiplexer. Frames that were on their way to it are dropped,
+since its peer could not know; frames for a stream that never was are a violation.
 """
 
 from collections.abc import Callable
@@ -25,10 +41,9 @@ STATES = ("OPENING", "OPEN", "LOCAL_ENDED", "REMOTE_ENDED", "OPENING_LOCAL", "OP
     GOT_WINDOW,
     GOT_OVER,
     SEND_CONNECTED,
-    SEND_DATA,
     SEND_END,
     SEND_OVER,
-) = range(9)
+) = range(8)
 
 EVENTS = (
     "GOT_CONNECTED",
@@ -37,7 +52,6 @@ EVENTS = (
     "GOT_WINDOW",
     "GOT_OVER",
     "SEND_CONNECTED",
-    "SEND_DATA",
     "SEND_END",
     "SEND_OVER",
 )
@@ -52,7 +66,6 @@ _OPENER = {
         GOT_CONNECTED: OPEN,
         GOT_WINDOW: OPENING,
         GOT_OVER: CLOSED,
-        SEND_DATA: OPENING,
         SEND_END: OPENING_LOCAL,
         SEND_OVER: CLOSED,
     },
@@ -87,7 +100,6 @@ _CONNECTED = {
         GOT_END: REMOTE_ENDED,
         GOT_WINDOW: OPEN,
         GOT_OVER: CLOSED,
-        SEND_DATA: OPEN,
         SEND_END: LOCAL_ENDED,
         SEND_OVER: CLOSED,
     },
@@ -102,7 +114,6 @@ _CONNECTED = {
     REMOTE_ENDED: {
         GOT_WINDOW: REMOTE_ENDED,
         GOT_OVER: CLOSED,
-        SEND_DATA: REMOTE_ENDED,
         SEND_END: CLOSED,
         SEND_OVER: CLOSED,
     },

@@ -29,9 +29,9 @@ except (ImportError, TypeError):
 if not _masks:
     raise LibraryError("websockets", version, "frames.apply_mask, which masks any buffer")
 
-BINARY, CLOSE, PING, PONG = 0x2, 0x8, 0x9, 0xA
+OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x2, 0x8, 0x9, 0xA
 
-MAX_CONTROL = 125
+LONGEST_CONTROL = 125
 """Bytes of payload in a control frame at most, RFC 6455 §5.5."""
 
 NO_STATUS = 1005
@@ -43,11 +43,11 @@ _MASKED = 0x80
 _TEXT = 0x1
 
 # The first byte of every frame that is allowed here.
-_WHOLE = _FIN | BINARY
-_FIRST_PART = BINARY
+_WHOLE = _FIN | OP_BINARY
+_FIRST_PART = OP_BINARY
 _NEXT_PART = 0x00
 _LAST_PART = _FIN
-_CONTROL = {_FIN | CLOSE: CLOSE, _FIN | PING: PING, _FIN | PONG: PONG}
+_CONTROL = {_FIN | OP_CLOSE: OP_CLOSE, _FIN | OP_PING: OP_PING, _FIN | OP_PONG: OP_PONG}
 _DATA = frozenset({_WHOLE, _FIRST_PART, _NEXT_PART, _LAST_PART})
 
 # Below this a copy of the masked bytes is cheaper than a memoryview of them.
@@ -202,13 +202,13 @@ class FrameReader:
         if opcode == _TEXT:
             raise ProtocolError("a text message was sent; only binary messages are understood", 1003)
         if first in _CONTROL:
-            if length > MAX_CONTROL:
+            if length > LONGEST_CONTROL:
                 raise ProtocolError("a control frame was longer than 125 bytes")
         elif first not in _DATA:
-            if opcode in (CLOSE, PING, PONG):
+            if opcode in (OP_CLOSE, OP_PING, OP_PONG):
                 raise ProtocolError("a control frame was fragmented")
             raise ProtocolError(f"a frame had the unknown opcode {opcode:#x}")
-        elif opcode == BINARY and self._parts is not None:
+        elif opcode == OP_BINARY and self._parts is not None:
             raise ProtocolError("a new message began inside a fragmented one")
         elif opcode == 0 and self._parts is None:
             raise ProtocolError("a message was continued that had not begun")
@@ -231,9 +231,9 @@ class FrameReader:
             if first == _LAST_PART:
                 message, self._parts = bytes(self._parts), None
                 return message
-        elif _CONTROL[first] == CLOSE:
+        elif _CONTROL[first] == OP_CLOSE:
             self._take_close(payload)
-        elif _CONTROL[first] == PING:
+        elif _CONTROL[first] == OP_PING:
             self.ping = payload
         return None
 
@@ -255,7 +255,7 @@ def pack(opcode: int, parts: Sequence[bytes | bytearray | memoryview], key: byte
     """Make one whole frame of `parts`, one after the other.
 
     `key` (4 unpredictable bytes, RFC 6455 §5.3) masks it, as a client must; None is a server's frame.
-    Control frames must not be over MAX_CONTROL bytes.
+    Control frames must not be over LONGEST_CONTROL bytes.
     """
     length = sum(map(len, parts))
     first = _FIN | opcode
@@ -278,11 +278,11 @@ def pack(opcode: int, parts: Sequence[bytes | bytearray | memoryview], key: byte
 def pack_close(code: int, reason: str = "", key: bytes | None = None) -> bytes:
     """Make a close frame; a code that must not be sent (RFC 6455 §7.4) makes one without a code."""
     if not _sendable(code):
-        return pack(CLOSE, (), key)
-    text = reason.encode("utf-8", "replace")[: MAX_CONTROL - 2]
+        return pack(OP_CLOSE, (), key)
+    text = reason.encode("utf-8", "replace")[: LONGEST_CONTROL - 2]
     # A character that the cut has split would make the whole frame invalid.
     text = text.decode("utf-8", "ignore").encode()
-    return pack(CLOSE, (code.to_bytes(2, "big"), text), key)
+    return pack(OP_CLOSE, (code.to_bytes(2, "big"), text), key)
 
 
 def _sendable(code: int) -> bool:

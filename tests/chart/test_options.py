@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from argotun.config.network import parse_proxy
 from argotun.options.load import Loaded, load
 from argotun.options.sources import read
 from argotun.options.table import OPTIONS
@@ -80,7 +81,7 @@ def test_every_option_can_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: 
         (SERVER | {"logLevel": "debug"}, "log_level", "debug"),
         (AGENT | {"logFormat": "json"}, "log_format", "json"),
         (AGENT | {"maxRetryInterval": "1m30s"}, "max_retry", 90.0),
-        (AGENT | {"proxy": "http://proxy:3128"}, "proxy", "http://proxy:3128"),
+        (AGENT | {"proxy": "http://proxy:3128"}, "proxy", parse_proxy("http://proxy:3128")),
         (AGENT | {"extraArgs": ["--max-conns=7"]}, "max_conns", 7),
         (AGENT | {"extraEnv": [{"name": "ARGOTUN_MAX_CONNS", "value": "8"}]}, "max_conns", 8),
         (AGENT | {"configSecret": "more"}, "keepalive_timeout", 50.0),

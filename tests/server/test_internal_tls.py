@@ -2,7 +2,9 @@
 
 import ssl
 from collections.abc import Iterator
+from time import monotonic
 
+import gevent
 import pytest
 from gevent import socket
 from gevent import ssl as gevent_ssl
@@ -115,6 +117,7 @@ def test_the_apis_end_loses_nothing_of_what_the_client_is_just_saying(rig: Rig) 
     client.send(BULK)
     client.finish()
     until(lambda: received, "the upload")
+    assert [len(each) for each in received] == [len(BULK) * 2]
     assert received == [BULK * 2]
 
 
@@ -138,3 +141,35 @@ def test_the_clients_end_loses_nothing_of_what_the_api_is_just_saying(rig: Rig) 
     client.finish()
     assert body + client.rest() == BULK * 2 + b"exit status 3"
     assert received == [b"that is all"]
+
+
+def test_what_waits_in_the_kernel_when_both_halves_have_ended_is_delivered(rig: Rig) -> None:
+    """TCP is through with the connection then, as it is after a reset; the limits are looked at meanwhile."""
+    go = Gate()
+    received: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(SWITCH)
+        peer.finish()
+        go.wait()
+        received.append(peer.rest())
+
+    rig.api.script = script
+    client = connected(rig)
+    client.send(SPDY)
+    assert client.response().status == 101
+    assert client.rest() == b""
+    (connection,) = rig.server.clients.connections
+    sent = b""
+    while not connection.exchange.channel.waiting:
+        client.send(BULK[:4096])
+        sent += BULK[:4096]
+        gevent.sleep(0.001)
+    client.send(BULK[:8192])
+    client.finish()
+    until(lambda: connection._reader.peer_left(halves=True), "the client's FIN in the server's kernel")
+    connection.sweep(monotonic())
+    go.open()
+    until(lambda: received, "the upload")
+    assert received == [sent + BULK[:8192]]

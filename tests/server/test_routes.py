@@ -2,7 +2,7 @@
 
 import pytest
 
-from argotun.server.routes import LASTING, TUNNEL, WATCH
+from argotun.server.routes import LASTING, ROUTE, WATCH
 
 POD = b"/api/v1/namespaces/d/pods/p"
 WATCHES = [
@@ -76,5 +76,5 @@ def test_a_short_answer_may_not_be_silent(target: bytes) -> None:
     ],
 )
 def test_a_target_leads_to_its_cluster_only(target: bytes, cluster: bytes | None) -> None:
-    found = TUNNEL.match(target)
+    found = ROUTE.match(target)
     assert (found[1] if found else None) == cluster

@@ -133,7 +133,7 @@ def test_a_thousand_stalled_streams_hold_no_more_than_the_buffer(many: Rig) -> N
         assert held_by_server(many) + mux.backlog.size <= BUFFER / 2 + CHUNK
         assert agents.backlog.size <= BUFFER / 2 + CHUNK
         waiting = sum(stream.waiter is not None for stream in agents.streams.values())
-        return waiting == 1000 and mux.intake.used > 0.6 * mux.intake.pool
+        return waiting == 1000 and mux.intake.account.used > 0.6 * mux.intake.account.pool
 
     until(full, "the stall", 60.0)
     assert many.get().body == b"ok"

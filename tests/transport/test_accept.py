@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from argotun.errors import ConnectionLost, HeadError, ProtocolError
 from argotun.transport.accept import accept
 from argotun.wire.head import parse_request
-from argotun.wire.websocket import BINARY, CLOSE, PING, PONG, FrameReader, pack, pack_close
+from argotun.wire.websocket import OP_BINARY, OP_CLOSE, OP_PING, OP_PONG, FrameReader, pack, pack_close
 
 NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x01\x02\x03\x04"
@@ -33,7 +33,7 @@ def head(changes=(), method="GET", minor=1):
     return parse_request(f"{method} /connect HTTP/1.{minor}\r\n{''.join(lines)}\r\n".encode("latin-1"))
 
 
-def masked(payload, opcode=BINARY):
+def masked(payload, opcode=OP_BINARY):
     return pack(opcode, [payload], MASK)
 
 
@@ -189,7 +189,7 @@ def test_eight_gibibytes_announced_are_refused_at_once(accepted):
 
 def test_an_unmasked_frame_is_refused(accepted):
     message_socket, agent = accepted()
-    agent.sendall(pack(BINARY, [b"x"]))
+    agent.sendall(pack(OP_BINARY, [b"x"]))
     with pytest.raises(ProtocolError) as caught:
         message_socket.receive()
     assert caught.value.close_code == 1002
@@ -209,16 +209,16 @@ def test_a_ping_is_answered_by_way_of_send_control(accepted):
     message_socket, agent = accepted()
     sent = []
     message_socket.send_control = sent.append
-    agent.sendall(masked(b"are you there", PING) + masked(b"data"))
+    agent.sendall(masked(b"are you there", OP_PING) + masked(b"data"))
     assert message_socket.receive() == b"data"
-    agent.sendall(masked(b"", CLOSE))
+    agent.sendall(masked(b"", OP_CLOSE))
     assert message_socket.receive() is None
-    assert sent == [pack(PONG, [b"are you there"]), pack(CLOSE, [])]
+    assert sent == [pack(OP_PONG, [b"are you there"]), pack(OP_CLOSE, [])]
 
 
 def test_a_flood_of_pings_makes_one_pong_per_read(accepted):
     sent = []
-    message_socket, _ = accepted(leftover=masked(b"p", PING) * 10_000)
+    message_socket, _ = accepted(leftover=masked(b"p", OP_PING) * 10_000)
     message_socket.send_control = sent.append
     with gevent.Timeout(0.05, False):
         message_socket.receive()
@@ -227,9 +227,9 @@ def test_a_flood_of_pings_makes_one_pong_per_read(accepted):
 
 def test_without_an_owner_control_frames_go_to_the_socket(accepted):
     message_socket, agent = accepted()
-    agent.sendall(masked(b"?", PING) + pack_close(1001, "bye", MASK))
+    agent.sendall(masked(b"?", OP_PING) + pack_close(1001, "bye", MASK))
     assert message_socket.receive() is None
-    expected = pack(PONG, [b"?"]) + pack_close(1001)
+    expected = pack(OP_PONG, [b"?"]) + pack_close(1001)
     received = b""
     while len(received) < len(expected):
         received += agent.recv(100)
@@ -254,7 +254,7 @@ def test_nothing_is_sent_behind_our_close(accepted):
     sent = []
     message_socket.send_control = sent.append
     message_socket.close(1000)
-    agent.sendall(masked(b"?", PING) + masked(b"", CLOSE))
+    agent.sendall(masked(b"?", OP_PING) + masked(b"", OP_CLOSE))
     assert message_socket.receive() is None
     assert sent == [pack_close(1000)]
 

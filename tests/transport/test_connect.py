@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from argotun.errors import ArgotunError, HandshakeError, ProtocolError
 from argotun.transport.connect import connect
-from argotun.wire.websocket import BINARY, CLOSE, PING, PONG, FrameReader, pack, pack_close
+from argotun.wire.websocket import OP_BINARY, OP_CLOSE, OP_PING, OP_PONG, FrameReader, pack, pack_close
 
 TOKEN = "s3cr3t-token"
 URL = "ws://argotun.example:8443/connect?a=b"
@@ -121,7 +121,7 @@ def test_a_subprotocol_that_was_not_offered_is_refused(against, chosen):
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 17])
 def test_frames_that_came_with_the_101_are_read_first(against, cut):
-    frames = pack(BINARY, [b"first"]) + pack(BINARY, [b"second"])
+    frames = pack(OP_BINARY, [b"first"]) + pack(OP_BINARY, [b"second"])
     message_socket = against(lambda request: upgrade(request) + frames[: len(frames) - cut])
     against.server.sendall(frames[len(frames) - cut :])
     assert message_socket.receive() == b"first"
@@ -139,7 +139,7 @@ def test_a_101_that_comes_byte_by_byte_is_accepted(against):
 
 def test_interim_answers_before_the_101_are_skipped(against):
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-    frames = pack(BINARY, [b"x"])
+    frames = pack(OP_BINARY, [b"x"])
     assert against(lambda request: early + upgrade(request) + frames).receive() == b"x"
 
 
@@ -332,7 +332,7 @@ def test_frames_are_masked_with_a_new_key_each(against):
 
 
 def test_a_masked_server_frame_is_refused(against):
-    message_socket = against(lambda request: upgrade(request) + pack(BINARY, [b"x"], b"abcd"))
+    message_socket = against(lambda request: upgrade(request) + pack(OP_BINARY, [b"x"], b"abcd"))
     with pytest.raises(ProtocolError) as caught:
         message_socket.receive()
     assert caught.value.close_code == 1002
@@ -346,12 +346,12 @@ def test_eight_gibibytes_announced_are_refused_at_once(against):
 
 
 def test_pings_and_closes_are_answered_masked_by_way_of_send_control(against):
-    frames = pack(PING, [b"?"]) + pack_close(1012, "restarting")
+    frames = pack(OP_PING, [b"?"]) + pack_close(1012, "restarting")
     message_socket = against(lambda request: upgrade(request) + frames)
     sent = []
     message_socket.send_control = sent.append
     assert message_socket.receive() is None
-    assert [frame[0] & 15 for frame in sent] == [PONG, CLOSE]
+    assert [frame[0] & 15 for frame in sent] == [OP_PONG, OP_CLOSE]
     assert all(frame[1] & 0x80 for frame in sent)
 
 

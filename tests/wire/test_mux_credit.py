@@ -108,7 +108,7 @@ def test_no_credit_is_given_to_a_direction_that_has_ended(state: str) -> None:
     side.mux.rtt = 100.0
     side.mux.consumed(stream, INITIAL_WINDOW, 1.0)
     assert not side.say()
-    assert side.mux.intake.used == 0 or state != "CLOSED"
+    assert side.mux.intake.account.used == 0 or state != "CLOSED"
 
 
 def quarter(side: Side, stream: Stream, now: float) -> tuple[int, int]:
@@ -221,7 +221,7 @@ def test_a_window_grows_only_while_memory_is_not_short(end: str) -> None:
     for number in (1, 2):
         for _ in range(INITIAL_WINDOW // CHUNK):
             side.hear("DATA", number, bytes(CHUNK))
-    assert side.mux.intake.used < side.mux.intake.pool // 4
+    assert side.mux.intake.account.used < side.mux.intake.account.pool // 4
     assert not side.mux.intake.short
     side.mux.collect()
     side.hear("DATA", 3, bytes(CHUNK))
@@ -245,7 +245,7 @@ def test_a_window_grows_only_while_memory_is_not_short(end: str) -> None:
         else:
             side.hear(end, number)
     side.mux.collect()
-    assert side.mux.intake.used == 0
+    assert side.mux.intake.account.used == 0
     assert not side.mux.intake.short
     for turn in range(5):
         quarter(side, other, 100 + turn * RTT / 4)
@@ -258,7 +258,7 @@ def test_a_peer_without_a_pool_is_not_held_to_it() -> None:
         agent.hear("CONNECT", number)
         for _ in range(INITIAL_WINDOW // CHUNK):
             agent.hear("DATA", number, bytes(CHUNK))
-    assert agent.mux.intake.used > agent.mux.intake.pool
+    assert agent.mux.intake.account.used > agent.mux.intake.account.pool
 
 
 def test_a_peer_that_goes_over_the_pool_of_all_streams_loses_its_tunnel() -> None:
@@ -266,14 +266,14 @@ def test_a_peer_that_goes_over_the_pool_of_all_streams_loses_its_tunnel() -> Non
     agent.hear("CONNECT", 1)
     agent.hear("CONNECT", 2)
     agent.hear("CONNECT", 3)
-    share = agent.mux.intake.share
+    share = agent.mux.intake.account.share
     for number in (1, 2):
         for _ in range(INITIAL_WINDOW // CHUNK):
             agent.hear("DATA", number, bytes(CHUNK))
     # Both had a share beside what is in the pool, and the third has one yet.
     agent.hear("DATA", 3, bytes(share))
     agent.hear("DATA", 3, bytes(2 * share))
-    assert agent.mux.intake.used == agent.mux.intake.pool
+    assert agent.mux.intake.account.used == agent.mux.intake.account.pool
     with pytest.raises(ProtocolError, match="together went over"):
         agent.hear("DATA", 3, b"x")
 
@@ -348,7 +348,7 @@ def test_streams_that_wait_for_the_pool_are_not_forgotten() -> None:
     assert under_way(server).keys() == {stream.id for stream in streams[30:]}
     for stream in streams:
         server.mux.reset(stream)
-    assert server.mux._out._pool == MIB
+    assert server.mux._out._theirs.free == MIB
     assert not any(server.mux._out._starved)
     assert server.mux.backlog.size == 0
 
@@ -358,11 +358,11 @@ def test_growth_is_told_apart_from_credit_for_what_was_read() -> None:
     stream = server.mux.open(Ear())
     server.mux.send(stream, bytes(5000))
     assert under_way(server) == {stream.id: 1000}
-    assert server.mux._out._pool == MIB - 500
+    assert server.mux._out._theirs.free == MIB - 500
     server.hear("WINDOW", stream.id, (600).to_bytes(4, "big") + (1000).to_bytes(4, "big"))
-    assert server.mux._out._pool == MIB
+    assert server.mux._out._theirs.free == MIB
     assert under_way(server) == {stream.id: 1600}
-    assert server.mux._out._pool == MIB - 1500
+    assert server.mux._out._theirs.free == MIB - 1500
 
 
 def test_version_1_streams_together_hold_little_more_than_the_buffer() -> None:

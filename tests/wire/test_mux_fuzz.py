@@ -284,4 +284,4 @@ def test_streams_that_come_and_go_leave_nothing_behind(version: int) -> None:
         agent.mux.collect()
     assert len(agent.mux.streams) <= 5
     assert not agent.mux._out._ready
-    assert agent.mux.intake.used == agent.mux.unlimited.used == 0
+    assert agent.mux.intake.account.used == agent.mux.unlimited.used == 0

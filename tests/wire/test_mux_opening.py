@@ -289,7 +289,7 @@ def test_a_sink_may_end_another_stream_while_it_is_told() -> None:
     server.mux.collect()
     server.mux.lost("gone")
     assert second.calls == [("lost", "gone")]
-    assert server.mux.intake.used == 0
+    assert server.mux.intake.account.used == 0
     assert not server.mux.waiting
 
 

@@ -411,7 +411,7 @@ class Tunnel(RuleBasedStateMachine):
         if self.profile.credit and not side.lost and side.mux.intake.strict:
             pool, share = shares(side.budget, MAX_STREAMS)
             held = [end.stream.window - end.stream.receive_credit for end in live]
-            assert sum(max(0, size - share) for size in held) == side.mux.intake.used <= pool
+            assert sum(max(0, size - share) for size in held) == side.mux.intake.account.used <= pool
 
     # ── the end of each run: all stalls end, everything arrives, nothing is left ───────────────
 
@@ -454,9 +454,9 @@ class Tunnel(RuleBasedStateMachine):
             assert not side.mux._out._fresh
             assert not side.mux._out._ready
             assert not side.mux._out._control
-            assert side.mux.intake.used == 0 or side.lost
+            assert side.mux.intake.account.used == 0 or side.lost
             if side.mux.intake.strict and not side.lost:
-                assert side.mux._out._pool == side.peer.mux.intake.pool
+                assert side.mux._out._theirs.free == side.peer.mux.intake.account.pool
             assert side.mux.backlog.size == 0
             for end in side.ends:
                 assert end.stream.waiter is None, "a sender sleeps on"

@@ -18,25 +18,25 @@ from tests.wire.mux_peers import grid
 
 # A cell is the next state, or "-" where the event breaks the rules.
 SERVER = grid("""
-                GOT_CONNECTED  GOT_DATA     GOT_END       GOT_WINDOW      GOT_OVER  SEND_CONNECTED  SEND_DATA     SEND_END       SEND_OVER
-OPENING         OPEN           -            -             OPENING         CLOSED    -               OPENING       OPENING_LOCAL  CLOSED
-OPENING_LOCAL   LOCAL_ENDED    -            -             OPENING_LOCAL   CLOSED    -               -             -              CLOSED
-OPENING_REMOTE  -              -            -             -               -         -               -             -              -
-OPEN            -              OPEN         REMOTE_ENDED  OPEN            CLOSED    -               OPEN          LOCAL_ENDED    CLOSED
-LOCAL_ENDED     -              LOCAL_ENDED  CLOSED        LOCAL_ENDED     CLOSED    -               -             -              CLOSED
-REMOTE_ENDED    -              -            -             REMOTE_ENDED    CLOSED    -               REMOTE_ENDED  CLOSED         CLOSED
-CLOSED          -              -            -             -               -         -               -             -              -
+                GOT_CONNECTED  GOT_DATA     GOT_END       GOT_WINDOW     GOT_OVER  SEND_CONNECTED  SEND_END       SEND_OVER
+OPENING         OPEN           -            -             OPENING        CLOSED    -               OPENING_LOCAL  CLOSED
+OPENING_LOCAL   LOCAL_ENDED    -            -             OPENING_LOCAL  CLOSED    -               -              CLOSED
+OPENING_REMOTE  -              -            -             -              -         -               -              -
+OPEN            -              OPEN         REMOTE_ENDED  OPEN           CLOSED    -               LOCAL_ENDED    CLOSED
+LOCAL_ENDED     -              LOCAL_ENDED  CLOSED        LOCAL_ENDED    CLOSED    -               -              CLOSED
+REMOTE_ENDED    -              -            -             REMOTE_ENDED   CLOSED    -               CLOSED         CLOSED
+CLOSED          -              -            -             -              -         -               -              -
 """)
 
 AGENT = grid("""
-                GOT_CONNECTED  GOT_DATA     GOT_END         GOT_WINDOW      GOT_OVER  SEND_CONNECTED  SEND_DATA     SEND_END     SEND_OVER
-OPENING         -              OPENING      OPENING_REMOTE  OPENING         CLOSED    OPEN            -             -            CLOSED
-OPENING_LOCAL   -              -            -               -               -         -               -             -            -
-OPENING_REMOTE  -              -            -               OPENING_REMOTE  CLOSED    REMOTE_ENDED    -             -            CLOSED
-OPEN            -              OPEN         REMOTE_ENDED    OPEN            CLOSED    -               OPEN          LOCAL_ENDED  CLOSED
-LOCAL_ENDED     -              LOCAL_ENDED  CLOSED          LOCAL_ENDED     CLOSED    -               -             -            CLOSED
-REMOTE_ENDED    -              -            -               REMOTE_ENDED    CLOSED    -               REMOTE_ENDED  CLOSED       CLOSED
-CLOSED          -              -            -               -               -         -               -             -            -
+                GOT_CONNECTED  GOT_DATA     GOT_END         GOT_WINDOW      GOT_OVER  SEND_CONNECTED  SEND_END     SEND_OVER
+OPENING         -              OPENING      OPENING_REMOTE  OPENING         CLOSED    OPEN            -            CLOSED
+OPENING_LOCAL   -              -            -               -               -         -               -            -
+OPENING_REMOTE  -              -            -               OPENING_REMOTE  CLOSED    REMOTE_ENDED    -            CLOSED
+OPEN            -              OPEN         REMOTE_ENDED    OPEN            CLOSED    -               LOCAL_ENDED  CLOSED
+LOCAL_ENDED     -              LOCAL_ENDED  CLOSED          LOCAL_ENDED     CLOSED    -               -            CLOSED
+REMOTE_ENDED    -              -            -               REMOTE_ENDED    CLOSED    -               CLOSED       CLOSED
+CLOSED          -              -            -               -               -         -               -            -
 """)
 
 ROLES = {"server": (OPENER, SERVER), "agent": (ACCEPTOR, AGENT)}

@@ -6,7 +6,16 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from argotun.errors import ProtocolError
-from argotun.wire.websocket import BINARY, CLOSE, NO_STATUS, PING, PONG, FrameReader, pack, pack_close
+from argotun.wire.websocket import (
+    NO_STATUS,
+    OP_BINARY,
+    OP_CLOSE,
+    OP_PING,
+    OP_PONG,
+    FrameReader,
+    pack,
+    pack_close,
+)
 
 KEY = b"\x37\xfa\x21\x3d"
 LIMIT = 100_000
@@ -58,7 +67,7 @@ def test_a_message_arrives_whole_however_it_is_cut(frame, mask, size, step):
     if size > 2048 and step < 7:
         step += size // 50
     body = random.Random(size).randbytes(size)
-    data = frame(BINARY, body) + frame(BINARY, b"next")
+    data = frame(OP_BINARY, body) + frame(OP_BINARY, b"next")
     reader = FrameReader(mask, LIMIT)
     messages = []
     for i in range(0, len(data), step):
@@ -71,7 +80,7 @@ def test_a_message_arrives_whole_however_it_is_cut(frame, mask, size, step):
 @pytest.mark.parametrize(("frame", "mask"), SIDES)
 def test_many_messages_in_one_read_all_arrive_in_order(frame, mask):
     bodies = [b"%d" % i * (i % 300) for i in range(500)]
-    assert read(FrameReader(mask, LIMIT), b"".join(frame(BINARY, body) for body in bodies)) == bodies
+    assert read(FrameReader(mask, LIMIT), b"".join(frame(OP_BINARY, body) for body in bodies)) == bodies
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 200_000])
@@ -79,7 +88,7 @@ def test_many_messages_in_one_read_all_arrive_in_order(frame, mask):
 def test_packing_agrees_with_another_implementation(size, key):
     body = random.Random(size).randbytes(size)
     ours = pack(
-        BINARY,
+        OP_BINARY,
         [body[: size // 3], bytearray(body[size // 3 : size // 2]), memoryview(body)[size // 2 :]],
         key,
     )
@@ -97,7 +106,7 @@ def test_packing_agrees_with_another_implementation(size, key):
 
 def test_the_example_of_the_rfc():
     # RFC 6455 §5.7: a masked "Hello", here as a binary message.
-    assert client(BINARY, b"Hello") == bytes.fromhex("828537fa213d7f9f4d5158")
+    assert client(OP_BINARY, b"Hello") == bytes.fromhex("828537fa213d7f9f4d5158")
 
 
 @pytest.mark.parametrize("mask", [True, False])
@@ -113,22 +122,22 @@ def test_a_length_with_the_top_bit_set_is_refused():
 
 
 def test_the_limit_itself_is_allowed_and_one_more_is_not():
-    assert read(FrameReader(True, 1000), client(BINARY, bytes(1000))) == [bytes(1000)]
-    assert refused(client(BINARY, bytes(1001)), limit=1000).close_code == 1009
+    assert read(FrameReader(True, 1000), client(OP_BINARY, bytes(1000))) == [bytes(1000)]
+    assert refused(client(OP_BINARY, bytes(1001)), limit=1000).close_code == 1009
 
 
 def test_the_limit_may_be_raised_later():
     reader = FrameReader(True, 10)
     reader.max_message = 20
-    assert read(reader, client(BINARY, bytes(20))) == [bytes(20)]
+    assert read(reader, client(OP_BINARY, bytes(20))) == [bytes(20)]
 
 
 def test_fragments_are_joined_with_control_frames_between_them():
     data = (
-        client(BINARY, b"ab", 0x02)
-        + client(PING, b"?")
-        + client(BINARY, b"", 0x00)
-        + client(BINARY, b"cd", 0x80)
+        client(OP_BINARY, b"ab", 0x02)
+        + client(OP_PING, b"?")
+        + client(OP_BINARY, b"", 0x00)
+        + client(OP_BINARY, b"cd", 0x80)
     )
     reader = FrameReader(True, LIMIT)
     assert read(reader, data) == [b"abcd"]
@@ -136,44 +145,44 @@ def test_fragments_are_joined_with_control_frames_between_them():
 
 
 def test_the_limit_counts_the_sum_of_the_fragments():
-    first, more = client(BINARY, bytes(600), 0x02), client(BINARY, bytes(401), 0x00)
+    first, more = client(OP_BINARY, bytes(600), 0x02), client(OP_BINARY, bytes(401), 0x00)
     # Judged by the second frame's head alone: none of its payload is there.
     assert refused(first + more[:4], limit=1000).close_code == 1009
-    whole = first + client(BINARY, bytes(400), 0x80)
+    whole = first + client(OP_BINARY, bytes(400), 0x80)
     assert read(FrameReader(True, 1000), whole) == [bytes(1000)]
 
 
 def test_control_frames_do_not_count_against_the_limit():
     reader = FrameReader(True, 4)
-    assert read(reader, client(PING, bytes(125)) + client(BINARY, b"1234")) == [b"1234"]
+    assert read(reader, client(OP_PING, bytes(125)) + client(OP_BINARY, b"1234")) == [b"1234"]
 
 
 WRONG = {
-    "unmasked client frame": (True, server(BINARY, b"x"), 1002, "not masked"),
-    "unmasked client control frame": (True, server(PING), 1002, "not masked"),
-    "masked server frame": (False, client(BINARY, b"x"), 1002, "masked frame"),
-    "masked empty server frame": (False, client(BINARY), 1002, "masked frame"),
-    "first reserved bit": (True, client(BINARY, b"", 0xC2), 1002, "reserved bit"),
-    "second reserved bit": (True, client(BINARY, b"", 0xA2), 1002, "reserved bit"),
-    "third reserved bit": (True, client(BINARY, b"", 0x92), 1002, "reserved bit"),
-    "reserved bit of a ping": (True, client(PING, b"", 0xC9), 1002, "reserved bit"),
-    "unknown data opcode": (True, client(BINARY, b"", 0x83), 1002, "opcode 0x3"),
-    "unknown control opcode": (True, client(BINARY, b"", 0x8B), 1002, "opcode 0xb"),
+    "unmasked client frame": (True, server(OP_BINARY, b"x"), 1002, "not masked"),
+    "unmasked client control frame": (True, server(OP_PING), 1002, "not masked"),
+    "masked server frame": (False, client(OP_BINARY, b"x"), 1002, "masked frame"),
+    "masked empty server frame": (False, client(OP_BINARY), 1002, "masked frame"),
+    "first reserved bit": (True, client(OP_BINARY, b"", 0xC2), 1002, "reserved bit"),
+    "second reserved bit": (True, client(OP_BINARY, b"", 0xA2), 1002, "reserved bit"),
+    "third reserved bit": (True, client(OP_BINARY, b"", 0x92), 1002, "reserved bit"),
+    "reserved bit of a ping": (True, client(OP_PING, b"", 0xC9), 1002, "reserved bit"),
+    "unknown data opcode": (True, client(OP_BINARY, b"", 0x83), 1002, "opcode 0x3"),
+    "unknown control opcode": (True, client(OP_BINARY, b"", 0x8B), 1002, "opcode 0xb"),
     "text message": (True, client(0x1, b"hi"), 1003, "text"),
-    "first part of a text message": (True, client(BINARY, b"hi", 0x01), 1003, "text"),
-    "long ping": (True, client(PING, bytes(126)), 1002, "125"),
-    "very long ping": (True, client(PING, bytes(70000)), 1002, "125"),
-    "fragmented ping": (True, client(BINARY, b"", 0x09), 1002, "fragmented"),
-    "fragmented close": (True, client(BINARY, b"", 0x08), 1002, "fragmented"),
-    "continuation of nothing": (True, client(BINARY, b"x", 0x80), 1002, "had not begun"),
-    "part of nothing": (True, client(BINARY, b"x", 0x00), 1002, "had not begun"),
-    "message inside a message": (True, client(BINARY, b"", 0x02) + client(BINARY), 1002, "inside"),
-    "new parts inside a message": (True, client(BINARY, b"", 0x02) * 2, 1002, "inside"),
-    "text inside a message": (True, client(BINARY, b"", 0x02) + client(1, b""), 1003, "text"),
+    "first part of a text message": (True, client(OP_BINARY, b"hi", 0x01), 1003, "text"),
+    "long ping": (True, client(OP_PING, bytes(126)), 1002, "125"),
+    "very long ping": (True, client(OP_PING, bytes(70000)), 1002, "125"),
+    "fragmented ping": (True, client(OP_BINARY, b"", 0x09), 1002, "fragmented"),
+    "fragmented close": (True, client(OP_BINARY, b"", 0x08), 1002, "fragmented"),
+    "continuation of nothing": (True, client(OP_BINARY, b"x", 0x80), 1002, "had not begun"),
+    "part of nothing": (True, client(OP_BINARY, b"x", 0x00), 1002, "had not begun"),
+    "message inside a message": (True, client(OP_BINARY, b"", 0x02) + client(OP_BINARY), 1002, "inside"),
+    "new parts inside a message": (True, client(OP_BINARY, b"", 0x02) * 2, 1002, "inside"),
+    "text inside a message": (True, client(OP_BINARY, b"", 0x02) + client(1, b""), 1003, "text"),
     "16-bit length for 125": (True, b"\x82\xfe\x00\x7d", 1002, "shortest"),
     "64-bit length for 65535": (True, b"\x82\xff" + (65535).to_bytes(8, "big"), 1002, "shortest"),
-    "close with half a code": (True, client(CLOSE, b"\x03"), 1002, "code"),
-    "close reason that is not UTF-8": (True, client(CLOSE, b"\x03\xe8\xff"), 1007, "UTF-8"),
+    "close with half a code": (True, client(OP_CLOSE, b"\x03"), 1002, "code"),
+    "close reason that is not UTF-8": (True, client(OP_CLOSE, b"\x03\xe8\xff"), 1007, "UTF-8"),
 }
 
 
@@ -186,42 +195,42 @@ def test_a_broken_rule_is_refused_with_its_close_code(mask, data, code, words):
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
 def test_a_close_code_that_must_not_be_sent_is_refused(code):
-    assert refused(client(CLOSE, code.to_bytes(2, "big"))).close_code == 1002
+    assert refused(client(OP_CLOSE, code.to_bytes(2, "big"))).close_code == 1002
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1009, 1011, 1012, 1013, 3000, 4999])
 def test_a_close_code_arrives_as_it_was_sent(code):
     reader = FrameReader(True, LIMIT)
-    assert read(reader, pack_close(code, "so long", KEY) + client(BINARY, b"late")) == []
+    assert read(reader, pack_close(code, "so long", KEY) + client(OP_BINARY, b"late")) == []
     assert (reader.closed, reader.close_code, reader.close_reason) == (True, code, "so long")
 
 
 def test_a_close_without_a_code_is_told_as_no_status():
     reader = FrameReader(False, LIMIT)
-    assert read(reader, server(BINARY, b"last") + server(CLOSE)) == [b"last"]
+    assert read(reader, server(OP_BINARY, b"last") + server(OP_CLOSE)) == [b"last"]
     assert (reader.closed, reader.close_code) == (True, NO_STATUS)
 
 
 def test_messages_before_an_error_are_delivered_and_the_error_stays():
     reader = FrameReader(True, LIMIT)
-    reader.feed(client(BINARY, b"good") + client(0x1, b"bad") + client(BINARY, b"lost"))
+    reader.feed(client(OP_BINARY, b"good") + client(0x1, b"bad") + client(OP_BINARY, b"lost"))
     assert reader.next_message() == b"good"
     for _ in range(3):
         with pytest.raises(ProtocolError):
             reader.next_message()
-        reader.feed(client(BINARY, b"more"))
+        reader.feed(client(OP_BINARY, b"more"))
 
 
 def test_the_last_of_many_pings_is_kept_and_pongs_are_ignored():
     reader = FrameReader(True, LIMIT)
-    assert read(reader, client(PING, b"1") + client(PONG, b"x") + client(PING, b"2")) == []
+    assert read(reader, client(OP_PING, b"1") + client(OP_PONG, b"x") + client(OP_PING, b"2")) == []
     assert reader.ping == b"2"
 
 
 def test_a_frame_two_bytes_at_a_time_costs_no_more_than_the_frame():
     import tracemalloc
 
-    frame = client(BINARY, bytes(100_000))
+    frame = client(OP_BINARY, bytes(100_000))
     reader = FrameReader(True, 10**6)
     tracemalloc.start()
     try:

@@ -8,13 +8,15 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from argotun.errors import ProtocolError
-from argotun.wire.websocket import BINARY, FrameReader, pack
+from argotun.wire.websocket import OP_BINARY, FrameReader, pack
 
 LIMIT = 300
 KEYS = st.binary(min_size=4, max_size=4)
 
 frames = st.builds(
-    lambda first, payload, key, masked: bytes([first]) + pack(BINARY, [payload], key if masked else None)[1:],
+    lambda first, payload, key, masked: (
+        bytes([first]) + pack(OP_BINARY, [payload], key if masked else None)[1:]
+    ),
     st.sampled_from([0x82, 0x82, 0x82, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88, 0x81, 0xC2, 0x83, 0x09]),
     st.binary(max_size=400),
     KEYS,
@@ -71,6 +73,6 @@ def test_another_implementation_reads_the_same_messages(data):
 @given(st.lists(st.binary(max_size=200), max_size=4), st.none() | KEYS)
 def test_what_is_packed_is_read_back(parts, key):
     reader = FrameReader(key is not None, 1000)
-    reader.feed(pack(BINARY, parts, key))
+    reader.feed(pack(OP_BINARY, parts, key))
     assert reader.next_message() == b"".join(parts)
     assert reader.next_message() is None

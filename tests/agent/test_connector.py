@@ -1,0 +1,67 @@
+"""The way to a server as named steps, which the agent's loop walks, and a check may."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from argotun.agent.connector import STEPS
+from argotun.errors import ArgotunError, DialError, HandshakeError, NameLost
+from argotun.tunnel.tunnel import Tunnel
+from tests.raw_websocket import Listening
+from tests.rig import Rig, until
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with Rig(agent=None) as rig:
+        yield rig
+
+
+def walk(rig: Rig, **options: object) -> tuple[list[str], object]:
+    """The steps that were done, and what the last of them gave or what went wrong behind it."""
+    done: list[str] = []
+    last: object = None
+    try:
+        for name, given in rig.make_agent(**options).connector.approach():
+            done.append(name)
+            last = given
+    except ArgotunError as error:
+        return done, error
+    return done, last
+
+
+def test_the_steps_lead_to_a_tunnel_that_is_served(rig: Rig) -> None:
+    done, tunnel = walk(rig)
+    assert tuple(done) == STEPS
+    assert isinstance(tunnel, Tunnel)
+    assert rig.get().body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("options", "last", "error"),
+    [
+        ({"server": "wss://no-such-name.invalid/connect"}, None, NameLost),
+        ({"server": "wss://127.0.0.1:1/connect"}, "resolve", DialError),
+        ({"server_ca_cert": None}, "proxy", HandshakeError),
+        ({"token": "not-the-token"}, "tls", HandshakeError),
+    ],
+    ids=["name", "port", "certificate", "token"],
+)
+def test_the_step_that_failed_is_the_one_behind_the_last_that_was_done(
+    rig: Rig, options: dict[str, object], last: str | None, error: type[ArgotunError]
+) -> None:
+    done, failure = walk(rig, **options)
+    assert done == list(STEPS[: STEPS.index(last) + 1 if last else 0])
+    assert isinstance(failure, error)
+
+
+def test_a_server_that_says_no_hello_leaves_the_last_step_undone(rig: Rig) -> None:
+    with Listening() as listening:
+        agent = rig.make_agent(
+            server=f"ws://127.0.0.1:{listening.address[1]}/connect", allow_insecure_server=True
+        )
+        agent.start()
+        server = listening.accept(b"Sec-WebSocket-Protocol: argotun.v2\r\n")
+        server.close()
+        until(lambda: agent.connector.problem.startswith("cannot connect: "), "the agent's words")
+        assert not agent.connected.is_set()
