@@ -191,10 +191,10 @@ class Soak:
                 f"--tls-client-ca={made.ca} {SERVER}",
             ],
         )
-        token = site.write("sa-token", "sa-token")
-        self.agents = [self._agent(site, made, name, public, token) for name in CLUSTERS]
+        self.agents = [self._agent(site, made, name, public) for name in CLUSTERS]
 
-    def _agent(self, site: Site, made: Certificates, name: str, public: int, token: Path) -> Process:
+    def _agent(self, site: Site, made: Certificates, name: str, public: int) -> Process:
+        token = site.write(f"sa-{name}", f"sa-{name}")
         return Process(
             site,
             f"agent-{name}",

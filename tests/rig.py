@@ -17,6 +17,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -35,6 +36,7 @@ from argotun.server import clients
 from argotun.server.app import Server
 from argotun.server.registry import Session
 from argotun.wire.streams import Stream
+from bench import echo
 
 PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
@@ -215,6 +217,12 @@ def answer(status: str = "200 OK", body: bytes = b"ok", extra: bytes = b"") -> S
     return script
 
 
+def answers_its_own(peer: Peer) -> None:
+    """A script that says in each answer which request it answers, as `Rig.ask` wants to know it."""
+    while True:
+        peer.send(echo.echo(peer.head()))
+
+
 class Api:
     """A scripted API on loopback; `connections` counts, `heads` is for scripts that record."""
 
@@ -289,6 +297,8 @@ class Rig:
     """
 
     TOKEN = "tok-c1"
+    ACCOUNT = "sa-token"
+    """What the agent of `c1` shows its API."""
 
     def __init__(
         self,
@@ -306,10 +316,11 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="argotun-rig-"))
         self.authority = Authority(self.folder)
         self.token_file = self.folder / "sa-token"
-        self.token_file.write_text("sa-token")
+        self.token_file.write_text(self.ACCOUNT)
         self.clusters_file = self.folder / "clusters.json"
         self.write_clusters([{"id": "c1", "token": self.TOKEN, **(cluster or {})}])
         self._clients: list[Peer] = []
+        self._numbers = count(1)
         self.agents: list[Agent] = []
         self.server: Server = None  # type: ignore[assignment]
 
@@ -442,6 +453,19 @@ class Rig:
         client = client or self.client()
         client.send(b"GET %b HTTP/1.1\r\nHost: argotun\r\n%b\r\n" % (path.encode(), extra))
         return client.response()
+
+    def ask(self, cluster: str = "c1", client: Peer | None = None, account: str = "") -> Response:
+        """A GET like no other, to an API that `answers_its_own`: a 200 is the answer to it and no other.
+
+        `account` is what the cluster's agent shows its API, where that is not ACCOUNT.
+        """
+        target = f"/own/{next(self._numbers)}"
+        answer = self.get(f"/tunnel/{cluster}{target}", client=client)
+        if answer.status == 200:
+            assert answer.body == echo.said(account or self.ACCOUNT, "GET", target)
+        else:
+            assert b"argotun: " in answer.body
+        return answer
 
 
 class Gate:
