@@ -419,8 +419,9 @@ class Rig:
         sock = socket.socket()
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        peer = self.keep(Peer(sock))
         sock.connect(self.server.internal_address)
-        return self.keep(Peer(sock))
+        return peer
 
     def keep(self, peer: Peer) -> Peer:
         """Close this connection too when the `with` ends."""
@@ -462,9 +463,10 @@ class Rig:
         target = f"/own/{next(self._numbers)}"
         answer = self.get(f"/tunnel/{cluster}{target}", client=client)
         if answer.status == 200:
-            assert answer.body == echo.said(account or self.ACCOUNT, "GET", target)
+            own = echo.said(account or self.ACCOUNT, "GET", target)
+            assert answer.body == own, f"asked {own!r}, got {answer.body!r}"
         else:
-            assert b"argotun: " in answer.body
+            assert b"argotun: " in answer.body, answer.body
         return answer
 
 
