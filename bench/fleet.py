@@ -13,6 +13,7 @@ from bench.site import Child, Site, free_port, wait_until
 from bench.words import Told
 
 PROCESSES = 4  # that the agents are spread over
+ACCOUNT = "sa-token"  # what the agents show their API, where they are not told otherwise
 PATIENCE = 60.0  # seconds after which agents that are not back are given up
 
 
@@ -33,7 +34,7 @@ class Fleet:
         # One more than there are agents: a tunnel to compare with may be number 0.
         entries = [{"id": cluster(number), "token": token(number)} for number in range(count + 1)]
         self._clusters = site.write("clusters.json", entries)
-        self._token = site.write("sa-token", "sa-token")
+        self._token = site.write("sa-token", ACCOUNT)
         self.public = ("127.0.0.1", free_port())
         self.internal = ("127.0.0.1", free_port())
         self.server = self.start_server()

@@ -3,9 +3,11 @@
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 
 import gevent
 
+from bench import echo
 from bench.rolling import Connection
 
 EVERY = 0.02  # seconds between two requests
@@ -13,7 +15,7 @@ EVERY = 0.02  # seconds between two requests
 
 @dataclass
 class Latency:
-    """Of requests, seconds; `failed` counts those that were not answered with 200."""
+    """Of requests, seconds; `failed` counts those that did not get a 200 that is their own."""
 
     count: int
     p50: float
@@ -29,11 +31,16 @@ class Latency:
 
 
 class Requests:
-    """One request after the other to one cluster, each timed from when it was due."""
+    """One request after the other to one cluster, each timed from when it was due.
 
-    def __init__(self, address: tuple[str, int], name: str) -> None:
+    `account` is what the agent of the cluster shows its API.
+    """
+
+    def __init__(self, address: tuple[str, int], name: str, account: str) -> None:
         self._address = address
-        self._request = f"GET /tunnel/{name}/api HTTP/1.1\r\nHost: argotun\r\n\r\n".encode()
+        self._name = name
+        self._account = account
+        self._numbers = count(1)
         self._taken: list[tuple[float, float, str]] = []
         self._connection: Connection | None = None
         self._greenlet = gevent.spawn(self._run)
@@ -61,8 +68,7 @@ class Requests:
             gevent.sleep(max(0.0, due - time.monotonic()))
             try:
                 self._connection = self._connection or Connection(self._address)
-                status = self._connection.ask(self._request)[0]
-                failure = "" if status == 200 else str(status)
+                failure = self._ask(self._connection)
             except (OSError, EOFError) as error:
                 failure = type(error).__name__
                 self._hang_up()
@@ -70,6 +76,15 @@ class Requests:
             self._taken.append((due, now - due, failure))
             # After a long wait the next one is due at once, but those that were missed are not made up for.
             due = max(due + EVERY, now)
+
+    def _ask(self, connection: Connection) -> str:
+        """Ask for what nobody else does: what was wrong with the answer."""
+        target = f"/api?n={next(self._numbers)}"
+        request = f"GET /tunnel/{self._name}{target} HTTP/1.1\r\nHost: argotun\r\n\r\n"
+        status, _, body = connection.ask(request.encode())
+        if status != 200:
+            return str(status)
+        return "" if body == echo.said(self._account, "GET", target) else "another's answer"
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

@@ -28,12 +28,14 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
+from argotun.wire.body import chunk
+from bench import echo
 from bench.errors import BenchError
 from bench.site import Child, Site, free_port, wait_until
 
 CLONE = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, str(CLONE / "argotun.py")]
-CLUSTER, TOKEN = "c1", "rolling-token"
+CLUSTER, TOKEN, ACCOUNT = "c1", "rolling-token", "sa-token"
 POSTS = 5  # every fifth request has a body, and is never repeated by the client on its own
 WATCHES = 4
 CONNECT_LIMIT = ANSWER_LIMIT = 10.0  # seconds
@@ -97,7 +99,7 @@ class Outcome:
 
 
 class Api:
-    """A stand-in for the Kubernetes API: small answers, and watches with an event now and then."""
+    """A stand-in for the Kubernetes API: each answer and each event says whose it is."""
 
     def __init__(self) -> None:
         self._server = StreamServer(("127.0.0.1", 0), self._serve)
@@ -112,22 +114,23 @@ class Api:
         stream = sock.makefile("rb")
         try:
             while line := stream.readline():
-                length = 0
+                length, head = 0, line
                 while (header := stream.readline()).strip():
+                    head += header
                     if header.lower().startswith(b"content-length:"):
                         length = int(header.split(b":")[1])
                 stream.read(length)
                 if b"watch=1" in line:
-                    self._watch(sock)
+                    self._watch(sock, line.split(b" ")[1])
                     return
-                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                sock.sendall(echo.echo(head))
         except OSError:
             pass
 
-    def _watch(self, sock: Any) -> None:
+    def _watch(self, sock: Any, target: bytes) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
-            sock.sendall(b"3\r\n{}\n\r\n")
+            sock.sendall(chunk(target))
             gevent.sleep(HEARTBEAT)
 
 
@@ -165,8 +168,8 @@ class Connection:
             self._more()
         return int(head.split(" ", 2)[1]), fields, self.data[:length]
 
-    def watch(self, request: bytes, ended: Callable[[], bool]) -> str:
-        """Read events until the watch ends: how it did."""
+    def watch(self, request: bytes, event: bytes, ended: Callable[[], bool]) -> str:
+        """Read events, each of which must be this one, until the watch ends: how it did."""
         self.data = b""
         self.sock.sendall(request)
         head = self._until(b"\r\n\r\n")
@@ -178,6 +181,8 @@ class Connection:
                 return "in order"
             while len(self.data) < size + 2:
                 self._more()
+            if self.data[:size] != event:
+                return f"with an event of another one: {self.data[:size]!r}"
             self.data = self.data[size + 2 :]
         return "by us"
 
@@ -209,7 +214,7 @@ class Clients:
 
     def run(self, requests: int, rate: float) -> None:
         """So many requests, each begun on time however long the others take."""
-        self._watching = [gevent.spawn(self._watch) for _ in range(WATCHES)]
+        self._watching = [gevent.spawn(self._watch, number) for number in range(WATCHES)]
         began = time.monotonic()
         running = []
         for number in range(requests):
@@ -225,17 +230,19 @@ class Clients:
     def _request(self, number: int) -> None:
         method = b"POST" if number % POSTS == 0 else b"GET"
         body = b"{}" if method == b"POST" else b""
-        request = b"%b /tunnel/%b/api/v1/pods?n=%d HTTP/1.1\r\nHost: argotun\r\n%b\r\n%b" % (
+        target = f"/api/v1/pods?n={number}"
+        own = echo.said(ACCOUNT, method.decode(), target)
+        request = b"%b /tunnel/%b%b HTTP/1.1\r\nHost: argotun\r\n%b\r\n%b" % (
             method,
             CLUSTER.encode(),
-            number,
+            target.encode(),
             b"Content-Length: %d\r\n" % len(body) if body else b"",
             body,
         )
         outcome = self._outcome
         began = time.monotonic()
         for _ in range(ATTEMPTS):
-            why = self._attempt(method, request)
+            why = self._attempt(method, request, own)
             if why is None:
                 outcome.answered += 1
                 outcome.slowest = max(outcome.slowest, time.monotonic() - began)
@@ -246,7 +253,7 @@ class Clients:
             outcome.repeated[why] += 1
         outcome.lost.append(f"{method.decode()} {number}: repeated {ATTEMPTS} times")
 
-    def _attempt(self, method: bytes, request: bytes) -> str | None:
+    def _attempt(self, method: bytes, request: bytes, own: bytes) -> str | None:
         """None when answered, what to count when it may be repeated, "!…" when it is lost."""
         try:
             connection = self._take()
@@ -266,7 +273,7 @@ class Clients:
             connection.reused = True
             self._idle.append(connection)
         if status == 200:
-            return None
+            return None if body == own else f"!the answer to another request: {body[:200]!r}"
         said = f"{status} {body[:200]!r}"
         if "retry-after" in fields and (status == 429 or status >= 500):
             gevent.sleep(int(fields["retry-after"]))
@@ -281,13 +288,14 @@ class Clients:
             connection.close()
         return Connection(self._address)
 
-    def _watch(self) -> None:
-        request = b"GET /tunnel/%b/api/v1/pods?watch=1 HTTP/1.1\r\nHost: argotun\r\n\r\n" % CLUSTER.encode()
+    def _watch(self, number: int) -> None:
+        target = b"/api/v1/pods?watch=1&n=%d" % number
+        request = b"GET /tunnel/%b%b HTTP/1.1\r\nHost: argotun\r\n\r\n" % (CLUSTER.encode(), target)
         while not self._stopped:
             connection = None
             try:
                 connection = Connection(self._address)
-                how = connection.watch(request, lambda: self._stopped)
+                how = connection.watch(request, target, lambda: self._stopped)
             except (OSError, EOFError, ValueError) as error:
                 how = f"cut: {error}"
             finally:
@@ -308,7 +316,7 @@ class Deployment:
         self.ports = [[free_port() for _ in range(3)] for _ in range(servers)]
         self.agents, self.clients = free_port(), free_port()
         self._clusters = site.write("clusters.json", [{"id": CLUSTER, "token": TOKEN}])
-        self._token = site.write("sa-token", "sa-token")
+        self._token = site.write("sa-token", ACCOUNT)
         self.haproxy = site.start(
             "haproxy", ["haproxy", "-db", "-f", str(site.write("haproxy.cfg", self._config()))]
         )

@@ -1,8 +1,9 @@
 """Everything at once, for long: whether argotun ends as it began.
 
 A server and two agents serve requests, watches, terminals, uploads, floods and slow readers while they
-are killed at random. Agent `a` is spared, and so is the server in the second half: what they hold after
-the load is compared with what they held before it, and their memory must not have grown meanwhile.
+are killed, or told to end, at random. Agent `a` is spared, and so is the server in the second half: what
+they hold after the load is compared with what they held before it, and their memory must not have grown
+meanwhile.
 
     python -m bench.soak --seconds 600 [--seed N]
 """
@@ -39,11 +40,13 @@ FIXED = (20_000, 32_000)  # below Linux's usual net.ipv4.ip_local_port_range
 SETTLE = 75.0  # seconds; the longest that argotun goes on after its clients have left is 60
 SPARED = 0.5  # part of the time after which the server is killed no more
 WARM = 0.25  # part of a process's life that memory may take to reach its level
+AWAY = 1.5  # seconds between a graceful end and the next start: more than `--reconnect-grace`
 GROWTH = 16 * 1024  # KiB that memory may grow after that, over the whole run
 
 LIMITS = "--stall-timeout=8s --keepalive=1s --keepalive-timeout=5s --tunnel-buffer=16Mi --no-access-log"
-SERVER = "--internal-plain --body-timeout=3s --response-timeout=3s --reconnect-grace=1s"
-AGENT = "--max-retry=500ms"
+SERVER = "--internal-plain --body-timeout=3s --response-timeout=3s --reconnect-grace=1s --drain=500ms"
+# An agent that drains is gone before those are refused who wait for the next one.
+AGENT = "--max-retry=500ms --drain=500ms"
 
 
 def kept_port() -> int:
@@ -88,7 +91,7 @@ class Process:
             f"--health-addr=127.0.0.1:{self.health}",
         ]
         self._count = site.folder / f"{name}.count"
-        self.kills = 0
+        self.replaced = 0
         self.memory: list[tuple[float, int]] = []
         self.child: Child
         self.start()
@@ -99,12 +102,15 @@ class Process:
         self.memory = []
         self.child = self._site.start(self.name, [*command, *self._options])
 
-    def kill(self) -> None:
-        """End it as a lost node would, and put another in its place."""
-        self.child.process.kill()
+    def replace(self, how: signal.Signals) -> None:
+        """End it, as a lost node does or gracefully, and put another in its place."""
+        self.child.process.send_signal(how)
         self.child.process.wait()
+        if how == signal.SIGTERM:
+            # Those who wait for the next one are refused first, on connections that they keep.
+            gevent.sleep(AWAY)
         self._site.stop([self.child])
-        self.kills += 1
+        self.replaced += 1
         self.start()
 
     def sample(self, now: float) -> None:
@@ -191,10 +197,10 @@ class Soak:
                 f"--tls-client-ca={made.ca} {SERVER}",
             ],
         )
-        token = site.write("sa-token", "sa-token")
-        self.agents = [self._agent(site, made, name, public, token) for name in CLUSTERS]
+        self.agents = [self._agent(site, made, name, public) for name in CLUSTERS]
 
-    def _agent(self, site: Site, made: Certificates, name: str, public: int, token: Path) -> Process:
+    def _agent(self, site: Site, made: Certificates, name: str, public: int) -> Process:
+        token = site.write(f"sa-{name}", f"sa-{name}")
         return Process(
             site,
             f"agent-{name}",
@@ -256,18 +262,19 @@ class Soak:
             client.sock.close()
 
     def _storm(self) -> None:
-        """Kill at random until the time is over, and measure."""
+        """Replace at random until the time is over, and measure."""
         began = now = time.monotonic()
         seconds, due = self.outcome.seconds, 0.0
         while now < began + seconds:
             for process in self.processes:
                 process.sample(now)
             if not due:
-                # Between two kills there is always a time when all of them serve.
+                # Between two of them there is always a time when all of them serve.
                 due = now + self._pause() if all(process.ready() for process in self.processes) else 0.0
             elif now > due:
                 spared = now > began + seconds * SPARED
-                self._dice.choice(self.agents[1:] if spared else [self.server, *self.agents[1:]]).kill()
+                who = self._dice.choice(self.agents[1:] if spared else [self.server, *self.agents[1:]])
+                who.replace(self._dice.choice([signal.SIGKILL, signal.SIGTERM]))
                 due = 0.0
             gevent.sleep(0.5)
             now = time.monotonic()
@@ -289,7 +296,7 @@ class Soak:
         growth = slope * minutes
         sizes = [size for _, size in process.memory] or [0]
         outcome.lines.append(
-            f"{process.name}: killed {process.kills} times; before {before}, after {after}; "
+            f"{process.name}: replaced {process.replaced} times; before {before}, after {after}; "
             f"memory {sizes[0] / 1024:.1f} MiB at first, {max(sizes) / 1024:.1f} at most, "
             f"{sizes[-1] / 1024:.1f} at last, "
             f"{slope:+.0f} KiB a minute over {minutes:.1f} min"

@@ -17,7 +17,12 @@ PATTERN = bytes(range(256)) * 512
 """A long answer repeats its first half; any piece of up to 64 KiB stands somewhere in it."""
 
 PERIOD = len(PATTERN) // 2
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+SWITCH = b"Connection: Upgrade\r\nUpgrade: SPDY/3.1"
+
+
+def head(status: bytes, fields: dict[bytes, bytes], framing: bytes) -> bytes:
+    """An answer's head, with what was asked in the request that has these fields."""
+    return b"HTTP/1.1 %b\r\nAsked: %b\r\n%b\r\n\r\n" % (status, fields[b"asked"], framing)
 
 
 def piece(offset: int, size: int) -> bytes:
@@ -59,7 +64,10 @@ class Api:
                 while (field := stream.readline()).strip():
                     name, _, value = field.partition(b":")
                     fields[name.lower()] = value.strip()
-                path, _, query = line.split(b" ")[1].partition(b"?")
+                target = line.split(b" ")[1]
+                # Each answer says which request it answers, and whose agent brought that one.
+                fields[b"asked"] = fields[b"authorization"].removeprefix(b"Bearer ") + b" " + target
+                path, _, query = target.partition(b"?")
                 wanted = {key.decode(): value[0].decode() for key, value in parse_qs(query).items()}
                 if not getattr(self, "_" + path.decode().rpartition("/")[2])(sock, stream, fields, wanted):
                     return
@@ -71,9 +79,9 @@ class Api:
             stream.close()
             sock.close()
 
-    def _small(self, sock: Any, _stream: Any, _fields: Any, wanted: dict[str, str]) -> bool:
+    def _small(self, sock: Any, _stream: Any, fields: dict[bytes, bytes], wanted: dict[str, str]) -> bool:
         body = f"small {wanted['n']}".encode()
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        sock.sendall(head(b"200 OK", fields, b"Content-Length: %d" % len(body)) + body)
         return True
 
     def _upload(self, sock: Any, stream: Any, fields: dict[bytes, bytes], _wanted: Any) -> bool:
@@ -85,18 +93,18 @@ class Api:
             total = zlib.crc32(data, total)
             left -= len(data)
         body = b"crc %d" % total
-        sock.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        sock.sendall(head(b"201 Created", fields, b"Content-Length: %d" % len(body)) + body)
         return True
 
-    def _bulk(self, sock: Any, _stream: Any, _fields: Any, wanted: dict[str, str]) -> bool:
+    def _bulk(self, sock: Any, _stream: Any, fields: dict[bytes, bytes], wanted: dict[str, str]) -> bool:
         size = int(wanted["size"])
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        sock.sendall(head(b"200 OK", fields, b"Content-Length: %d" % size))
         for offset in range(0, size, PERIOD):
             sock.sendall(piece(offset, min(PERIOD, size - offset)))
         return True
 
-    def _events(self, sock: Any, _stream: Any, _fields: Any, _wanted: Any) -> bool:
-        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    def _events(self, sock: Any, _stream: Any, fields: dict[bytes, bytes], _wanted: Any) -> bool:
+        sock.sendall(head(b"200 OK", fields, b"Transfer-Encoding: chunked"))
         for number in range(self._random.randrange(1, 200)):
             event = b"event %d\n" % number
             sock.sendall(chunk(event))
@@ -104,8 +112,8 @@ class Api:
         sock.sendall(FINAL_CHUNK)
         return True
 
-    def _exec(self, sock: Any, stream: Any, _fields: Any, wanted: dict[str, str]) -> bool:
-        sock.sendall(SWITCH)
+    def _exec(self, sock: Any, stream: Any, fields: dict[bytes, bytes], wanted: dict[str, str]) -> bool:
+        sock.sendall(head(b"101 Switching Protocols", fields, SWITCH))
         left = int(wanted["bytes"])
         while left > 0 and (data := stream.read1(65536)):
             sock.sendall(data)

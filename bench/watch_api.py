@@ -1,4 +1,4 @@
-"""An API of nothing but watches: it answers each with one event, and is silent until it is told otherwise.
+"""An API of watches: it answers each with one event, and is silent until it is told otherwise.
 
     python -m bench.watch_api CONTROL CERTIFICATE KEY
 
@@ -20,10 +20,9 @@ from typing import Any
 from argotun.transport.listen import Listener
 from argotun.transport.tls import ServerTls
 from argotun.wire.body import chunk
-from bench import words
+from bench import echo, words
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Watches:
@@ -63,7 +62,7 @@ class Watches:
                         self._open[sock] = None
                         sock.sendall(HEAD + chunk(b"0.0\n"))
                     else:
-                        sock.sendall(ANSWER)
+                        sock.sendall(echo.echo(head))
         finally:
             self._open.pop(sock, None)
 

@@ -29,7 +29,7 @@ from gevent.pool import Pool
 
 from bench import certificates, procfs
 from bench.errors import BenchError
-from bench.fleet import PROCESSES, Fleet
+from bench.fleet import ACCOUNT, PROCESSES, Fleet
 from bench.light_agent import cluster
 from bench.live import Latency, Requests
 from bench.site import Site
@@ -160,7 +160,7 @@ def run(
     watches: list[Watch] = []
     try:
         fleet.wait(0.0)
-        requests = Requests(fleet.internal, cluster(1))
+        requests = Requests(fleet.internal, cluster(1), ACCOUNT)
         alone = _calm(requests, calm)
         before = _memory(fleet)
         began = time.monotonic()

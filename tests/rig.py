@@ -17,6 +17,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -36,6 +37,7 @@ from argotun.server.app import Server
 from argotun.server.registry import Session
 from argotun.transport._private import close_notify
 from argotun.wire.streams import Stream
+from bench import echo
 
 PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
@@ -214,6 +216,12 @@ def answer(status: str = "200 OK", body: bytes = b"ok", extra: bytes = b"") -> S
     return script
 
 
+def answers_its_own(peer: Peer) -> None:
+    """A script that says in each answer which request it answers, as `Rig.ask` wants to know it."""
+    while True:
+        peer.send(echo.echo(peer.head()))
+
+
 class Api:
     """A scripted API on loopback; `connections` counts, `heads` is for scripts that record."""
 
@@ -288,6 +296,8 @@ class Rig:
     """
 
     TOKEN = "tok-c1"
+    ACCOUNT = "sa-token"
+    """What the agent of `c1` shows its API."""
 
     def __init__(
         self,
@@ -305,10 +315,11 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="argotun-rig-"))
         self.authority = Authority(self.folder)
         self.token_file = self.folder / "sa-token"
-        self.token_file.write_text("sa-token")
+        self.token_file.write_text(self.ACCOUNT)
         self.clusters_file = self.folder / "clusters.json"
         self.write_clusters([{"id": "c1", "token": self.TOKEN, **(cluster or {})}])
         self._clients: list[Peer] = []
+        self._numbers = count(1)
         self.agents: list[Agent] = []
         self.server: Server = None  # type: ignore[assignment]
 
@@ -407,8 +418,9 @@ class Rig:
         sock = socket.socket()
         if buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        peer = self.keep(Peer(sock))
         sock.connect(self.server.internal_address)
-        return self.keep(Peer(sock))
+        return peer
 
     def keep(self, peer: Peer) -> Peer:
         """Close this connection too when the `with` ends."""
@@ -441,6 +453,20 @@ class Rig:
         client = client or self.client()
         client.send(b"GET %b HTTP/1.1\r\nHost: argotun\r\n%b\r\n" % (path.encode(), extra))
         return client.response()
+
+    def ask(self, cluster: str = "c1", client: Peer | None = None, account: str = "") -> Response:
+        """A GET like no other, to an API that `answers_its_own`: a 200 is the answer to it and no other.
+
+        `account` is what the cluster's agent shows its API, where that is not ACCOUNT.
+        """
+        target = f"/own/{next(self._numbers)}"
+        answer = self.get(f"/tunnel/{cluster}{target}", client=client)
+        if answer.status == 200:
+            own = echo.said(account or self.ACCOUNT, "GET", target)
+            assert answer.body == own, f"asked {own!r}, got {answer.body!r}"
+        else:
+            assert b"argotun: " in answer.body, answer.body
+        return answer
 
 
 class Gate:

@@ -59,7 +59,7 @@ def last_error(agent: Agent) -> str:
     return str(agent._status()["lastError"])
 
 
-def test_a_tunnel_through_a_proxy_carries_nothing() -> None:
+def test_a_tunnel_through_a_proxy_carries_requests() -> None:
     with Rig(agent=None) as rig, proxy() as way:
         rig.start_agent(proxy=f"http://user:pass@127.0.0.1:{way.port}")
         assert rig.get().status == 200
@@ -69,7 +69,7 @@ def test_a_tunnel_through_a_proxy_carries_nothing() -> None:
         assert b"tok-c1" not in way.heads[0]
 
 
-def test_a_refusal_of_the_proxy_is_not_said_or_shows_its_password() -> None:
+def test_a_refusal_of_the_proxy_is_said_without_its_password() -> None:
     with Rig(agent=None) as rig, proxy("407 Proxy Authentication Required") as way:
         agent = Agent(rig.agent_config(proxy=f"http://user:hunter2@127.0.0.1:{way.port}"))
         rig.agents.append(agent)
@@ -98,20 +98,20 @@ class NamedApi(Api):
         super().start(authority)  # type: ignore[arg-type]
 
 
-def test_an_api_behind_another_name_is_not_known_by_it() -> None:
+def test_an_api_behind_another_name_is_known_by_the_one_given() -> None:
     with Rig(NamedApi("kubernetes.example"), agent={"target_host_name": "kubernetes.example"}) as rig:
         answer = rig.get()
         assert (answer.status, answer.body) == (200, b"Host: kubernetes.example")
 
 
-def test_an_api_behind_another_name_is_trusted_without_it() -> None:
+def test_an_api_behind_another_name_is_not_trusted_unless_told() -> None:
     with Rig(NamedApi("kubernetes.example")) as rig:
         refused = rig.get()
         assert (refused.status, rig.api.connections) == (503, 0)
         assert "127.0.0.1" in refused.json()["message"]
 
 
-def test_a_token_file_is_not_read_again_at_the_next_dial() -> None:
+def test_a_token_file_is_read_again_at_the_next_dial() -> None:
     with Rig(agent=None) as rig:
         file = rig.folder / "agent-token"
         file.write_text("not-yet\n")
@@ -124,7 +124,7 @@ def test_a_token_file_is_not_read_again_at_the_next_dial() -> None:
         assert "not-yet" not in last_error(agent)
 
 
-def test_a_token_file_that_is_gone_is_not_said() -> None:
+def test_a_token_file_that_is_gone_is_said() -> None:
     with Rig(agent=None) as rig:
         agent = Agent(rig.agent_config(token=None, token_file=str(rig.folder / "none")))
         rig.agents.append(agent)

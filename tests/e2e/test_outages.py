@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from .harness.binaries import Binaries
 from .harness.cluster import AGENT_ACCOUNTS, Cluster
-from .harness.http import Endpoint
+from .harness.http import Answer, Endpoint
 from .harness.kubectl import Kubectl
 from .harness.node import need_node
 from .harness.objects import AGENT_NAMESPACE
@@ -42,6 +43,14 @@ def spare(breakable: tuple[Way, Tunnel]) -> Tunnel:
     _, tunnel = breakable
     tunnel.start_what_is_missing()
     return tunnel
+
+
+def ask(endpoint: Endpoint) -> Answer:
+    """List under an Audit-ID like no other, which the API repeats in its answer to this very request."""
+    audit_id = str(uuid4())
+    answer = endpoint.get(MAPS, Audit_ID=audit_id)
+    assert answer.status != 200 or answer.header("Audit-Id") == audit_id, answer
+    return answer
 
 
 def user_of(endpoint: Endpoint) -> str:
@@ -80,14 +89,14 @@ def test_the_api_serves_again_through_the_same_tunnel(kubernetes: Binaries, fold
         tunnel = Tunnel(restarted, folder / "restarted-tunnel")
         stack.callback(tunnel.stop)
         tunnel.start()
-        assert tunnel.endpoint.get(MAPS).status == 200
+        assert ask(tunnel.endpoint).status == 200
         restarted.stop_apiserver()
-        refused = tunnel.endpoint.get(MAPS)
+        refused = ask(tunnel.endpoint)
         assert (refused.status, refused.json()["reason"]) == (503, "ServiceUnavailable")
         assert refused.json()["message"].startswith("argotun: ")
         assert 1 <= int(refused.header("Retry-After") or 0) <= 3
         restarted.start_apiserver()
-        assert tunnel.endpoint.get(MAPS).status == 200
+        assert ask(tunnel.endpoint).status == 200
         assert len([r for r in tunnel.log_records() if r["msg"] == "agent connected"]) == 1
 
 
@@ -127,10 +136,10 @@ def test_an_agent_that_stands_still_is_given_up(spare: Tunnel) -> None:
     assert spare.agent
     spare.agent.send(signal.SIGSTOP)
     try:
-        hanging = spare.endpoint.get(MAPS)  # fails by its own time-out should it hang for good
+        hanging = ask(spare.endpoint)  # fails by its own time-out should it hang for good
         assert (hanging.status, hanging.header("Retry-After")) == (502, None)
         assert hanging.json()["message"].startswith("argotun: ")
-        assert spare.endpoint.get(MAPS).status == 503
+        assert ask(spare.endpoint).status == 503
     finally:
         spare.agent.send(signal.SIGCONT)
     spare.wait()
@@ -138,12 +147,12 @@ def test_an_agent_that_stands_still_is_given_up(spare: Tunnel) -> None:
 
 def test_an_agent_that_is_asked_to_end_does_so_in_order_and_can_come_back(spare: Tunnel) -> None:
     assert spare.stop_agent() == 0
-    answer = spare.endpoint.get(MAPS)
+    answer = ask(spare.endpoint)
     assert answer.status == 503
     assert "argotun: " in answer.json()["message"]
     spare.start_agent()
     spare.wait()
-    assert spare.endpoint.get(MAPS).status == 200
+    assert ask(spare.endpoint).status == 200
 
 
 def test_requests_of_a_short_outage_wait_for_the_agent(cluster: Cluster, folder: Path) -> None:
@@ -152,7 +161,7 @@ def test_requests_of_a_short_outage_wait_for_the_agent(cluster: Cluster, folder:
         patient.start()
         patient.stop_agent(signal.SIGKILL)
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(patient.endpoint.get, MAPS)
+            waiting = pool.submit(ask, patient.endpoint)
             patient.start_agent()
             assert waiting.result(10).status == 200
     finally:

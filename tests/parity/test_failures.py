@@ -8,7 +8,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.agent.backoff import Backoff
-from tests.rig import Api, Gate, Peer, Rig, until
+from tests.rig import Api, Gate, Peer, Rig, answers_its_own, until
 
 
 class Link:
@@ -66,41 +66,42 @@ def test_no_request_hangs_while_the_network_is_parted() -> None:
         lost = client.response()
         assert (lost.status, lost.header("retry-after")) == (502, None)
         until(lambda: not rig.agent.connected.is_set(), "the agent's notice of it")
-        assert rig.get().status == 503
+        assert rig.ask().status == 503
         link.frozen = False
         until(rig.agent.connected.is_set, "the agent's return")
         until(lambda: len(rig.server.registry) == 1, "its session")
 
 
 def test_an_agent_comes_back_after_the_server_restarted() -> None:
-    with Rig() as rig:
-        assert rig.get().status == 200
+    with Rig(Api(answers_its_own)) as rig:
+        assert rig.ask().status == 200
         rig.server.stop()
         until(lambda: not rig.agent.connected.is_set(), "the loss of the tunnel")
         rig.start_server()
         until(lambda: len(rig.server.registry) == 1, "the agent's return")
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
 
 
 def test_a_cluster_comes_back_after_its_agent_restarted() -> None:
-    with Rig() as rig:
+    with Rig(Api(answers_its_own)) as rig:
         rig.agent.stop()
         until(lambda: len(rig.server.registry) == 0, "the end of the session")
-        lost = rig.get()
+        lost = rig.ask()
         assert (lost.status, lost.header("retry-after")) == (503, "1")
         rig.start_agent()
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
 
 
 def test_one_lost_cluster_takes_no_other_with_it() -> None:
-    with Rig() as rig:
+    with Rig(Api(answers_its_own)) as rig:
         rig.write_clusters([{"id": "c1", "token": rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
         until(lambda: "c2" in rig.server.clusters.clusters, "the clusters file being read again")
-        rig.start_agent(token="tok-c2")
+        (rig.folder / "sa-c2").write_text("sa-c2")
+        rig.start_agent(token="tok-c2", sa_token_path=str(rig.folder / "sa-c2"))
         rig.agents[0].stop()
         until(lambda: not rig.server.registry.of("c1"), "the end of the session")
-        assert rig.get("/tunnel/c1/api/v1").status == 503
-        assert rig.get("/tunnel/c2/api/v1").status == 200
+        assert rig.ask("c1").status == 503
+        assert rig.ask("c2", account="sa-c2").status == 200
 
 
 def test_no_running_request_is_cut_when_the_agents_node_is_drained() -> None:

@@ -17,7 +17,7 @@ from argotun.agent.app import Agent
 from argotun.observe.metrics import Metrics
 from argotun.server.registry import Session
 from argotun.tunnel.tunnel import Tunnel
-from tests.rig import Api, Rig, until
+from tests.rig import Api, Rig, answers_its_own, until
 from tests.volume import Volume
 
 LONG = 30.0
@@ -39,8 +39,10 @@ def issued(ca: trustme.CA, *names: str, trust: bytes = b"", **options: Any) -> F
 class Site(Rig):
     """A rig whose files all lie in volumes; `ca` issued the server's certificate and the agent's."""
 
+    ACCOUNT = "account-old"
+
     def __init__(self, api: Api | None = None, *, server: dict[str, Any] | None = None, **agent: Any) -> None:
-        super().__init__(api, agent=None)
+        super().__init__(api or Api(answers_its_own), agent=None)
         self.ca = trustme.CA()
         names = ("server", "agent", "api", "identity", "clusters", "token", "account")
         self.volumes = {name: Volume(self.folder / name) for name in names}
@@ -50,7 +52,7 @@ class Site(Rig):
         self.publish("api", ca_crt=self.authority.ca.cert_pem.bytes())
         self.publish("identity", **issued(self.authority.ca, "identity.old"))
         self.publish("token", token=self.TOKEN.encode())
-        self.publish("account", token=b"account-old\n")
+        self.publish("account", token=f"{self.ACCOUNT}\n".encode())
         self.let_in({"id": "c1", "token": self.TOKEN})
         self._server_options = {
             "clusters": self.path("clusters", "clusters.json"),

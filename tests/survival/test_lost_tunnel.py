@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import gevent
 import pytest
 from gevent import socket
 
+from bench.echo import echo, said
 from tests.rig import Api, Authority, Peer, Response, until
 from tests.server.test_drain import Process
 from tests.survival import network
@@ -46,11 +48,12 @@ UPGRADE = b"Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
 
 
 def script(peer: Peer) -> None:
-    """Answer `/ok` at once, and everything else in part."""
+    """Answer `/ok` and what begins with it at once, and everything else in part."""
     while True:
-        target = peer.head().split(b" ")[1]
-        if target == b"/ok":
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        head = peer.head()
+        target = head.split(b" ")[1]
+        if target.startswith(b"/ok"):
+            peer.send(echo(head))
             continue
         peer.send(SAID[target])
         peer.heard = target
@@ -72,6 +75,7 @@ class World:
         self._authority = Authority(folder)
         self._processes: list[Process] = []
         self._peers: list[Peer] = []
+        self._numbers = count(1)
         self.public_address = (ADDRESS[SERVER], 8443) if net else ("127.0.0.1", 0)
         self.internal = ("127.0.0.1", 8080 if net else 0)
         issued = self._authority.ca.issue_cert(self.public_address[0])
@@ -135,6 +139,11 @@ class World:
         peer = self.keep(Peer(sock))
         peer.send(b"GET /tunnel/c1%b HTTP/1.1\r\nHost: argotun\r\n%b\r\n" % (path, extra))
         return peer
+
+    def ask_own(self) -> tuple[bytes, Peer]:
+        """A request like no other, and the body of its answer."""
+        target = f"/ok/{next(self._numbers)}"
+        return said("sa-token", "GET", target), self.ask(target.encode())
 
     def keep(self, peer: Peer) -> Peer:
         """Close this connection too when the world ends."""
@@ -223,7 +232,10 @@ def assert_served(world: World) -> None:
     """The tunnel is back; what is asked before that is refused, and never left without an answer."""
 
     def served() -> bool:
-        return world.ask(b"/ok").response().status == 200
+        body, peer = world.ask_own()
+        answer = peer.response()
+        assert answer.body == body or answer.status == 503
+        return answer.status == 200
 
     until(served, "an answer", STARTED)
 
@@ -268,7 +280,8 @@ def test_an_agent_notices_the_return_of_a_killed_server(worlds: Any) -> None:
     late = [when for when in times(agent, "cannot connect") if when > returned]
     # One that was refused before may be told after.
     assert len(late) <= 1, agent.log
-    assert world.ask(b"/ok").response().status == 200
+    body, peer = world.ask_own()
+    assert peer.response().body == body
 
 
 def test_a_request_in_the_gap_is_served_by_the_agent_that_comes_back(worlds: Any) -> None:
@@ -277,9 +290,9 @@ def test_a_request_in_the_gap_is_served_by_the_agent_that_comes_back(worlds: Any
     agent = world.start_agent()
     agent.signal(signal.SIGKILL)
     agent.code()
-    peer = world.ask(b"/ok")
+    body, peer = world.ask_own()
     world.start_agent()
-    assert peer.response().status == 200
+    assert peer.response().body == body
 
 
 def test_a_request_in_the_gap_is_refused_when_the_grace_is_over(worlds: Any) -> None:
@@ -344,10 +357,10 @@ def test_a_short_interruption_does_not_end_the_tunnel(wired: World) -> None:
     assert wired.net is not None
     asked = wired.in_flight()
     wired.net.cut(SERVER, AGENT)
-    late = wired.ask(b"/ok")
+    body, late = wired.ask_own()
     gevent.sleep(0.7)
     wired.net.mend()
-    assert late.response().status == 200
+    assert late.response().body == body
     for peer in asked.values():
         peer.sock.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -18,7 +18,7 @@ from gevent.monkey import get_original
 from argotun.agent.backoff import NAMELESS, Backoff
 from argotun.errors import DialError, NameLost
 from argotun.transport.dial import STAGGER, dial
-from tests.rig import PATIENCE, Rig, until
+from tests.rig import PATIENCE, Api, Rig, answers_its_own, until
 
 NAME = "tunnel.example"
 
@@ -187,7 +187,7 @@ def test_requests_go_on_while_the_agent_waits_for_a_slow_resolver(dns: Dns) -> N
         release.wait(PATIENCE)
         return unknown(name)
 
-    with Rig() as rig:
+    with Rig(Api(answers_its_own)) as rig:
         dns.lookup = slowly
         port = rig.server.public_address[1]
         config = rig.agent_config(server=f"wss://{NAME}:{port}/connect")
@@ -197,7 +197,7 @@ def test_requests_go_on_while_the_agent_waits_for_a_slow_resolver(dns: Dns) -> N
         until(lambda: NAME in dns.asked, "the lookup")
         client = rig.client()
         for _ in range(20):
-            assert rig.get(client=client).status == 200
+            assert rig.ask(client=client).status == 200
         assert dns.asked == [NAME]
         hanging.stop()
         release.set()
@@ -252,7 +252,7 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
     dns: Dns, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The agent says what is wrong once, goes on trying, and is back with its next attempt."""
-    with Rig(mutual=False, agent=None) as rig:
+    with Rig(Api(answers_its_own), mutual=False, agent=None) as rig:
         address = rig.server.public_address
 
         def found(name: str) -> list[tuple[str, int]]:
@@ -260,7 +260,7 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
 
         dns.lookup = found
         agent = rig.start_agent(server=f"ws://{NAME}:{address[1]}/connect")
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
         dns.lookup = unknown
         attempts = len(dns.asked)
         rig.session.tunnel.end("the test cuts the tunnel")
@@ -274,7 +274,7 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
         until(agent.connected.is_set, "the agent's return")
         assert len(dns.asked) == attempts + 1
         until(lambda: len(rig.server.registry) == 1, "the session")
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     told = [line for line in warnings if "cannot be resolved" in line]
     assert len(told) == 1
@@ -302,30 +302,30 @@ def test_an_agent_waits_less_for_a_name_than_for_a_server_that_is_down(
 
 def test_a_vanished_name_of_the_api_costs_only_new_connections(dns: Dns) -> None:
     """Kept connections go on; new ones are refused so that client-go tries again, and then are served."""
-    with Rig(agent=None) as rig:
+    with Rig(Api(answers_its_own), agent=None) as rig:
         lookup = dns.lookup = lambda name: [("127.0.0.1", rig.api.port)]
         rig.start_agent(target=(NAME, rig.api.port), target_host_name="localhost")
         kept = rig.client()
-        assert rig.get(client=kept).status == 200
+        assert rig.ask(client=kept).status == 200
         dns.lookup = unknown
         for _ in range(2):
-            refused = rig.get()
+            refused = rig.ask()
             assert (refused.status, refused.header("retry-after")) == (503, "1")
             assert "the name cannot be resolved" in refused.json()["message"]
-            assert rig.get(client=kept).status == 200
+            assert rig.ask(client=kept).status == 200
         dns.lookup = lookup
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
 
 
 def test_a_vanished_name_does_not_end_the_tunnel_that_was_dialled_by_it(dns: Dns) -> None:
-    with Rig(mutual=False, agent=None) as rig:
+    with Rig(Api(answers_its_own), mutual=False, agent=None) as rig:
         address = rig.server.public_address
         dns.lookup = lambda name: [address]
         agent = rig.start_agent(server=f"ws://{NAME}:{address[1]}/connect")
         (tunnel,) = agent.tunnels
         dns.lookup = unknown
         for _ in range(5):
-            assert rig.get().status == 200
+            assert rig.ask().status == 200
         assert agent.tunnels == [tunnel]
         assert dns.asked == [NAME]
 

@@ -13,7 +13,7 @@ import pytest
 from argotun.agent.app import Agent
 from argotun.config.network import parse_proxy
 from tests.parity.processes import program
-from tests.rig import Api, Peer, Rig, answer, until
+from tests.rig import Api, Peer, Rig, answers_its_own, until
 from tests.survival.proxies import (
     CREDENTIALS,
     FORBIDDEN,
@@ -127,25 +127,25 @@ def test_an_upgraded_connection_passes_a_proxy(url: str) -> None:
 
 
 def test_an_ipv6_server_is_asked_for_in_brackets(squids: RealProxy) -> None:
-    rig = Rig(agent=None, server={"addr": ("::1", 0)})
+    rig = Rig(Api(answers_its_own), agent=None, server={"addr": ("::1", 0)})
     show(rig, "::1")
     with rig:
         host = f"[::1]:{rig.server.public_address[1]}"
         rig.start_agent(proxy=squids.url("six"), server=f"wss://{host}/connect")
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
     until(lambda: f"CONNECT {host} " in squids.log(), "the proxy's line", LONG)
 
 
 def test_an_idle_tunnel_outlives_a_proxy_that_likes_none() -> None:
     """The pings keep it: another connection, which says nothing, comes and goes meanwhile."""
-    with tinyproxy(idle=1) as proxy, Rig(agent=None) as rig:
+    with tinyproxy(idle=1) as proxy, Rig(Api(answers_its_own), agent=None) as rig:
         way = proxy.url(credentials=f"{USER}:s3cr3t")
         agent = rig.start_agent(proxy=way, keepalive=0.1)
         tunnel = agent.tunnels[0]
         with dial("127.0.0.1", rig.api.port, LONG, parse_proxy(way)) as idle, gevent.Timeout(LONG):
             assert idle.recv(1) == b""
         assert agent.tunnels == [tunnel]
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
 
 
 # What a refusal says
@@ -209,7 +209,7 @@ def test_a_silent_proxy_is_not_waited_for_without_end(
     squids: RealProxy, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(squids.folder / "ca.pem"))
-    with Rig(agent=None) as rig:
+    with Rig(Api(answers_its_own), agent=None) as rig:
         with squids.silent():
             agent = rig.make_agent(proxy=squids.url(port), dial_timeout=0.3)
             agent.start()
@@ -217,7 +217,7 @@ def test_a_silent_proxy_is_not_waited_for_without_end(
         # Its backlog holds attempts that nobody waits for any more; the next one is served.
         agent.stop()
         rig.start_agent(proxy=squids.url(port))
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
 
 
 # When the proxy goes away
@@ -239,11 +239,11 @@ def test_no_request_hangs_when_the_proxy_dies() -> None:
         proxy.kill()
         assert client.response().status == 502
         until(lambda: "the proxy cannot be reached" in last_error(agent), "the agent's words", LONG)
-        api.script = answer()
+        api.script = answers_its_own
         proxy.start()
         until(agent.connected.is_set, "the agent's return", LONG)
         until(lambda: len(rig.server.registry) == 1, "the session")
-        assert rig.get().status == 200
+        assert rig.ask().status == 200
 
 
 # Environment and logs

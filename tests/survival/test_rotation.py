@@ -12,7 +12,8 @@ import trustme
 from gevent.monkey import get_original
 
 from argotun.server import app
-from tests.rig import Api, Peer, Rig, answer, until
+from bench.echo import echo
+from tests.rig import Api, Peer, Rig, answers_its_own, until
 from tests.survival.rotating import (
     LONG,
     Site,
@@ -36,11 +37,12 @@ class Watched:
 
     def _script(self, peer: Peer) -> None:
         while True:
-            if b"watch=1" in peer.head():
+            head = peer.head()
+            if b"watch=1" in head:
                 peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                 self.watchers.append(peer)
             else:
-                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                peer.send(echo(head))
 
     def begin(self, rig: Rig) -> Peer:
         """A client with an open watch."""
@@ -78,7 +80,7 @@ def test_a_new_server_certificate_does_not_disturb_what_is_open() -> None:
         site.publish("server", **issued(site.ca, "127.0.0.1"))
         site.publish("agent", **issued(site.ca, "agent.new"))
         site.shake(site.agent_files)
-        assert site.get().status == 200
+        assert site.ask().status == 200
         watched.goes_on(client)
         assert site.agent_name() == "agent.old"
 
@@ -170,7 +172,7 @@ def test_a_new_token_of_the_agent_needs_no_restart(monkeypatch: pytest.MonkeyPat
         assert site.both_sides() == before
         site.let_in({"id": "c1", "token": "tok-new"})
         site.returned(before)
-        assert site.get().status == 200
+        assert site.ask().status == 200
         late = site.make_agent(token=site.TOKEN, token_file=None)
         late.start()
         until(lambda: "does not accept the token" in last_error(late), "the refusal", LONG)
@@ -181,7 +183,7 @@ def test_a_broken_token_file_does_not_cost_the_agent_its_tunnel(caplog: pytest.L
         for broken in (b"", b"", b"tok c1"):
             site.publish("token", token=broken)
             site.redial()
-            assert site.get().status == 200
+            assert site.ask().status == 200
         said = errors(caplog)
         assert len(said) == reload_errors(site.agent.metrics, "token") == 2
         assert all("the token read before stays in use" in line for line in said)
@@ -208,23 +210,23 @@ def identities(api_sees: list[str]) -> Api:
 
     def script(peer: Peer) -> None:
         api_sees.append(str(peer.sock.getpeercert()["subjectAltName"][0][1]))
-        answer()(peer)
+        answers_its_own(peer)
 
     return Asking(script)
 
 
 def test_a_new_ca_of_the_api_needs_no_restart(caplog: pytest.LogCaptureFixture) -> None:
     with Site() as site:
-        assert site.get().status == 200
+        assert site.ask().status == 200
         other = trustme.CA()
         site.api.stop()
         site.authority.issued = other.issue_cert("127.0.0.1")
         site.api.start(site.authority)
-        refused = site.get()
+        refused = site.ask()
         assert (refused.status, refused.header("retry-after")) == (503, "1")
         assert "not among the CA certificates" in refused.json()["message"]
         site.publish("api", ca_crt=other.cert_pem.bytes())
-        assert site.get().status == 200
+        assert site.ask().status == 200
         assert not errors(caplog)
 
 
@@ -238,11 +240,11 @@ def test_a_new_certificate_towards_the_api_needs_no_restart() -> None:
     }
     with site:
         kept = site.client()
-        assert site.get(client=kept).status == 200
+        assert site.ask(client=kept, account="nobody").status == 200
         site.publish("identity", **issued(site.authority.ca, "identity.new", not_after=LATER))
         assert expiry(site.agent.metrics, "api_certificate") == LATER.timestamp()
-        assert site.get(client=kept).status == 200
-        assert site.get().status == 200
+        assert site.ask(client=kept, account="nobody").status == 200
+        assert site.ask(account="nobody").status == 200
         assert seen == ["identity.old", "identity.new"]
 
 
@@ -251,19 +253,20 @@ def test_a_broken_account_token_is_reported_in_the_log_as_well(caplog: pytest.Lo
 
     def note(peer: Peer) -> None:
         while True:
-            seen.extend(re.findall(rb"account-\w+", peer.head()))
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            head = peer.head()
+            seen.extend(re.findall(rb"account-\w+", head))
+            peer.send(echo(head))
 
     with Site(Api(note)) as site:
         client = site.client()
-        assert site.get(client=client).status == 200
+        assert site.ask(client=client).status == 200
         before = site.agent.metrics.upstream_errors
         site.publish("account", token=b"\n")
         until(lambda: errors(caplog), "the report, which waits for no request", LONG)
-        assert [site.get(client=client).status for _ in range(3)] == [502] * 3
+        assert [site.ask(client=client).status for _ in range(3)] == [502] * 3
         assert site.agent.metrics.upstream_errors == before + 3
         site.publish("account", token=b"account-new\n")
-        assert site.get(client=client).status == 200
+        assert site.ask(client=client, account="account-new").status == 200
         assert seen == [b"account-old", b"account-new"]
         (said,) = errors(caplog)
         assert site.path("account", "token") in said
@@ -281,16 +284,18 @@ def test_a_removed_cluster_loses_its_tunnel(monkeypatch: pytest.MonkeyPatch) -> 
         site.let_in({"id": "c1", "token": site.TOKEN}, {"id": "c2", "token": "tok-c2"})
         until(lambda: "c2" in site.server.clusters.clusters, "the second cluster")
         (first,) = site.agent.tunnels
-        second = site.start_agent(token="tok-c2", token_file=None)
+        (site.folder / "sa-c2").write_text("sa-c2")
+        account = str(site.folder / "sa-c2")
+        second = site.start_agent(token="tok-c2", token_file=None, sa_token_path=account)
         client = watched.begin(site)
         site.let_in({"id": "c2", "token": "tok-c2"})
         assert first.ended.wait(LONG)
         # Cut, not completed: the client lists and watches anew.
         with pytest.raises(OSError, match="reset"):
             client.rest()
-        refused = site.get()
+        refused = site.ask()
         assert (refused.status, refused.header("retry-after")) == (503, "1")
-        assert site.get("/tunnel/c2/x").status == 200
+        assert site.ask("c2", account="sa-c2").status == 200
         assert [session.cluster for session in site.server.registry.all()] == ["c2"]
         assert second.connected.is_set()
 
@@ -310,7 +315,7 @@ def test_broken_sets_leave_the_last_good_ones_in_use(caplog: pytest.LogCaptureFi
         until(lambda: len(errors(caplog)) == 4, "a report of each", LONG)
         for _ in range(3):
             site.redial()
-            assert site.get().status == 200
+            assert site.ask().status == 200
         said = errors(caplog)
         assert len(said) == 4
         assert sum("the certificates loaded before stay in use" in line for line in said) == 3
@@ -334,7 +339,7 @@ def test_a_volume_that_vanishes_leaves_the_last_good_set_in_use(caplog: pytest.L
         assert site.shake(site.agent_files)["serialNumber"] == old
         site.publish("agent")
         site.redial()
-        assert site.get().status == 200
+        assert site.ask().status == 200
         fresh = issued(site.ca, "127.0.0.1")
         site.publish("server", **fresh)
         assert site.shake(site.agent_files)["serialNumber"] == serial(fresh["tls_crt"])

@@ -268,7 +268,7 @@ def test_the_end_of_either_side_goes_through_a_proxy_behind_tls(tls_proxy, serve
     assert seen == [b""]
 
 
-def test_a_stalled_proxy_behind_tls_holds_what_is_closed_for_ever(serve, read_head, pki, monkeypatch):
+def test_a_stalled_proxy_behind_tls_does_not_hold_what_is_closed(serve, read_head, pki, monkeypatch):
     """The one who writes to it learns nothing from the end of the other side."""
     monkeypatch.setattr(module, "ClientTls", lambda: ClientTls(pki.ca))
     monkeypatch.setattr(module, "_STALL", 0.3)

@@ -148,7 +148,7 @@ def test_renegotiation_is_off(mtls):
     assert mtls.context().options & ssl.OP_NO_RENEGOTIATION
 
 
-def test_a_cut_connection_passes_for_one_that_ended_in_order(mtls, pki):
+def test_a_cut_connection_never_passes_for_one_that_ended_gracefully(mtls, pki):
     for each in (mtls, ClientTls(pki.ca)):
         assert not each.context().options & ssl.OP_IGNORE_UNEXPECTED_EOF
 
