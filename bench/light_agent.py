@@ -53,7 +53,9 @@ class LightAgent(Agent):
     def dial_at_once(self) -> None:
         """Lose the tunnel as if its cable were pulled, and be among the first that come back."""
         delays = iter([0.0])
-        self._backoff = Backoff(self.config.max_retry, lambda low, high: next(delays, uniform(low, high)))
+        self.connector._backoff = Backoff(
+            self.config.max_retry, lambda low, high: next(delays, uniform(low, high))
+        )
         self.came = 0.0
         for tunnel in list(self.tunnels):
             tunnel._writer.abort()

@@ -361,7 +361,7 @@ class Connection:
     def _malformed(self, error: HeadError) -> None:
         """The request cannot be read any further, nor what follows it."""
         if self.exchange.idle:
-            if self._leaving:
+            if self._leaving or self._outlet.closed:
                 return
             self.exchange.begin(Request(self._began or monotonic(), caller=self._caller), None)
         self.exchange.end(Cause.REQUEST_INVALID, str(error), error.status)

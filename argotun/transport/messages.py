@@ -4,11 +4,12 @@ import os
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+import gevent
 from gevent.socket import socket
 
 from argotun.errors import ConnectionLost
 from argotun.transport.explain import explain
-from argotun.transport.reader import Reader
+from argotun.transport.reader import NEXT_TURN, STINT, Reader
 from argotun.wire.websocket import OP_BINARY, OP_PONG, FrameReader, pack, pack_close
 
 DEFAULT_MAX_MESSAGE = 1024 * 1024
@@ -67,6 +68,9 @@ class MessageSocket:
                 # 1005 is the absence of a code, so the echo has none either.
                 self.close(reader.close_code)
                 return None
+            if monotonic() - self.read_at > STINT:
+                # A read may hold thousands of control frames and empty messages, which end nowhere else.
+                gevent.sleep(NEXT_TURN)
             try:
                 data = self._recv()
             except OSError as error:

@@ -16,7 +16,7 @@ from gevent.event import Event
 
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
-from argotun.transport.reader import NEXT_TURN
+from argotun.transport.reader import NEXT_TURN, STINT
 from argotun.transport.writer import Writer
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
@@ -26,10 +26,6 @@ log = logging.getLogger("argotun.tunnel")
 
 ROUNDS = 8
 """Batches written in one turn of the event loop, so that the reader gets its turn as well."""
-
-STINT = 0.002
-"""Seconds that what came in one read is worked on before others get their turn: a hostile message may hold a
-hundred thousand frames, and each may end in a write to a client."""
 
 REFILL = CHUNK
 """What is collected at once for a socket that was full, bytes: whatever comes next waits behind it."""

@@ -212,6 +212,7 @@ class Multiplexer:
             return
         if stream.state == CLOSED:
             self._forget(stream)
+            stream.let_go()
         stream.sink.on_end()
 
     def _got_error(self, stream_id: int, payload: bytes) -> None:
@@ -225,6 +226,7 @@ class Multiplexer:
         if stream is None:
             return
         self._forget(stream)
+        stream.let_go()
         stream.sink.on_over(reason, text)
 
     def _got_window(self, stream_id: int, payload: bytes) -> None:
@@ -345,6 +347,7 @@ class Multiplexer:
         """End both directions at once: CLOSE, or ERROR with a reason; queued bytes are dropped."""
         if self._move(stream, SEND_OVER):
             self._forget(stream)
+            stream.let_go()
             if reason == reasons.NONE:
                 self._out.say(CLOSE, stream.id)
             else:
@@ -411,7 +414,7 @@ class Multiplexer:
             self._out.line_up(stream, not stream.queued)
 
     def _said_end(self, stream: Stream, kind: int) -> None:
-        """The END, CLOSE or ERROR of a stream has gone out."""
+        """The END, CLOSE or ERROR of a stream has gone out; the outbox lets its waiter go after the turns."""
         self._move(stream, SEND_END if kind == END else SEND_OVER)
         if stream.state == CLOSED:
             self._forget(stream)
@@ -452,7 +455,6 @@ class Multiplexer:
     def _forget(self, stream: Stream) -> None:
         stream.state = CLOSED
         stream.drop_queue()
-        stream.let_go()
         if self.streams.pop(stream.id, None) is None:
             return
         if self.profile.credit:

@@ -23,7 +23,8 @@ WORDS = {
 """What is said where the sender has no words of its own."""
 
 LARGEST = 0x1F
-"""The last byte that may be a code; one that is not known here counts as FAILED."""
+"""The last byte that may be a code; one that is not known here counts as FAILED, and so does NONE:
+what ends well ends by CLOSE."""
 
 _BY_WORDS = {WORDS[code]: code for code in (STREAM_LIMIT, NOT_ALLOWED, STALE, REPLACED)}
 
@@ -37,7 +38,7 @@ def encode(reason: int, text: str, coded: bool) -> bytes:
 def decode(payload: bytes) -> tuple[int, str]:
     """The reason and the text of a peer's payload: bounded, and never an error."""
     if payload and payload[0] <= LARGEST:
-        return payload[0] if payload[0] in WORDS else FAILED, _text(payload[1:])
+        return payload[0] if payload[0] in WORDS and payload[0] != NONE else FAILED, _text(payload[1:])
     text = _text(payload)
     return next((code for words, code in _BY_WORDS.items() if text.startswith(words)), FAILED), text
 

@@ -245,15 +245,24 @@ def test_a_waiting_sender_goes_on_when_the_stream_ends(end: str) -> None:
     assert ear.names.count("writable") == 1
 
 
-def test_a_stream_that_a_sender_opens_when_it_goes_on_is_connected_first() -> None:
+@pytest.mark.parametrize("last", ["", "close", "end"])
+def test_a_stream_that_a_sender_opens_when_it_goes_on_is_connected_first(last: str) -> None:
     server, agent = started(2, "server"), started(2, "agent")
     stream = server.mux.open(DISCARD)
+    if last:
+        exchange(server, agent)
+        agent.mux.connected(agent.accepted[0][0])
+        if last == "end":
+            agent.mux.end(agent.accepted[0][0])
+        exchange(server, agent)
     server.mux.send(stream, bytes(10))
 
     def open_another() -> None:
         server.mux.send(server.mux.open(Ear()), b"first words")
 
     stream.waiter = open_another
+    if last:
+        getattr(server.mux, last)(stream)
     exchange(server, agent)
     assert [accepted.sink.data for accepted, _ in agent.accepted] == [bytes(10), b"first words"]  # type: ignore[attr-defined]
 

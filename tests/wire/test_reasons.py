@@ -9,7 +9,7 @@ from argotun.wire.frames import MAX_ERROR_TEXT
 from argotun.wire.hello import Hello
 from tests.wire.mux_peers import Ear, started
 
-EVERY = sorted(reasons.WORDS)
+EVERY = sorted(code for code in reasons.WORDS if code != reasons.NONE)
 
 
 @pytest.mark.parametrize("reason", EVERY)
@@ -31,6 +31,10 @@ def test_a_release_without_codes_is_understood_by_its_words(reason: int) -> None
 def test_words_of_a_release_without_codes_stay_words() -> None:
     assert reasons.decode(b"connection refused") == (reasons.FAILED, "connection refused")
     assert reasons.decode(b"") == (reasons.FAILED, "")
+
+
+def test_an_error_never_passes_for_a_good_end() -> None:
+    assert reasons.decode(b"\0cut short") == (reasons.FAILED, "cut short")
 
 
 @pytest.mark.parametrize("code", [9, 0x1F])
