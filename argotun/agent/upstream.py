@@ -44,10 +44,11 @@ class Upstream:
         except HeadError as error:
             return Cause.API_INVALID, f"the API's answer is refused: {error}"
         except OSError as error:
-            if outlet.closed:
+            if outlet.closed or self._finishing:
                 return None
             return Cause.API_LOST, f"the API connection was lost: {error.strerror or error}"
-        return None if outlet.closed else (Cause.API_ENDED, "")
+        # Behind `flush` nothing that the API says matters, nor its end: what is queued for it still leaves.
+        return None if outlet.closed or self._finishing else (Cause.API_ENDED, "")
 
     def finish(self) -> None:
         """Half-close behind what is queued; the other direction goes on."""

@@ -1,6 +1,7 @@
 """The list of security properties, those that need a server and an agent together."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,13 +11,13 @@ from tests.rig import Api, Gate, Peer, Rig, until
 
 def test_a_credential_never_crosses_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     crossed: list[bytes] = []
-    receive = Multiplexer.receive
+    steps = Multiplexer.steps
 
-    def listen(mux: Multiplexer, message: bytes) -> None:
+    def listen(mux: Multiplexer, message: bytes) -> Iterator[None]:
         crossed.append(bytes(message))
-        receive(mux, message)
+        return steps(mux, message)
 
-    monkeypatch.setattr(Multiplexer, "receive", listen)
+    monkeypatch.setattr(Multiplexer, "steps", listen)
     heads: list[bytes] = []
 
     def script(peer: Peer) -> None:
