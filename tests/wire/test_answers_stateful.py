@@ -69,9 +69,6 @@ AGENT  NO_CREDENTIAL    WAITING
 and no END pass before CONNECTED, a server ends one half of upgraded connections only, nothing happens while
 an agent's request is WAITING, and an API that has spoken is no longer KEPT."""
 
-SELDOM = {("SERVER", "REQUEST_INVALID", "SENT"), ("AGENT", "API_INVALID", "BODY")}
-"""Cells that the sweep below does not reach every time; random walks reach them."""
-
 
 def strike(
     conversation: type[Conversation], shape: Shape, far: int, before: str, events: Iterable[str]
@@ -107,14 +104,15 @@ def sweep(conversation: type[Conversation], shapes: Iterable[Shape], points: Ite
 
 
 def test_each_event_at_each_point_and_each_cell_of_both_tables() -> None:
+    MET.clear()  # what random walks have met before does not count
     sweep(Conversation, SHAPES, range(1, 7))
     sweep(Conversation, [GET], [7])
     for both in product(
         EVENTS, ("no dial succeeds", "the stream is closed", "a tunnel is lost", "no agent comes")
     ):
         strike(Conversation, GET, 4, "sized", both)
-    for kind in (*BAD, *RARE):
-        strike(Conversation, (kind, "GET", 1, 0), 7, "sized", ())
+    for kind, before in product((*BAD, *RARE), ("", "sized")):
+        strike(Conversation, (kind, "GET", 1, 0), 7, before, ())
     lines = [line.split() for line in NEVER.split("\n") if line]
     never = {(role, cause, progress) for role, cause, *named in lines for progress in named}
     acted = {
@@ -123,7 +121,7 @@ def test_each_event_at_each_point_and_each_cell_of_both_tables() -> None:
         for cause, progress in product(Cause, Progress)
         if table[cause][progress].action != Action.NOTHING
     }
-    assert acted - MET - SELDOM == never
+    assert acted - MET == never
 
 
 # ── faults that are put back ───────────────────────────────────────────────────────────────────
