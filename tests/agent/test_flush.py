@@ -1,0 +1,83 @@
+"""The last bytes of an upgraded connection reach the API, whatever it says behind the end of the stream."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from gevent import socket
+
+from argotun.agent.app import Agent
+from argotun.agent.upstream import Upstream
+from argotun.wire.frames import CLOSE, CONNECTED, DATA
+from tests.raw_websocket import Listening
+from tests.rig import Api, Gate, Peer, Rig, until
+from tests.v1_peers import V1Server
+from tests.v2_peers import V2Server
+
+ASK = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+# More than sockets take, less than a window.
+PIECE, PIECES = bytes(16 * 1024), 15
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    with Listening() as listening:
+        yield listening
+
+
+def asked_v1(listening: Listening, target: str) -> tuple[V1Server, int]:
+    server = V1Server(listening)
+    return server, server.ask(target, ASK)
+
+
+def asked_v2(listening: Listening, target: str) -> tuple[V2Server, int]:
+    server = V2Server(listening)
+    stream = server.connect()
+    server.send(DATA, stream, ASK)
+    server.expect(CONNECTED, stream)
+    return server, stream
+
+
+@pytest.mark.parametrize("asked", [asked_v1, asked_v2])
+def test_an_api_that_ends_its_half_behind_the_stream_gets_the_rest(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch, asked: Callable[..., tuple[Any, int]]
+) -> None:
+    over, heard, received = Gate(), Gate(), []
+    ends: list[object] = []
+    read = Upstream.read
+
+    def watched(upstream: Upstream, *arguments: Any) -> object:
+        ends.append(read(upstream, *arguments))
+        return ends[-1]
+
+    monkeypatch.setattr(Upstream, "read", watched)
+
+    def script(peer: Peer) -> None:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.head()
+        peer.send(SWITCH)
+        over.wait()
+        peer.sock.shutdown(socket.SHUT_WR)
+        heard.wait()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        received.append(peer.rest())
+
+    with Rig(Api(script, tls=False), mutual=False, agent=None) as rig:
+        agent = Agent(rig.agent_config(server=f"ws://127.0.0.1:{listening.address[1]}/connect"))
+        rig.agents.append(agent)
+        agent.start()
+        server, stream = asked(listening, f"127.0.0.1:{rig.api.port}")
+        server.until(b"\r\n\r\n", stream)
+        streams = agent.tunnels[0].mux.streams
+        outlet = streams[stream].sink._upstream.outlet  # type: ignore[attr-defined]
+        for _ in range(PIECES):
+            server.send(DATA, stream, PIECE)
+        server.send(CLOSE, stream)
+        until(lambda: not streams, "the end of the stream")
+        assert outlet.pending, "the sockets took it all: this shows nothing"
+        over.open()
+        until(lambda: ends, "the agent's news of the API's end")
+        heard.open()
+        until(lambda: received, "the rest")
+    assert received[0] == PIECE * PIECES
