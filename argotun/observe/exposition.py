@@ -15,14 +15,13 @@ from prometheus_client.exposition import generate_latest as encode_plain
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest
 
+from argotun.turns import NEXT_TURN
+
 CONTENT_TYPE_PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 """The format that every Prometheus reads; the library has no name for it in all versions."""
 
 SLICE = 200
 """Samples between two turns of the event loop; encoding them takes 2 to 3 ms."""
-
-NEXT_TURN = 1e-6
-"""Any timer, in seconds: libev looks at the sockets before it runs one, but `sleep(0)` returns before."""
 
 _END = b"# EOF\n"
 encode_openmetrics: Callable[[Any], bytes] = generate_latest

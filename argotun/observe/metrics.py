@@ -17,7 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from argotun import __version__
-from argotun.observe.exposition import NEXT_TURN, render
+from argotun.observe.exposition import render
+from argotun.turns import NEXT_TURN
 
 AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
 """Why the public port turned an agent away; `handshake` is a TLS handshake that failed."""

@@ -19,7 +19,7 @@ from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
-from argotun.transport.reader import NEXT_TURN
+from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Cause, Refusal
 from argotun.wire.status import is_discovery

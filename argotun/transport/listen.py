@@ -14,8 +14,8 @@ from argotun.errors import HandshakeError, TransportError
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
-from argotun.transport.reader import NEXT_TURN
 from argotun.transport.tls import ServerTls
+from argotun.turns import NEXT_TURN
 
 BACKLOG = 4096
 """Connections that the kernel holds until they are accepted; somaxconn where that is less."""

@@ -9,7 +9,8 @@ from gevent.socket import socket
 
 from argotun.errors import ConnectionLost
 from argotun.transport.explain import explain
-from argotun.transport.reader import NEXT_TURN, STINT, Reader
+from argotun.transport.reader import Reader
+from argotun.turns import NEXT_TURN, STINT
 from argotun.wire.websocket import OP_BINARY, OP_PONG, FrameReader, pack, pack_close
 
 DEFAULT_MAX_MESSAGE = 1024 * 1024

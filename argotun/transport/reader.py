@@ -31,13 +31,6 @@ MORE = 4096
 BURST = 8
 """Reads in a row before the event loop gets its turn."""
 
-STINT = 0.002
-"""Seconds that what came in one read is worked on before others get their turn: a hostile message may hold a
-hundred thousand frames, and each may end in a write to a client."""
-
-NEXT_TURN = 1e-6
-"""Any timer, in seconds: libev looks at the sockets before it runs one, but `sleep(0)` returns before."""
-
 # States of TCP (linux/tcp_states.h): closed in both directions, and closed by the peer's FIN.
 TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 

@@ -25,7 +25,7 @@ import gevent
 from gevent.socket import socket, wait_read, wait_write
 
 from argotun.transport._private import Buffer, close_notify, raw_send, tcp_finish, tcp_send
-from argotun.transport.reader import NEXT_TURN
+from argotun.turns import NEXT_TURN
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 

@@ -16,8 +16,8 @@ from gevent.event import Event
 
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
-from argotun.transport.reader import NEXT_TURN, STINT
 from argotun.transport.writer import Writer
+from argotun.turns import NEXT_TURN, STINT
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH

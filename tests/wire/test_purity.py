@@ -38,20 +38,20 @@ BARRED = {
     *("time", "datetime", "random", "secrets", "uuid", "logging", "os", "subprocess", "signal", "tempfile"),
 }
 
+# Single files that know nothing of argotun.
+GROUND = {"errors", "address", "files", "process", "turns"}
+
 # Each layer with what it may import; the package itself, `""`, holds a version and nothing else.
 LAYERS: dict[str, set[str]] = {
     "": set(),
-    "errors": set(),
-    "address": set(),
-    "files": set(),
-    "process": set(),
+    **{name: set() for name in GROUND},
     "wire": {"errors"},
-    "observe": {"errors"},
+    "observe": {"turns", "errors"},
     "config": {"errors", "address"},
-    "transport": {"wire", "config", "files", "address", "errors"},
-    "tunnel": {"transport", "wire", "config", "errors"},
-    "server": {"tunnel", "transport", "wire", "observe", "config", "files", "address", "errors", "process"},
-    "agent": {"tunnel", "transport", "wire", "observe", "config", "files", "address", "errors", "process"},
+    "transport": {"wire", "config", "files", "address", "turns", "errors"},
+    "tunnel": {"transport", "wire", "config", "turns", "errors"},
+    "server": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
+    "agent": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
     "options": {"config", "errors"},
 }
 # These may import anything: the command line, the demo, and what makes certificates.
