@@ -316,7 +316,7 @@ class Multiplexer:
     def send(self, stream: Stream, data: bytes) -> None:
         """Queue bytes; those for a stream that is over or ending are dropped.
 
-        The caller watches `stream.queued` and waits for `on_writable` where it is much.
+        The caller watches `stream.queued` and leaves a `stream.waiter` where it is much.
         """
         if stream.state == CLOSED or stream.closing or not data:
             return

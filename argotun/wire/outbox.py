@@ -285,7 +285,7 @@ class Outbox:
         return messages[-1]
 
     def _relieve(self) -> None:
-        """Call `on_writable` when the turns are over, for it may open streams.
+        """Let waiting senders go when the turns are over, for it may open streams.
 
         Data of a stream that was opened in the middle would go out in front of its CONNECT.
         """

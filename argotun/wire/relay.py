@@ -19,8 +19,6 @@ from argotun.wire.head import find_head_end
 
 IDLE, HEAD, BODY, RAW = range(4)
 
-STATES = ("IDLE", "HEAD", "BODY", "RAW")
-
 
 class Relay:
     """Follows one direction of one connection, a message at a time; `state` says what the next bytes are."""
@@ -64,9 +62,12 @@ class Relay:
 
         With `chunking` a body until the connection's end goes on in chunks.
         """
-        self.body.begin(length)
         self.chunking = chunking
-        self.state = BODY if length else IDLE
+        if length:
+            self.body.begin(length)
+            self.state = BODY
+        else:
+            self.state = IDLE
 
     def switch(self) -> None:
         """Behind the head come raw bytes: both sides have agreed on another protocol."""
