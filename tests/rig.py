@@ -350,6 +350,8 @@ class Rig:
             agent.stop()
         self.server.stop()
         self.api.stop()
+        # Until then an agent may look at its files once more, and miss them in the log of the next test.
+        gevent.joinall([greenlet for agent in self.agents for greenlet in agent._greenlets], timeout=PATIENCE)
         shutil.rmtree(self.folder)
 
     def start_server(self, **options: Any) -> Server:
