@@ -1,6 +1,6 @@
 """Turns of the event loop: how long one may take, and how to give others theirs."""
 
-STINT = 0.002
+STINT = 0.004
 """Seconds that what came in one read is worked on before others get their turn: a hostile message may hold a
 hundred thousand frames, and each may end in a write to a client."""
 

@@ -190,12 +190,7 @@ class Forwarder:
         self._metrics.upstream_requests += 1
         upstream = self._upstream
         request = self._request = Request(
-            monotonic(),
-            cluster=self._cluster,
-            method=head.method,
-            target=head.target,
-            audit_id=head.audit_id or b"",
-            size=size,
+            monotonic(), self._cluster, head.method, head.target, head.audit_id or b"", size
         )
         request.stream = self._channel.id
         if upstream is None:

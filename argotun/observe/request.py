@@ -23,59 +23,37 @@ class Request:
     `admitted` to a session, `sent` on, `connected` to the API, `answered` with a final head, `ended`.
     """
 
-    __slots__ = (
-        "admitted",
-        "answered",
-        "audit_id",
-        "began",
-        "bytes_in",
-        "bytes_out",
-        "caller",
-        "cluster",
-        "connected",
-        "counted_in",
-        "counted_out",
-        "ended",
-        "error",
-        "method",
-        "sent",
-        "stalls",
-        "status",
-        "stream",
-        "target",
-    )
+    # Defaults of the class: an instance, made for each request, sets only what it knows.
+    caller = ""
+    stream = 0
+    status = 0
+    error = ""
+    bytes_out = 0
+    counted_in = 0
+    counted_out = 0
+    stalls = 0
+    admitted = 0.0
+    sent = 0.0
+    connected = 0.0
+    answered = 0.0
+    ended = 0.0
 
     def __init__(
         self,
         began: float,
-        *,
         cluster: str = "",
-        caller: str = "",
         method: bytes = b"",
         target: bytes = b"",
         audit_id: bytes = b"",
         size: int = 0,
     ) -> None:
         """`size` is that of the request's head in bytes."""
+        self.began = began
         self.cluster = cluster
-        self.caller = caller
         self.method = method
         self.target = target
         self.audit_id = audit_id
-        self.stream = 0
-        self.status = 0
-        self.error = ""
         self.bytes_in = size
-        self.bytes_out = 0
-        self.counted_in = 0
-        self.counted_out = 0
-        self.stalls = 0
-        self.began = began
-        self.admitted = 0.0
-        self.sent = 0.0
-        self.connected = 0.0
-        self.answered = 0.0
-        self.ended = 0.0
 
     @property
     def seconds(self) -> float:

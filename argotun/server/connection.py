@@ -101,6 +101,7 @@ class Connection:
         "_uploaded",
         "_woken",
         "exchange",
+        "record",
     )
 
     def __init__(self, port: Port, sock: Any, caller: str = "") -> None:
@@ -117,6 +118,7 @@ class Connection:
         self._woken: Event | None = None
         self._since = monotonic()
         self._mark: tuple[Situation, float, int] = (Situation.UNUSED, 0.0, 0)
+        self.record = port.record
         self.exchange = Exchange(self, self._outlet)
 
     def serve(self) -> None:
@@ -166,10 +168,6 @@ class Connection:
         """No more answers: half-close behind what is queued, and discard what still comes."""
         self._leaving = True
         self._outlet.finish()
-
-    def record(self, request: Request) -> None:
-        """Count a request that is over."""
-        self._port.record(request)
 
     # ── the port asks ──────────────────────────────────────────────────────────────────────────
 
@@ -330,13 +328,13 @@ class Connection:
         target = head.target[route.end() :] if route is not None else head.target
         request = Request(
             self._began,
-            cluster=route[1].decode() if route is not None else "",
-            caller=self._caller,
-            method=head.method,
-            target=target if target.startswith(b"/") else b"/" + target,
-            audit_id=head.audit_id or port.new_audit_id(),
-            size=len(raw),
+            route[1].decode() if route is not None else "",
+            head.method,
+            target if target.startswith(b"/") else b"/" + target,
+            head.audit_id or port.new_audit_id(),
+            len(raw),
         )
+        request.caller = self._caller
         exchange.begin(request, head)
         if route is None:
             answer = port.local(head)
@@ -363,7 +361,9 @@ class Connection:
         if self.exchange.idle:
             if self._leaving or self._outlet.closed:
                 return
-            self.exchange.begin(Request(self._began or monotonic(), caller=self._caller), None)
+            request = Request(self._began or monotonic())
+            request.caller = self._caller
+            self.exchange.begin(request, None)
         self.exchange.end(Cause.REQUEST_INVALID, str(error), error.status)
 
     def _discard(self) -> None:

@@ -13,6 +13,7 @@ What an answer may be, and what an end means for it, is decided by `wire.answer`
 A request is in progress from `begin` until `_done`, whose one caller for each way out is in this file.
 """
 
+from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
 from typing import Protocol
@@ -66,8 +67,9 @@ class Downstream(Protocol):
     def finish(self) -> None:
         """No more answers: half-close behind what is queued."""
 
-    def record(self, request: Request) -> None:
-        """Count a request that is over."""
+    @property
+    def record(self) -> Callable[[Request], None]:
+        """Counts a request that is over."""
 
 
 class Exchange:

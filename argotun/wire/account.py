@@ -26,7 +26,7 @@ class Account:
         """A stream with `under_way` bytes sends `size` more; what is used then."""
         beyond = under_way + size - self.share
         if beyond > 0:
-            self.used += min(beyond, size)
+            self.used += beyond if beyond < size else size
         return self.used
 
     def give_back(self, under_way: int, size: int) -> bool:

@@ -101,9 +101,11 @@ class Answer(Relay):
         taken while the request WAITS: it cannot be its answer. Raises HeadError on anything that must not
         reach a client.
         """
-        if self.stage == Progress.WAITING:
+        stage = self.stage
+        if stage == Progress.WAITING:
             return b"", 0
-        self.stage = min(self.stage, Progress.DELIVERED)
+        if stage > Progress.DELIVERED:
+            self.stage = Progress.DELIVERED
         asked = self._asked
         out = b""
         at = 0
@@ -170,16 +172,18 @@ class Answer(Relay):
 
     def _final(self, head: ResponseHead) -> bytes:
         """The final head as it goes on; what follows it is set up."""
-        until_close = head.length == UNTIL_CLOSE
-        # A client of HTTP/1.0 knows no chunks (RFC 9112 §6.1).
-        chunking = until_close and self._chunks and self._asked is not None and self._asked.minor == 1
+        length = head.length
+        chunking = False
+        if length == UNTIL_CLOSE:
+            # A client of HTTP/1.0 knows no chunks (RFC 9112 §6.1).
+            chunking = self._chunks and self._asked is not None and self._asked.minor == 1
+            self.last = self.last or not chunking
         location = None
         if head.location is not None and 300 <= head.status < 400 and head.status != 304:
             location = self._lead(head.location)
         self.status = head.status
         self.kept = head.keep_alive
-        self.last = self.last or (until_close and not chunking)
-        self.follow(head.length, chunking=chunking)
+        self.follow(length, chunking)
         return rewrite_response(head, self.last, chunking, location)
 
     def _lead(self, location: bytes) -> bytes:

@@ -222,7 +222,7 @@ def parse_request(data: bytes) -> RequestHead:
     elif minor == b"1":
         raise HeadError("Host is missing")
     head.minor = 1 if minor == b"1" else 0
-    head.length = _length(found, head.minor) if _framed(found) else 0
+    head.length = _length(found, head.minor, 0)
     head.connection = connection = _connection(found[b"connection"]) if b"connection" in found else _NONE
     # A proxy does not honour a 1.0 client's keep-alive (RFC 9112 §9.3), nor its Upgrade (RFC 9110 §7.8).
     head.keep_alive = minor == b"1" and b"close" not in connection
@@ -294,7 +294,7 @@ def parse_response(data: bytes, method: bytes) -> ResponseHead:
     head.status = status = int(code)
     head.reason = reason or b""
     found = _collect(_READ_RESPONSE, head._lines)
-    head.length = _length(found, head.minor) if _framed(found) else UNTIL_CLOSE
+    head.length = _length(found, head.minor, UNTIL_CLOSE)
     if status < 200 or status == 204:
         # RFC 9110 §8.6: neither may announce a body. Some parsers would wait for one that is announced.
         if head.length > 0 or head.length == CHUNKED:
@@ -366,15 +366,14 @@ def _collect(pattern: re.Pattern[bytes], lines: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _framed(found: dict[bytes, bytes]) -> bool:
-    return b"content-length" in found or b"transfer-encoding" in found
-
-
-def _length(found: dict[bytes, bytes], minor: int) -> int:
-    """Body length in bytes or CHUNKED, from fields of which at least one is there (RFC 9112 §6.3)."""
+def _length(found: dict[bytes, bytes], minor: int, otherwise: int) -> int:
+    """Body length in bytes or CHUNKED as the fields say, `otherwise` without any (RFC 9112 §6.3)."""
     coding = found.get(b"transfer-encoding")
     if coding is None:
-        value = found[b"content-length"].strip(b" \t")
+        value = found.get(b"content-length")
+        if value is None:
+            return otherwise
+        value = value.strip(b" \t")
         if _LENGTH.fullmatch(value) is None:
             raise HeadError("Content-Length must be there once, as a plain decimal number")
         return int(value)

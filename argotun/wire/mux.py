@@ -72,6 +72,10 @@ from argotun.wire.streams import (
     Stream,
 )
 
+STEP = 16 * 1024
+FRAME_WEIGHT = 512
+"""Bytes of a step, where each frame weighs so many more than its payload: 32 frames at most."""
+
 MAX_CONTROL = 1 * MIB
 """Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
 
@@ -138,18 +142,23 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
+        weight = 0
         for kind, stream_id, payload in () if self.over else self.profile.split(message):
-            if self.over:
-                return
-            if self.theirs is None and kind != HELLO:
+            if self.theirs is None and kind != HELLO and not self.over:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
-            if kind == DATA and len(payload) > CHUNK:
-                for at in range(0, len(payload), CHUNK):
+            size = len(payload)
+            if size > CHUNK and kind == DATA:
+                for at in range(0, size, CHUNK):
                     handlers[DATA](stream_id, payload[at : at + CHUNK])
                     yield
             else:
                 handlers[kind](stream_id, payload)
-                yield
+                weight += FRAME_WEIGHT + size
+                if weight >= STEP:
+                    weight = 0
+                    yield
+            if self.over:
+                return
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read")
 

@@ -311,8 +311,13 @@ def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
     """Move `size` bytes from a stream's queue to `parts`, slicing only the last piece."""
     queue = stream.queue
     assert queue is not None
-    stream.queued -= size
     stream.backlog.size -= size
+    if size == stream.queued:
+        stream.queued = 0
+        stream.queue = None
+        parts += queue
+        return
+    stream.queued -= size
     used = 0
     for piece in queue:
         if len(piece) > size:
@@ -324,10 +329,7 @@ def _cut(stream: Stream, size: int, parts: list[Part]) -> None:
         view = memoryview(queue[used])
         parts.append(view[:size])
         queue[used] = view[size:]
-    if used == len(queue):
-        stream.queue = None
-    else:
-        del queue[:used]
+    del queue[:used]
 
 
 def _nothing() -> None:

@@ -46,18 +46,22 @@ class Relay:
 
         Only in HEAD. Raises HeadError as `find_head_end` does.
         """
-        before = 0  # how much further on an index is here than in what was given
-        if self._partial:
-            before = len(self._partial) - start
-            data, start = self._partial + data[start:], 0
-        end = find_head_end(data, len(self._partial) or start, start)
-        if end < 0:
+        partial = self._partial
+        if not partial:
+            end = find_head_end(data, start, start)
+            if end >= 0:
+                return data[start:end], end
             self._partial = data[start:] if start else data
-            return None, len(data) - before
+            return None, len(data)
+        whole = partial + data[start:]
+        end = find_head_end(whole, len(partial))
+        if end < 0:
+            self._partial = whole
+            return None, len(data)
         self._partial = b""
-        return data[start:end], end - before
+        return whole[:end], start + end - len(partial)
 
-    def follow(self, length: int, *, chunking: bool = False) -> None:
+    def follow(self, length: int, chunking: bool = False) -> None:
         """Behind the head comes a body of `length` bytes (0: none), CHUNKED or UNTIL_CLOSE.
 
         With `chunking` a body until the connection's end goes on in chunks.
@@ -83,9 +87,10 @@ class Relay:
             used = body.take(data)
             if not body.open:
                 self.state = IDLE
-            out = data if used == len(data) else data[:used]
+            if used != len(data):
+                data = data[:used]
             # An empty chunk would be the last one.
-            return chunk(out) if self.chunking and out else out, used
+            return chunk(data) if self.chunking and data else data, used
         if self.state == RAW:
             return data, len(data)
         return b"", 0
