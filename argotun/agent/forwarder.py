@@ -28,7 +28,7 @@ from argotun.observe.request import Request
 from argotun.tunnel.channel import Channel
 from argotun.wire.answer import Answer
 from argotun.wire.head import RequestHead, parse_request, rewrite_request
-from argotun.wire.outcomes import AGENT, Action, Cause, Progress, Verdict
+from argotun.wire.outcomes import AGENT, DELIVERED, KEPT, REPEATABLE, WAITING, Action, Cause, Verdict
 from argotun.wire.reasons import FAILED, NONE, PROTOCOL, STALE, UNREACHABLE
 from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
 from argotun.wire.status import error_response
@@ -39,7 +39,7 @@ log = logging.getLogger("argotun.agent")
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach the API."""
 
-REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when a kept connection turns out to be dead (RFC 9110 §9.2.1)."""
 
 ABANDONED = 499
@@ -174,7 +174,7 @@ class Forwarder:
             return used
         close = self._channel.single and head.upgrade is None
         out = rewrite_request(head, head.target, credential, host=self._api.host, close=close)
-        self._replay = out if self._answer.stage == Progress.REPEATABLE else b""
+        self._replay = out if self._answer.stage == REPEATABLE else b""
         if used < len(data) and self._upload.state == BODY:
             body, size = self._upload.take(data[used:])
             out, used = out + body, used + size
@@ -194,13 +194,13 @@ class Forwarder:
         )
         request.stream = self._channel.id
         if upstream is None:
-            stage = Progress.WAITING
+            stage = WAITING
         elif not upstream.served:
-            stage = Progress.DELIVERED
-        elif head.method in REPEATABLE and not head.length and head.upgrade is None:
-            stage = Progress.REPEATABLE
+            stage = DELIVERED
+        elif head.method in SAFE and not head.length and head.upgrade is None:
+            stage = REPEATABLE
         else:
-            stage = Progress.KEPT
+            stage = KEPT
         self._answer.ask(head, stage)
 
     def _pass_on(self, data: bytes, credit: int) -> None:

@@ -28,7 +28,7 @@ from argotun.wire import reasons
 from argotun.wire.answer import Answer
 from argotun.wire.body import FINAL_CHUNK
 from argotun.wire.head import RequestHead, rewrite_request
-from argotun.wire.outcomes import SERVER, Action, Cause, Progress, Verdict
+from argotun.wire.outcomes import DELIVERED, SENT, SERVER, WAITING, Action, Cause, Verdict
 from argotun.wire.relay import HEAD, IDLE, RAW
 from argotun.wire.status import error_response
 from argotun.wire.streams import DISCARD
@@ -106,7 +106,7 @@ class Exchange:
         """
         self.request = request
         self._head = head
-        self.answer.ask(head, Progress.WAITING)
+        self.answer.ask(head, WAITING)
         session = self.session
         if session is not None and not (session.cluster == request.cluster and session.usable):
             self.release()
@@ -115,14 +115,14 @@ class Exchange:
         """Give the request to an agent, unless it was ended while one was waited for."""
         head, request = self._head, self.request
         answer = self.answer
-        if answer.state != HEAD or answer.stage != Progress.WAITING or head is None:
+        if answer.state != HEAD or answer.stage != WAITING or head is None:
             return
         channel = self.channel
         if channel is None or session is not self.session or not channel.reusable:
             channel = self._open(session)
         request.admitted = request.sent = monotonic()
         request.stream = channel.id
-        answer.stage = Progress.DELIVERED if channel.connected else Progress.SENT
+        answer.stage = DELIVERED if channel.connected else SENT
         answer.prefix = PREFIX + request.cluster.encode()
         extra = b"Audit-ID: %b\r\n" % request.audit_id
         close = channel.single and head.upgrade is None
@@ -130,7 +130,7 @@ class Exchange:
 
     def respond(self, code: int, content_type: bytes, body: bytes) -> None:
         """Answer with something of the server's own that is not an error."""
-        if self.answer.progress != Progress.WAITING:
+        if self.answer.progress != WAITING:
             return
         self.answer.stop()
         last = self._is_last()
@@ -148,7 +148,7 @@ class Exchange:
 
         `words` are for the client, `status` is that of an error which has its own.
         """
-        waiting = self.answer.progress == Progress.WAITING
+        waiting = self.answer.progress == WAITING
         verdict = self.answer.end(cause)
         action = verdict.action
         if cause == Cause.CLIENT_ENDED and action in (Action.HALF, Action.COMPLETE):
@@ -189,8 +189,8 @@ class Exchange:
 
     def on_connected(self) -> None:
         """From now on the request may have reached the API."""
-        if self.answer.progress == Progress.SENT:
-            self.answer.stage = Progress.DELIVERED
+        if self.answer.progress == SENT:
+            self.answer.stage = DELIVERED
             self.request.connected = monotonic()
 
     def on_data(self, payload: bytes) -> None:
@@ -327,6 +327,6 @@ class Exchange:
         return channel
 
     def _explain(self, text: str) -> str:
-        if self.answer.progress == Progress.SENT:
+        if self.answer.progress == SENT:
             return f"the agent cannot reach its API: {text or 'it says no more'}"
         return text or "the API connection ended"

@@ -22,7 +22,7 @@ from argotun.errors import HeadError
 from argotun.wire.body import FINAL_CHUNK
 from argotun.wire.head import UNTIL_CLOSE, RequestHead, ResponseHead, parse_response, rewrite_response
 from argotun.wire.location import is_own_path, relative
-from argotun.wire.outcomes import Action, Cause, Progress, Table, Verdict
+from argotun.wire.outcomes import DELIVERED, WAITING, Action, Cause, Progress, Table, Verdict
 from argotun.wire.relay import BODY, HEAD, RAW, Relay
 
 MAX_INTERIM = 5
@@ -65,7 +65,7 @@ class Answer(Relay):
         self._asked: RequestHead | None = None
         self._half: Cause | None = None
         self._interim = 0
-        self.stage = Progress.WAITING
+        self.stage = WAITING
         self.status = 0
         self.last = False
         self.kept = False
@@ -102,10 +102,10 @@ class Answer(Relay):
         reach a client.
         """
         stage = self.stage
-        if stage == Progress.WAITING:
+        if stage == WAITING:
             return b"", 0
-        if stage > Progress.DELIVERED:
-            self.stage = Progress.DELIVERED
+        if stage > DELIVERED:
+            self.stage = DELIVERED
         asked = self._asked
         out = b""
         at = 0
@@ -147,7 +147,7 @@ class Answer(Relay):
                 self.stop()
             self._half = cause
         elif action == Action.REPEAT:
-            self.ask(self._asked, Progress.DELIVERED)
+            self.ask(self._asked, DELIVERED)
         elif action != Action.NOTHING:
             self.stop()
         return verdict

@@ -88,7 +88,6 @@ _TOKEN = re.compile(TOKEN + rb"++")
 _ESSENTIAL = names(ESSENTIAL)
 
 _UPGRADES = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
-_NONE: frozenset[bytes] = frozenset()
 # Options that the drop lists already take care of: what else Connection names is cut by name.
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
@@ -106,35 +105,20 @@ class RequestHead:
     host            value of Host; None only in HTTP/1.0
     """
 
-    __slots__ = (
-        "_audit",
-        "_bearer",
-        "_cut",
-        "_lines",
-        "audit_id",
-        "connection",
-        "host",
-        "keep_alive",
-        "length",
-        "method",
-        "minor",
-        "target",
-        "upgrade",
-    )
-
     method: bytes
     target: bytes
     minor: int
     length: int
     keep_alive: bool
-    upgrade: bytes | None
-    audit_id: bytes | None
-    connection: frozenset[bytes]
     host: bytes | None
     _lines: bytes
-    _cut: bool
-    _bearer: bool
-    _audit: bool
+    # What few requests have, in the class: a head sets only what it finds.
+    upgrade: bytes | None = None
+    audit_id: bytes | None = None
+    connection: frozenset[bytes] = frozenset()
+    _cut = False
+    _bearer = False
+    _audit = False
 
     @property
     def fields(self) -> bytes:
@@ -158,29 +142,17 @@ class ResponseHead:
     location        value of Location, None where there is none; empty where there are several
     """
 
-    __slots__ = (
-        "_connection",
-        "_cut",
-        "_lines",
-        "keep_alive",
-        "length",
-        "location",
-        "minor",
-        "reason",
-        "status",
-        "upgrade",
-    )
-
     status: int
     reason: bytes
     minor: int
     length: int
     keep_alive: bool
-    upgrade: bytes | None
-    location: bytes | None
     _lines: bytes
-    _cut: bool
-    _connection: frozenset[bytes]
+    # As in RequestHead.
+    upgrade: bytes | None = None
+    location: bytes | None = None
+    _connection: frozenset[bytes] = frozenset()
+    _cut = False
 
     @property
     def fields(self) -> bytes:
@@ -223,22 +195,26 @@ def parse_request(data: bytes) -> RequestHead:
         raise HeadError("Host is missing")
     head.minor = 1 if minor == b"1" else 0
     head.length = _length(found, head.minor, 0)
-    head.connection = connection = _connection(found[b"connection"]) if b"connection" in found else _NONE
     # A proxy does not honour a 1.0 client's keep-alive (RFC 9112 §9.3), nor its Upgrade (RFC 9110 §7.8).
-    head.keep_alive = minor == b"1" and b"close" not in connection
-    head.upgrade = None
-    if b"upgrade" in connection and minor == b"1":
-        head.upgrade = _UPGRADES.get(found.get(b"upgrade", b"").strip(b" \t").lower())
-        if head.upgrade and head.length:
-            raise HeadError("an upgrade with a request body is not supported")
-    head.audit_id = None
-    head._audit = b"audit-id" in found and b"audit-id" not in connection
-    if head._audit:
+    head.keep_alive = minor == b"1"
+    if b"connection" in found:
+        head._cut = True
+        head.connection = connection = _connection(found[b"connection"])
+        if b"close" in connection:
+            head.keep_alive = False
+        if b"upgrade" in connection and minor == b"1":
+            head.upgrade = _UPGRADES.get(found.get(b"upgrade", b"").strip(b" \t").lower())
+            if head.upgrade and head.length:
+                raise HeadError("an upgrade with a request body is not supported")
+    elif b"" in found or b"upgrade" in found:
+        head._cut = True
+    if b"audit-id" in found and b"audit-id" not in head.connection:
+        head._audit = True
         audit_id = found[b"audit-id"].strip(b" \t")
         if _AUDIT_ID.fullmatch(audit_id):
             head.audit_id = audit_id
-    head._bearer = BEARER_SUBPROTOCOL in found.get(b"sec-websocket-protocol", b"").lower()
-    head._cut = b"" in found or b"connection" in found or b"upgrade" in found
+    if b"sec-websocket-protocol" in found:
+        head._bearer = BEARER_SUBPROTOCOL in found[b"sec-websocket-protocol"].lower()
     return head
 
 
@@ -302,21 +278,22 @@ def parse_response(data: bytes, method: bytes) -> ResponseHead:
         head.length = 0
     elif status == 304 or method == b"HEAD":
         head.length = 0
-    head._connection = connection = _connection(found[b"connection"]) if b"connection" in found else _NONE
-    head.keep_alive = head.length != UNTIL_CLOSE and (
-        b"close" not in connection if minor == b"1" else b"keep-alive" in connection
-    )
-    head.upgrade = None
+    kept = minor == b"1"
+    if b"connection" in found:
+        head._cut = True
+        head._connection = connection = _connection(found[b"connection"])
+        kept = b"close" not in connection if kept else b"keep-alive" in connection
+    elif b"" in found or b"upgrade" in found:
+        head._cut = True
+    head.keep_alive = kept and head.length != UNTIL_CLOSE
     if status == 101:
         head.upgrade = _UPGRADES.get(found.get(b"upgrade", b"").strip(b" \t").lower())
-        if head.upgrade is None or b"upgrade" not in connection:
+        if head.upgrade is None or b"upgrade" not in head._connection:
             raise HeadError("a 101 response that does not upgrade to websocket or SPDY/3.1")
-    head.location = None
     if b"location" in found:
         # Clients differ in which of several they follow.
         several = len(_LOCATION_LINE.findall(head._lines)) > 1
         head.location = b"" if several else found[b"location"].strip(b" \t")
-    head._cut = b"" in found or b"connection" in found or b"upgrade" in found
     return head
 
 

@@ -62,6 +62,14 @@ class Progress(IntEnum):
     """A 101, and bytes of the other protocol."""
 
 
+# For the hot path: to ask an enumeration for a member costs as much as a call (until Python 3.12).
+WAITING = Progress.WAITING
+SENT = Progress.SENT
+DELIVERED = Progress.DELIVERED
+KEPT = Progress.KEPT
+REPEATABLE = Progress.REPEATABLE
+
+
 class Cause(IntEnum):
     """Who or what ended a request before its answer was complete."""
 

@@ -15,7 +15,7 @@ BODY and RAW `take` does the rest. What belongs to the message after this one st
 """
 
 from argotun.wire.body import Body, chunk
-from argotun.wire.head import find_head_end
+from argotun.wire.head import MAX_HEAD, find_head_end
 
 IDLE, HEAD, BODY, RAW = range(4)
 
@@ -29,7 +29,7 @@ class Relay:
         self.state = IDLE
         self.chunking = False
         self.body = Body()
-        self._partial = b""
+        self._partial = bytearray()
 
     def begin(self) -> None:
         """A head comes next."""
@@ -48,18 +48,23 @@ class Relay:
         """
         partial = self._partial
         if not partial:
-            end = find_head_end(data, start, start)
-            if end >= 0:
+            # The common case without a call.
+            found = data.find(b"\r\n\r\n", start, start + MAX_HEAD)
+            if found >= 0:
+                end = found + 4
                 return data[start:end], end
-            self._partial = data[start:] if start else data
+            find_head_end(data, start, start)
+            partial += data[start:]
             return None, len(data)
-        whole = partial + data[start:]
-        end = find_head_end(whole, len(partial))
+        # In place, so that a head that comes byte by byte is not copied for each of them.
+        before = len(partial)
+        partial += data[start:] if start else data
+        end = find_head_end(partial, before)
         if end < 0:
-            self._partial = whole
             return None, len(data)
-        self._partial = b""
-        return whole[:end], start + end - len(partial)
+        head = bytes(partial[:end])
+        partial.clear()
+        return head, start + end - before
 
     def follow(self, length: int, chunking: bool = False) -> None:
         """Behind the head comes a body of `length` bytes (0: none), CHUNKED or UNTIL_CLOSE.
@@ -98,5 +103,5 @@ class Relay:
     def stop(self) -> None:
         """Follow nothing any more; what was held is dropped."""
         self.state = IDLE
-        self._partial = b""
+        self._partial.clear()
         self.body.stop()
