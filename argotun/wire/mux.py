@@ -225,7 +225,7 @@ class Multiplexer:
         stream.sink.on_end()
 
     def _got_error(self, stream_id: int, payload: bytes) -> None:
-        self._got_over(stream_id, *reasons.decode(payload))
+        self._got_over(stream_id, *reasons.decode(payload, self._coded))
 
     def _got_close(self, stream_id: int, payload: bytes) -> None:
         self._got_over(stream_id, reasons.NONE, "")
@@ -273,7 +273,7 @@ class Multiplexer:
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
         if not self.peer_going_away:
             self.peer_going_away = True
-            self.on_goaway(*reasons.decode(payload))
+            self.on_goaway(*reasons.decode(payload, self._coded))
 
     def _find(self, stream_id: int, event: int) -> Stream | None:
         """The live stream that a frame speaks of, moved on; None when the frame is to be dropped."""
@@ -407,9 +407,13 @@ class Multiplexer:
         """The next messages, each as the parts to be joined; about `limit` bytes in all."""
         return self._out.collect(limit)
 
+    @property
+    def _coded(self) -> bool:
+        """Whether the peer has said that it knows the codes of reasons."""
+        return self.theirs is not None and self.theirs.reasons
+
     def _words(self, reason: int, text: str = "") -> bytes:
-        theirs = self.theirs
-        return reasons.encode(reason, text, theirs is not None and theirs.reasons)
+        return reasons.encode(reason, text, self._coded)
 
     def _finish(self, stream: Stream, kind: int) -> None:
         if stream.state == CLOSED or stream.closing in (kind, CLOSE, ERROR):

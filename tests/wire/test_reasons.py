@@ -16,7 +16,7 @@ EVERY = sorted(code for code in reasons.WORDS if code != reasons.NONE)
 @pytest.mark.parametrize("text", ["", "why it is so"])
 def test_a_code_and_its_words_arrive(reason: int, text: str) -> None:
     payload = reasons.encode(reason, text, coded=True)
-    assert reasons.decode(payload) == (reason, text or reasons.WORDS[reason])
+    assert reasons.decode(payload, coded=True) == (reason, text or reasons.WORDS[reason])
 
 
 @pytest.mark.parametrize(
@@ -25,32 +25,61 @@ def test_a_code_and_its_words_arrive(reason: int, text: str) -> None:
 def test_a_release_without_codes_is_understood_by_its_words(reason: int) -> None:
     payload = reasons.encode(reason, "", coded=False)
     assert payload == reasons.WORDS[reason].encode()
-    assert reasons.decode(payload)[0] == reason
+    assert reasons.decode(payload, coded=False) == (reason, reasons.WORDS[reason])
 
 
-def test_words_of_a_release_without_codes_stay_words() -> None:
-    assert reasons.decode(b"connection refused") == (reasons.FAILED, "connection refused")
-    assert reasons.decode(b"") == (reasons.FAILED, "")
+@pytest.mark.parametrize("coded", [True, False])
+def test_words_without_a_code_stay_words(coded: bool) -> None:
+    assert reasons.decode(b"connection refused", coded) == (reasons.FAILED, "connection refused")
+    assert reasons.decode(b"", coded) == (reasons.FAILED, "")
+
+
+@pytest.mark.parametrize("reason", EVERY)
+def test_words_that_only_begin_like_those_of_a_code_stay_words(reason: int) -> None:
+    text = reasons.WORDS[reason] + " by a quota"
+    assert reasons.decode(text.encode(), coded=False) == (reasons.FAILED, text)
+
+
+@pytest.mark.parametrize("reason", EVERY)
+def test_a_peer_that_announced_no_codes_says_none(reason: int) -> None:
+    payload = bytes((reason,)) + b"why"
+    assert reasons.decode(payload, coded=False) == (reasons.FAILED, payload.decode())
+    side = started(2, "server")
+    ear = Ear()
+    stream = side.mux.open(ear)
+    side.mux.on_goaway = lambda code, text: side.told.append((text, code))
+    side.hear("ERROR", stream.id, payload)
+    side.hear("GOAWAY", 0, payload)
+    assert ear.reason == reasons.FAILED
+    assert side.told[-1] == (payload.decode(), reasons.FAILED)
+
+
+@pytest.mark.parametrize("text", ["\x04stale", "\0\x1f\x02", "\n"])
+def test_words_without_a_code_never_begin_like_one(text: str) -> None:
+    """A peer that has our HELLO, but whose own is still on its way, reads them as those of one with codes."""
+    payload = reasons.encode(reasons.FAILED, text, coded=False)
+    assert reasons.decode(payload, coded=True) == (reasons.FAILED, payload.decode())
+    assert payload[0] > reasons.LARGEST
 
 
 def test_an_error_never_passes_for_a_good_end() -> None:
-    assert reasons.decode(b"\0cut short") == (reasons.FAILED, "cut short")
+    assert reasons.decode(b"\0cut short", coded=True) == (reasons.FAILED, "cut short")
 
 
 @pytest.mark.parametrize("code", [9, 0x1F])
 def test_a_code_of_a_later_release_counts_as_a_failure(code: int) -> None:
-    assert reasons.decode(bytes((code,)) + b"later") == (reasons.FAILED, "later")
+    assert reasons.decode(bytes((code,)) + b"later", coded=True) == (reasons.FAILED, "later")
 
 
-@given(st.binary())
-def test_a_peers_payload_is_bounded_and_never_an_error(payload: bytes) -> None:
-    reason, text = reasons.decode(payload)
+@given(st.binary(), st.booleans())
+def test_a_peers_payload_is_bounded_and_never_an_error(payload: bytes, coded: bool) -> None:
+    reason, text = reasons.decode(payload, coded)
     assert reason in reasons.WORDS
     assert len(text) <= MAX_ERROR_TEXT
 
 
 def test_a_peers_words_that_are_no_utf_8_are_shown_as_such() -> None:
-    assert reasons.decode(b"\xff" * 5000) == (reasons.FAILED, "\ufffd" * MAX_ERROR_TEXT)
+    assert reasons.decode(b"\xff" * 5000, coded=False) == (reasons.FAILED, "\ufffd" * MAX_ERROR_TEXT)
 
 
 @pytest.mark.parametrize("known", [True, False])
