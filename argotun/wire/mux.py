@@ -354,13 +354,10 @@ class Multiplexer:
 
     def reset(self, stream: Stream, reason: int = reasons.NONE, text: str = "") -> None:
         """End both directions at once: CLOSE, or ERROR with a reason; queued bytes are dropped."""
-        if self._move(stream, SEND_OVER):
-            self._forget(stream)
-            stream.let_go()
-            if reason == reasons.NONE:
-                self._out.say(CLOSE, stream.id)
-            else:
-                self._out.say(ERROR, stream.id, self._words(reason, text))
+        if reason == reasons.NONE:
+            self._reset(stream, CLOSE)
+        else:
+            self._reset(stream, ERROR, self._words(reason, text))
 
     def consumed(self, stream: Stream, size: int, now: float) -> None:
         """The reader took `size` bytes, whose credit goes back in time; `now` is monotonic, in seconds."""
@@ -421,10 +418,18 @@ class Multiplexer:
         if kind == END and stream.closing == SAID:
             return
         stream.closing = kind
-        if kind == CLOSE and stream.state in UNCONNECTED and not stream.queued:
-            self.reset(stream)
+        if kind != END and stream.state in UNCONNECTED and not stream.queued:
+            # Before CONNECTED there may be no turns that it could wait for.
+            self._reset(stream, kind, stream.failure if kind == ERROR else b"")
         else:
             self._out.line_up(stream, not stream.queued)
+
+    def _reset(self, stream: Stream, kind: int, words: bytes = b"") -> None:
+        """Say CLOSE or ERROR at once; the stream is over."""
+        if self._move(stream, SEND_OVER):
+            self._forget(stream)
+            stream.let_go()
+            self._out.say(kind, stream.id, words)
 
     def _said_end(self, stream: Stream, kind: int) -> None:
         """The END, CLOSE or ERROR of a stream has gone out; the outbox lets its waiter go after the turns."""

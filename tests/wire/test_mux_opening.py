@@ -132,6 +132,14 @@ def test_a_stream_that_never_connected_is_closed_at_once(version: int) -> None:
     assert not side.mux.streams
 
 
+@pytest.mark.parametrize(("version", "state"), [(1, "OPENING"), (2, "OPENING"), (2, "OPENING_REMOTE")])
+def test_a_stream_that_fails_before_it_is_connected_says_so_at_once(version: int, state: str) -> None:
+    side, stream = in_state(version, "agent", state)
+    side.mux.fail(stream, "the API is gone")
+    assert side.say() == [("ERROR", 1, b"the API is gone")]
+    assert not side.mux.streams
+
+
 @pytest.mark.parametrize("role", ["server", "agent"])
 def test_hello_is_the_first_frame(role: str) -> None:
     side = Side(2, role, Hello(release="1.0", target="api:443"))
