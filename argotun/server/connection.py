@@ -60,8 +60,8 @@ class Situation(IntEnum):
     """The client's own end, after the last answer."""
 
 
-_MOVING = frozenset({Situation.IN_BODY, Situation.ASKED, Situation.PUSHING})
-"""Where bytes that move start the clock anew."""
+_MOVING = frozenset({Situation.IN_BODY, Situation.ASKED, Situation.PUSHING, Situation.HALF})
+"""Where bytes that move start the clock anew: those that came, less those that still wait to leave."""
 
 
 class Port(Protocol):
@@ -214,7 +214,8 @@ class Connection:
         request, channel = self.exchange.request, self.exchange.channel
         moved = 0
         if situation in _MOVING:
-            moved = request.bytes_in + request.bytes_out - (channel.queued if channel is not None else 0)
+            moved = request.bytes_in + request.bytes_out - self._outlet.pending
+            moved -= channel.queued if channel is not None else 0
         mark = (situation, request.began, moved)
         if mark != self._mark:
             self._mark, self._since = mark, now

@@ -305,6 +305,58 @@ def test_an_upload_goes_on_after_the_api_has_said_all(rig: Rig) -> None:
     assert received == [BULK]
 
 
+def test_an_upload_after_the_api_has_said_all_lives_while_bytes_move(
+    pass_time: Callable[[Rig, float], None],
+) -> None:
+    received: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.finish()
+        while True:
+            received.append(peer.read(4))
+
+    with Rig() as rig:
+        client = upgraded(rig, script)
+        (connection,) = rig.server.clients.connections
+        until(lambda: connection.exchange.answer.half, "the API's end")
+        for count in range(1, 6):
+            client.send(b"more")
+            until(lambda count=count: len(received) == count, "the upload")  # type: ignore[misc]
+            pass_time(rig, 0.6 * FLUSH)
+        assert not connection.exchange.idle
+        pass_time(rig, 1.1 * FLUSH)
+        rig.settle()
+
+
+def test_a_client_that_reads_slowly_gets_all_that_an_api_said_before_its_end(
+    pass_time: Callable[[Rig, float], None],
+) -> None:
+    go = Gate()
+    late = BULK[:200_000]
+
+    def script(peer: Peer) -> None:
+        go.wait()
+        peer.send(late)
+        peer.finish()
+        peer.rest()
+
+    with Rig() as rig:
+        client = upgraded(rig, script, buffer=4096)
+        (connection,) = rig.server.clients.connections
+        connection._outlet._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        go.open()
+        until(lambda: connection.exchange.answer.half, "the API's end")
+        taken = b""
+        for _ in range(4):
+            before = connection.pending
+            assert before, "the sockets took it all: this shows nothing"
+            while connection.pending == before:
+                taken += client.read(1000)
+                gevent.sleep(0)
+            pass_time(rig, 0.6 * FLUSH)
+        assert taken + client.rest() == late
+
+
 def test_a_client_that_closes_at_once_still_delivers_what_it_said(rig: Rig) -> None:
     received: list[bytes] = []
     client = upgraded(rig, lambda peer: received.append(peer.rest()))
