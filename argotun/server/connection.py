@@ -36,7 +36,7 @@ from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
 log = logging.getLogger("argotun.server")
 
 FLUSH = 60.0
-"""Seconds that the last bytes of an upgraded connection have to reach a client that reads slowly."""
+"""Seconds that the last bytes have to reach a client that sends no more and reads slowly."""
 
 
 class Situation(IntEnum):
@@ -136,7 +136,7 @@ class Connection:
             pass
         finally:
             self.exchange.leave()
-            self._outlet.close()
+            self._close()
 
     # ── the exchange asks ──────────────────────────────────────────────────────────────────────
 
@@ -199,7 +199,7 @@ class Connection:
         """Close: what is queued has `seconds` to leave, a request in progress ends as the table says."""
         self.exchange.end(Cause.DRAINED, "the server ends")
         self._outlet.flush(seconds)
-        self._outlet.close()
+        self._close()
         self.proceed()
 
     def sweep(self, now: float) -> None:
@@ -305,11 +305,11 @@ class Connection:
             upload.begin()
 
     def _ended(self) -> None:
-        """The client sends no more. After a switch, wait for the other direction."""
+        """The client sends no more, and may still read. After a switch, wait for the other direction."""
         if self.exchange.end(Cause.CLIENT_ENDED) == Action.HALF:
             while not (self.exchange.idle or self._outlet.closed):
                 self._sleep()
-        if self._upload.state == RAW:
+        if self._outlet.pending:
             self._outlet.flush(FLUSH)
 
     def _sleep(self) -> None:
@@ -408,5 +408,11 @@ class Connection:
     def _give_up(self) -> None:
         """Close, whatever the greenlet waits for."""
         self.exchange.end(Cause.CLIENT_GONE)
-        self._outlet.close()
+        self._close()
         self.proceed()
+
+    def _close(self) -> None:
+        """Close; what still waits for the client is cut off, so that a part cannot pass for the whole."""
+        if self._outlet.pending:
+            self._outlet.abort()
+        self._outlet.close()

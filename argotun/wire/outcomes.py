@@ -202,8 +202,9 @@ SERVER = _table(
     Cause.NO_AGENT:        (R03,   ___,   ___,    ___,   ___,   ___,        ___),
     Cause.RATE_LIMIT:      (R29,   ___,   ___,    ___,   ___,   ___,        ___),
     Cause.REQUEST_INVALID: (Own,   Own,   Own,    Cut,   Cut,   Cut,        ___),
-    Cause.CLIENT_ENDED:    (Gon,   Gon,   Gon,    Gon,   Gon,   Gon,        Haf),
-    Cause.CLIENT_GONE:     (Gon,   Gon,   Gon,    Gon,   Gon,   Gon,        Gon),
+    # A client that sends no more may still read, and takes the end of its connection for that of the answer.
+    Cause.CLIENT_ENDED:    (Gon,   Gon,   Gon,    Cut,   Cut,   Cut,        Haf),
+    Cause.CLIENT_GONE:     (Gon,   Gon,   Gon,    Cut,   Cut,   Cut,        Gon),
     # Version 1 has no END: its CLOSE says the same. One that comes before CONNECTED says that the API was
     # never reached, and one in a marked body that it lost its connection.
     Cause.AGENT_ENDED:     (___,   R03,   B02,    Cut,   Cut,   Don,        Haf),

@@ -2,6 +2,7 @@
 
 import gevent
 import pytest
+from gevent import socket
 
 from tests.rig import Api, Gate, Peer, Rig, answer, send_what_is_taken, until
 
@@ -121,6 +122,62 @@ def test_chunks_over_the_limit_while_the_answer_is_on_its_way_abort_it() -> None
         with pytest.raises(ConnectionResetError):
             client.rest()
         assert client.buffer == b""
+
+
+# ── clients that send no more, and read on ─────────────────────────────────────────────────────
+
+
+def until_close(peer: Peer) -> None:
+    """Part of an answer that a client of HTTP/1.0 gets without a mark of its end."""
+    peer.head()
+    peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+    peer.rest()
+
+
+@pytest.mark.parametrize("held", [b"", b"GET /next"], ids=["nothing held", "bytes held"])
+def test_a_half_close_makes_no_part_pass_for_the_whole(impatient: None, held: bytes) -> None:
+    with Rig(Api(until_close)) as rig:
+        client = rig.client()
+        client.send(b"GET /tunnel/c1/x HTTP/1.0\r\n\r\n" + held)
+        client.until(b"half")
+        client.finish()
+        assert client.ended() == "reset"
+        rig.settle()
+
+
+def slow_reader(rig: Rig, ask: bytes) -> Peer:
+    """A client with a part of its answer, and more queued for it in the server."""
+    client = rig.client(4096)
+    until(lambda: rig.server.clients.connections, "the connection")
+    (connection,) = rig.server.clients.connections
+    connection._outlet._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.send(ask)
+    until(lambda: connection.exchange.request.ended and connection.pending, "the answer's end, and a queue")
+    return client
+
+
+BODY = bytes(range(256)) * 800
+
+
+@pytest.mark.parametrize("ask", [GET, b"GET /tunnel/c1/x HTTP/1.0\r\n\r\n"], ids=["HTTP/1.1", "HTTP/1.0"])
+def test_a_client_that_sends_no_more_gets_what_is_queued_for_it(ask: bytes) -> None:
+    with Rig(Api(answer(body=BODY))) as rig:
+        client = slow_reader(rig, ask)
+        client.finish()
+        assert client.rest().endswith(b"\r\n\r\n" + BODY)
+        rig.settle()
+
+
+def test_a_server_that_ends_makes_no_queued_part_pass_for_the_whole() -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + BODY)
+        peer.finish()
+
+    with Rig(Api(script)) as rig:
+        client = slow_reader(rig, b"GET /tunnel/c1/x HTTP/1.0\r\n\r\n")
+        rig.server.stop()
+        assert client.ended() == "reset"
 
 
 # ── clients that leave ─────────────────────────────────────────────────────────────────────────

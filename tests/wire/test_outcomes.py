@@ -13,8 +13,8 @@ UNKNOWN_CLUSTER 503-retry –         –         –    –          –       
 NO_AGENT        503-retry –         –         –    –          –           –
 RATE_LIMIT      429-retry –         –         –    –          –           –
 REQUEST_INVALID own       own       own       cut  cut        cut         –
-CLIENT_ENDED    gone      gone      gone      gone gone       gone        half
-CLIENT_GONE     gone      gone      gone      gone gone       gone        gone
+CLIENT_ENDED    gone      gone      gone      cut  cut        cut         half
+CLIENT_GONE     gone      gone      gone      cut  cut        cut         gone
 AGENT_ENDED     –         503-retry 502       cut  cut        done        half
 AGENT_CLOSED    –         503-retry 502       cut  cut        done        done
 AGENT_FULL      –         429-retry 502       cut  cut        cut         cut
