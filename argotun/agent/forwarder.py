@@ -418,9 +418,11 @@ class Forwarder:
         self._close()
 
     def _unwritable(self, reason: str) -> None:
-        """The API takes no more: its reader will hear the end, unless the API has only stopped to read."""
+        """The API takes no more. Its reader hears why, unless it only stopped to read, or had ended."""
         if self._upstream is not None and self._upstream.outlet.stalled:
             self.end(Cause.API_STALLED, f"the API {reason}")
+        elif self._answer.half == Cause.API_ENDED:
+            self.end(Cause.API_LOST, f"the API connection was lost: {reason}")
 
     def _hang_up(self) -> None:
         upstream, self._upstream = self._upstream, None

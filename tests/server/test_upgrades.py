@@ -305,6 +305,26 @@ def test_an_upload_goes_on_after_the_api_has_said_all(rig: Rig) -> None:
     assert received == [BULK]
 
 
+def test_an_api_that_resets_behind_its_half_close_ends_the_stream(rig: Rig) -> None:
+    go = Gate()
+
+    def script(peer: Peer) -> None:
+        peer.finish()
+        go.wait()
+        peer.abort()
+
+    client = upgraded(rig, script)
+    (connection,) = rig.server.clients.connections
+    until(lambda: connection.exchange.answer.half, "the API's end")
+    go.open()
+
+    def over() -> bool:
+        client.send(b"more")
+        return not rig.streams()
+
+    until(over, "the end of the stream")
+
+
 def test_an_upload_after_the_api_has_said_all_lives_while_bytes_move(
     pass_time: Callable[[Rig, float], None],
 ) -> None:
