@@ -4,6 +4,7 @@ from typing import Any
 
 from argotun.address import host_port
 from argotun.agent.credentials import TokenFile
+from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.dial import dial
@@ -15,12 +16,15 @@ class KubernetesApi:
 
     `address` is `host:port` as the options name it, `host` the value of Host towards it, `origins` what its
     own absolute URLs begin with, in lower case. `stall_timeout` is how long it may take nothing of a request,
-    in seconds, 0 for no limit.
+    in seconds, 0 for no limit. `flushing` are the connections that nobody asks for any more and that still
+    pass on last bytes; there may be `max_conns` of them, beside those of the streams.
     """
 
     def __init__(self, config: AgentConfig, metrics: AgentMetrics) -> None:
         self.address = host_port(*config.target)
         self.stall_timeout = config.stall_timeout
+        self.max_conns = config.max_conns
+        self.flushing: set[Upstream] = set()
         self._target = config.target
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]

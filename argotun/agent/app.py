@@ -68,7 +68,7 @@ class Agent:
         deadline = monotonic() + self.config.drain
         # What the server sent before it heard of the drain still arrives, and is served.
         settled = min(deadline, monotonic() + SETTLE + max((t.rtt for t in self.tunnels), default=0.0))
-        while (now := monotonic()) < deadline and (now < settled or any(map(self._busy, self.tunnels))):
+        while (now := monotonic()) < deadline and (now < settled or self._busy):
             gevent.sleep(0.05)
         self.stop()
 
@@ -78,6 +78,8 @@ class Agent:
         gevent.killall(self._greenlets, block=False)
         for tunnel in list(self.tunnels):
             tunnel.end("the agent ends")
+        for upstream in list(self.api.flushing):
+            upstream.close()
         if self.health is not None:
             self.health.stop()
         self.access.close()
@@ -126,9 +128,16 @@ class Agent:
         self.metrics.stalls += request.stalls
         self.access.request(request)
 
-    def _busy(self, tunnel: Tunnel) -> bool:
-        return tunnel.unsent or any(
-            isinstance(stream.sink, Forwarder) and stream.sink.busy for stream in tunnel.mux.streams.values()
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is in progress, or bytes are still to leave, on either side."""
+        return bool(self.api.flushing) or any(
+            tunnel.unsent
+            or any(
+                isinstance(stream.sink, Forwarder) and stream.sink.busy
+                for stream in tunnel.mux.streams.values()
+            )
+            for tunnel in self.tunnels
         )
 
     def _measure(self) -> None:

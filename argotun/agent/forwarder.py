@@ -388,8 +388,7 @@ class Forwarder:
         if self._answer.status == 101:
             channel.finish()
             self._tell()
-            if self._upstream is not None:
-                gevent.spawn(self._flush, self._upstream)
+            self._leave()
             return
         if self._answer.final:
             channel.send(self._answer.final)
@@ -397,8 +396,20 @@ class Forwarder:
             channel.finish()
         self._answered(False)
 
+    def _leave(self) -> None:
+        """Close behind what is queued for the API, unless too many connections wait for that already."""
+        upstream, api = self._upstream, self._api
+        if upstream is not None:
+            upstream.leave()
+            if upstream.outlet.pending and len(api.flushing) < api.max_conns:
+                api.flushing.add(upstream)
+                gevent.spawn(self._flush, upstream)
+                return
+        self._close()
+
     def _flush(self, upstream: Upstream) -> None:
         upstream.flush(FLUSH)
+        self._api.flushing.discard(upstream)
         self._close()
 
     def _over(self, action: Action, cause: Cause, words: str) -> None:

@@ -47,22 +47,30 @@ class Upstream:
             if outlet.closed or self._finishing:
                 return None
             return Cause.API_LOST, f"the API connection was lost: {error.strerror or error}"
-        # Behind `flush` nothing that the API says matters, nor its end: what is queued for it still leaves.
+        # Behind `leave` nothing that the API says matters, nor its end: what is queued for it still leaves.
         return None if outlet.closed or self._finishing else (Cause.API_ENDED, "")
 
     def finish(self) -> None:
         """Half-close behind what is queued; the other direction goes on."""
         self.outlet.finish()
 
-    def flush(self, seconds: float) -> None:
-        """Half-close, and wait until what is queued has left or the time is over; what comes is discarded."""
+    def leave(self) -> None:
+        """Half-close behind what is queued, and discard what comes."""
         self._finishing = True
         self.finish()
+
+    def flush(self, seconds: float) -> None:
+        """Wait until what is queued has left, or the time is over."""
         self.outlet.flush(seconds)
 
     def close(self) -> None:
-        """Close at once, and give back the credit of what was queued: the stream may carry more requests."""
+        """Close at once, and give back the credit of what was queued: the stream may carry more requests.
+
+        What is queued is cut off, so that the API cannot take a part for the whole.
+        """
         channel, self.outlet.channel = self.outlet.channel, None
+        if self.outlet.pending:
+            self.outlet.abort()
         self.outlet.close()
         owed = self.outlet.forgive()
         if channel is not None and owed:
