@@ -10,8 +10,9 @@ One way to the server is a list of named steps, each of which takes what the one
     hello     the WebSocket becomes a tunnel
 
 A tunnel that ends is dialled again after a backoff. A server that drains says so, and is dialled again at
-once, while the old tunnel serves until its streams end. A server that says that another agent has taken over
-is dialled after the longest wait: dialling at once would replace that agent in turn, and so for ever.
+once, while the old tunnel serves until its streams end, or too many newer ones have come. A server that says
+that another agent has taken over is dialled after the longest wait: dialling at once would replace that agent
+in turn, and so for ever.
 """
 
 import logging
@@ -45,6 +46,10 @@ log = logging.getLogger("argotun.agent")
 STEPS = ("resolve", "connect", "proxy", "tls", "upgrade", "hello")
 """The way to the server; `approach` names each as it is done."""
 
+TUNNELS = 4
+"""Tunnels at once, of which the oldest gives way. A roll-out of the server may send an agent away twice while
+its first one still serves; a server that goes on so would have it keep any number, each with its buffers."""
+
 
 class Connector:
     """Keeps one tunnel up.
@@ -72,7 +77,7 @@ class Connector:
         self._serve = serve
         self._arrived = arrived
         self._backoff = Backoff(config.max_retry)
-        self._serving = 0
+        self._serving: list[Tunnel] = []
         self._leave = Event()
 
     def run(self) -> None:
@@ -145,6 +150,8 @@ class Connector:
         def hello(tunnel: Tunnel, theirs: Hello) -> None:
             self.problem = ""
             arrived.set()
+            for oldest in self._serving[:-TUNNELS]:
+                oldest.end("sent away too often")
             self._arrived(tunnel, theirs)
 
         tunnel = link(
@@ -164,11 +171,11 @@ class Connector:
         yield "hello", tunnel
 
     def _keep(self, tunnel: Tunnel, leave: Event) -> None:
-        self._serving += 1
+        self._serving.append(tunnel)
         try:
             self._serve(tunnel)
         finally:
-            self._serving -= 1
+            self._serving.remove(tunnel)
             leave.set()
 
     def _sent_away(self, reason: int, text: str, leave: Event) -> None:

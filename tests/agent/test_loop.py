@@ -8,10 +8,11 @@ import pytest
 from argotun.agent import connector
 from argotun.agent.app import Agent
 from argotun.agent.backoff import FIRST, GOOD_LIFE, NAMELESS, Backoff
+from argotun.agent.connector import TUNNELS
 from argotun.config.network import parse_server_url
 from tests.raw_websocket import Listening
 from tests.rig import Peer, Rig, until
-from tests.v2_peers import V2Server
+from tests.v2_peers import GOAWAY, V2Server
 
 
 def most(low: float, high: float) -> float:
@@ -227,6 +228,21 @@ def test_a_fault_of_our_own_does_not_end_the_loop(
     start(rig, listening)
     V2Server(listening)
     assert len(calls) == 3
+
+
+def test_a_server_that_sends_away_without_end_leaves_few_tunnels(rig: Rig, listening: Listening) -> None:
+    agent = start(rig, listening)
+    servers = []
+    for _ in range(3 * TUNNELS):
+        server = V2Server(listening)
+        servers.append(server)
+        # The agent has read the HELLO.
+        server.pong()
+        until(lambda: len(agent.tunnels) <= TUNNELS, "the end of the oldest")
+        server.send(GOAWAY)
+    assert servers[0].ws.close_code() == 1001
+    assert len(agent.tunnels) == TUNNELS
+    assert [tunnel.mux.peer_going_away for tunnel in agent.tunnels][:-1] == [True] * (TUNNELS - 1)
 
 
 def test_readiness_follows_the_tunnel(rig: Rig, listening: Listening) -> None:
