@@ -217,9 +217,9 @@ class Forwarder:
         """The greenlet of one connection."""
         try:
             repeat = self._connect() and self._read()
-            if repeat:
+            while repeat:
                 # A kept connection was found dead under a request that may be sent once more.
-                self._connect_again()
+                repeat = self._connect_again()
         except Exception:
             log.exception("a fault in argotun ends this stream")
             self._channel.reset(FAILED, "internal error")
@@ -233,11 +233,13 @@ class Forwarder:
         self._feed_held()
         return True
 
-    def _connect_again(self) -> None:
+    def _connect_again(self) -> bool:
+        """Connect and send the request once more; True when a later one needs that, too."""
         replay, self._replay = self._replay, b""
-        if self._dial() and self._upstream is not None:
-            self._upstream.outlet.relay(replay, 0)
-            self._read()
+        if not self._dial() or self._upstream is None:
+            return False
+        self._upstream.outlet.relay(replay, 0)
+        return self._read()
 
     def _dial(self) -> bool:
         try:

@@ -414,6 +414,16 @@ def test_a_get_that_meets_a_dead_kept_connection_is_sent_once_more(rig: Rig, the
     assert rig.api.connections == 2
 
 
+def test_kept_connections_that_die_one_after_the_other_cost_no_get(rig: Rig) -> None:
+    heads: list[bytes] = []
+    rig.api.script = hangs_up_on_the_second(heads, "finish")
+    client = rig.client()
+    for _ in range(4):
+        assert rig.get(client=client).body == b"ok"
+    assert rig.api.connections == 4
+    assert len(heads) == 7
+
+
 def test_a_get_that_meets_two_dead_connections_is_a_502_and_not_sent_for_ever(rig: Rig) -> None:
     rig.api.script = says(OK, "head")
     client = rig.client()
