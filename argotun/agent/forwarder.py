@@ -104,8 +104,11 @@ class Forwarder:
         """Never sent by a server."""
 
     def on_data(self, payload: bytes) -> None:
-        """Bytes of a request; they wait while there is no connection to the API."""
-        if self._upstream is not None or self._upload.state == BODY:
+        """Bytes of a request; they wait while there is no connection to the API.
+
+        While one is made for a request that is asked again there can be none: a server knows better.
+        """
+        if self._upstream is not None or self._upload.state == BODY or self._answer.state != IDLE:
             self._feed(payload)
         else:
             self._hold(payload)

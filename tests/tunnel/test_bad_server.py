@@ -201,6 +201,37 @@ def test_a_request_that_no_parser_should_see_is_answered_on_its_stream(rig: Rig,
     serves(server)
 
 
+def test_a_request_behind_one_that_is_asked_again_is_refused_at_once(
+    rig: Rig, server: V2Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent dials for the repeated one: what would wait for that is out of turn."""
+    dials = []
+
+    def hangs_up(peer: Peer) -> None:
+        peer.head()
+        peer.send(ANSWER)
+        peer.head()
+
+    def dial() -> None:
+        dials.append(1)
+        Gate().wait()
+
+    monkeypatch.setattr(rig.api, "script", hangs_up)
+    stream = server.connect()
+    server.send(DATA, stream, REQUEST)
+    server.expect(CONNECTED, stream)
+    server.until(b"ok", stream)
+    monkeypatch.setattr(rig.agent.api, "dial", dial)
+    server.send(DATA, stream, REQUEST)
+    until(lambda: dials, "the second dial")
+    server.send(DATA, stream, REQUEST)
+    assert server.until(b"\r\n\r\n", stream).startswith(b"HTTP/1.1 400 ")
+    while (got := server.receive()) is not None and got.kind != CLOSE:
+        assert got.stream == stream
+    monkeypatch.undo()
+    serves(server)
+
+
 def test_pings_without_end_do_not_grow_the_agent(rig: Rig, listening: Listening, server: V2Server) -> None:
     flood = frame(PING, 0, bytes(125)) * 4000
     tunnel = rig.agent.tunnels[0]

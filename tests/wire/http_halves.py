@@ -291,7 +291,7 @@ class Back:
         raise AssertionError("an agent hears no CONNECTED")
 
     def on_data(self, payload: bytes) -> None:
-        if self.line is not None or self.upload.state == BODY:
+        if self.line is not None or self.upload.state == BODY or self.answer.state != IDLE:
             self._feed(payload)
         else:
             self._hold(payload)
