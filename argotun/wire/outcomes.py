@@ -210,8 +210,9 @@ SERVER = _table(
     Cause.AGENT_ENDED:     (___,   R03,   B02,    Cut,   Cut,   Don,        Haf),
     Cause.AGENT_CLOSED:    (___,   R03,   B02,    Cut,   Cut,   Don,        Don),
     Cause.AGENT_FULL:      (___,   R29,   B02,    Cut,   Cut,   Cut,        Cut),
-    # A client repeats by itself when a kept connection ends without an answer (RFC 9110 §9.2.2).
-    Cause.AGENT_STALE:     (___,   R03,   Cut,    Cut,   Cut,   Cut,        Cut),
+    # A client repeats by itself when a kept connection ends without an answer (RFC 9110 §9.2.2). Before
+    # CONNECTED no agent has one; if it says so all the same, it says that the API may have the request.
+    Cause.AGENT_STALE:     (___,   Cut,   Cut,    Cut,   Cut,   Cut,        Cut),
     Cause.AGENT_FAILED:    (___,   R03,   B02,    Cut,   Cut,   Cut,        Cut),
     # The word that the API was reached may have been lost with the tunnel.
     Cause.TUNNEL_LOST:     (___,   B02,   B02,    Cut,   Cut,   Cut,        Cut),

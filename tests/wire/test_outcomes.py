@@ -18,7 +18,7 @@ CLIENT_GONE     gone      gone      gone      cut  cut        cut         gone
 AGENT_ENDED     –         503-retry 502       cut  cut        done        half
 AGENT_CLOSED    –         503-retry 502       cut  cut        done        done
 AGENT_FULL      –         429-retry 502       cut  cut        cut         cut
-AGENT_STALE     –         503-retry cut       cut  cut        cut         cut
+AGENT_STALE     –         cut       cut       cut  cut        cut         cut
 AGENT_FAILED    –         503-retry 502       cut  cut        cut         cut
 TUNNEL_LOST     –         502       502       cut  cut        cut         cut
 API_INVALID     –         502       502       cut  cut        cut         –
@@ -99,6 +99,10 @@ def test_a_client_may_ask_again_only_while_the_api_cannot_have_the_request() -> 
             # Once it was delivered, only what was repeated, and may be sent any number of times, dials again.
             assert cause == Cause.UNREACHABLE
             assert progress in (Progress.WAITING, Progress.DELIVERED)
+
+
+def test_an_agent_that_says_that_the_api_may_have_it_has_no_client_ask_again() -> None:
+    assert not any(verdict.retry_after for verdict in SERVER[Cause.AGENT_STALE])
 
 
 @pytest.mark.parametrize("role", GRIDS)
