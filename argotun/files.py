@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EFBIG, EINVAL
 
 SETTLED = 50_000_000
 """Nanoseconds after which another write must change a file's times: above a kernel's clock tick."""
@@ -44,40 +45,55 @@ class Contents:
 
 
 def read(path: str, limit: int) -> Contents:
-    """Read at most `limit` + 1 bytes of a regular file, so that their number says whether it is over.
+    """Read a regular file of at most `limit` bytes.
 
-    Raises OSError with a `strerror` for a person.
+    Raises OSError with a `strerror` for a person, also for a larger one and for a pipe or a device.
     """
     # A pipe or a device could block the whole process: look before opening, and do not wait.
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(0, "it is not a regular file")
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        seen = _of(os.fstat(file.fileno()))
-        data = file.read(limit + 1)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(EINVAL, "it is not a regular file")
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            # A file of /proc says that it is empty, whatever can be read from it.
+            data = file.read(limit + 1) if found.st_size <= limit else b""
+    except ValueError:
+        raise OSError(EINVAL, "its name holds a NUL") from None
+    if max(found.st_size, len(data)) > limit:
+        raise OSError(EFBIG, f"it is larger than {limit} bytes")
+    seen = _of(found)
     return Contents(data, seen if settled(seen) else None)
 
 
 class Trouble:
-    """What is wrong with a file: logged and told to `on_error` once, and logged when it is over."""
+    """What is wrong with a file: logged and told to `on_error` once, and logged when it is over.
 
-    __slots__ = ("_log", "_on_error", "_said")
+    `errors` counts how often there was something.
+    """
+
+    __slots__ = ("_log", "_on_error", "_said", "errors")
 
     def __init__(self, log: logging.Logger, on_error: Callable[[], None] = lambda: None) -> None:
         self._log = log
         self._on_error = on_error
-        self._said = ""
+        self._said: tuple[str, bytes] | None = None
+        self.errors = 0
 
-    def begin(self, problem: str, meanwhile: str) -> None:
-        """There is this problem, now or still; `meanwhile` says what it means."""
-        if problem != self._said:
-            self._said = problem
+    def begin(self, problem: str, meanwhile: str, version: bytes = b"") -> None:
+        """There is this problem, now or still; `meanwhile` says what it means.
+
+        Another `version` of the file (a digest of it) with the same problem is another error.
+        """
+        if (problem, version) != self._said:
+            self._said = problem, version
+            self.errors += 1
             self._on_error()
             self._log.error("%s; %s", problem, meanwhile)
 
     def end(self, file: str) -> None:
         """There is none, now or still."""
-        if self._said:
-            self._said = ""
+        if self._said is not None:
+            self._said = None
             self._log.info("%s can be used again", file)
 
 

@@ -10,6 +10,9 @@ from argotun.files import Fingerprint, Trouble, fingerprint, read
 
 log = logging.getLogger("argotun.agent")
 
+_LARGEST_FILE = LONGEST_TOKEN + 1024
+"""Bytes: the longest token, with white space around it."""
+
 _SOUND = re.compile(TOKEN_PATTERN.encode())
 
 
@@ -46,7 +49,7 @@ class TokenFile:
         return self.header()[len(b"Authorization: Bearer ") : -2].decode("ascii")
 
     def _read(self) -> bytes:
-        contents = read(self._path, LONGEST_TOKEN)
+        contents = read(self._path, _LARGEST_FILE)
         self._header = b"Authorization: Bearer " + _token(contents.data) + b"\r\n"
         self._version = contents.seen
         self._trouble.end(f"the token file {self._path}")
@@ -73,7 +76,7 @@ class ServerToken:
             return self._good
         file = f"--token-file {self._path}"
         try:
-            self._good = _token(read(self._path, LONGEST_TOKEN).data).decode("ascii")
+            self._good = _token(read(self._path, _LARGEST_FILE).data).decode("ascii")
         except (OSError, ValueError) as error:
             problem = f"{file} cannot be used: {_why(error)}"
             if not self._good:
@@ -86,11 +89,11 @@ class ServerToken:
 
 def _token(data: bytes) -> bytes:
     """The token in a file's content; ValueError says why there is none."""
-    if len(data) > LONGEST_TOKEN:
-        raise ValueError(f"it is larger than {LONGEST_TOKEN} bytes")
     token = data.strip()
     if not token:
         raise ValueError("it is empty")
+    if len(token) > LONGEST_TOKEN:
+        raise ValueError(f"its token is longer than {LONGEST_TOKEN} characters")
     if not _SOUND.fullmatch(token):
         raise ValueError("it holds characters that no token has (spaces, line breaks, NUL, …)")
     return token

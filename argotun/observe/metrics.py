@@ -102,7 +102,9 @@ def _status_label(status: int) -> str:
 class Certificates(Protocol):
     """The part of a TLS configuration that metrics read at a scrape."""
 
-    errors: int
+    @property
+    def errors(self) -> int:
+        """How often the files changed and could not be used."""
 
     def expiry(self) -> Mapping[str, float]:
         """Unix times at which certificates end, by a fixed name of each."""

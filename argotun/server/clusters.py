@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from argotun.config.clusters import OPTION, Cluster, parse_clusters
 from argotun.errors import ClustersError
-from argotun.files import Fingerprint, fingerprint, read
+from argotun.files import Fingerprint, Trouble, fingerprint, read
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,18 @@ class ClustersFile:
 
     def __init__(self, source: str) -> None:
         self.clusters: dict[str, Cluster] = {}
-        self.errors = 0
+        self._trouble = Trouble(log)
         self._text = source if source.lstrip().startswith("[") else None
         self._path = source
         self._version: Fingerprint | None = None
-        # What was looked at last, what is in force and what was found broken last: a digest of the
-        # file's bytes, or why there were none.
-        self._seen: bytes | str = ""
-        self._good: bytes | str = ""
-        self._broken: bytes | str = ""
+        # Digests of what was read last, and of what is in force.
+        self._seen = b""
+        self._good = b""
+
+    @property
+    def errors(self) -> int:
+        """How many versions of the file could not be used."""
+        return self._trouble.errors
 
     def load(self) -> None:
         """Read the clusters for the first time; raises ClustersError."""
@@ -60,14 +63,10 @@ class ClustersFile:
         try:
             self._reread()
         except ClustersError as error:
-            if self._seen != self._broken:
-                self._broken = self._seen
-                self.errors += 1
-                log.error("the clusters file cannot be used, the last good one stays in force: %s", error)
+            problem = f"the clusters file cannot be used: {error}"
+            self._trouble.begin(problem, "the last good one stays in force", self._seen)
             return None
-        if self._broken:
-            self._broken = ""
-            log.info("the clusters file can be used again")
+        self._trouble.end("the clusters file")
         return difference(before, self.clusters)
 
     def _unchanged(self) -> bool:
@@ -75,18 +74,15 @@ class ClustersFile:
 
     def _reread(self) -> None:
         """Read the file and use it, unless these very bytes are in force; raises ClustersError."""
-        self._version = None
+        self._version, self._seen = None, b""
         try:
             contents = read(self._path, LARGEST_FILE)
         except OSError as error:
-            self._seen = error.strerror or "unreadable"
             raise ClustersError(OPTION, self._path, f"a readable file ({error.strerror})") from None
         self._version = contents.seen
         self._seen = sha256(contents.data).digest()
         if self._seen == self._good:
             return
-        if len(contents.data) > LARGEST_FILE:
-            raise ClustersError(OPTION, self._path, f"a file of at most {LARGEST_FILE} bytes")
         try:
             text = contents.data.decode("utf-8-sig")
         except UnicodeDecodeError:

@@ -20,7 +20,7 @@ from gevent.socket import socket
 from gevent.ssl import SSLContext, SSLSocket
 
 from argotun.errors import ConfigError, HandshakeError
-from argotun.files import Fingerprint, fingerprint, settled
+from argotun.files import Fingerprint, Trouble, fingerprint, read, settled
 from argotun.transport.certificates import certificates, not_after
 from argotun.transport.explain import explain
 
@@ -29,8 +29,14 @@ _log = logging.getLogger(__name__)
 # A volume may be swapped between two of its files; one that changes all the time is left for later.
 _LOADS = 3
 
+LARGEST_FILE = 4 << 20
+"""Bytes of a CA bundle, a certificate or a key: several times what any system trusts."""
+
 # A context, and the Unix times at which what is in it ends.
 _Loaded = tuple[SSLContext, dict[str, float]]
+
+# By path: its bytes, or why there are none.
+_Contents = dict[str, bytes | str]
 
 
 class _FollowedFiles:
@@ -52,13 +58,18 @@ class _FollowedFiles:
         self._ca, self._cert, self._key = ca, cert, key
         self._ca_option, self._cert_option, self._key_option = options
         self._files = [path for path in (ca, cert, key) if path is not None]
-        self.errors = 0
+        self._trouble = Trouble(_log)
         self._looked = self._look()
         content, loaded = self._load_together()
         if isinstance(loaded, ConfigError):
             raise loaded
         self._content = content
         self._use(loaded)
+
+    @property
+    def errors(self) -> int:
+        """How often the files changed and could not be used."""
+        return self._trouble.errors
 
     def context(self) -> SSLContext:
         """Give the context of the files as they are now, or of the last ones that were whole.
@@ -68,7 +79,7 @@ class _FollowedFiles:
         looked = self._look()
         if looked is None or looked != self._looked:
             self._looked = looked
-            if self._digest() != self._content:
+            if _digest(self._read()) != self._content:
                 self._renew()
         return self._context
 
@@ -88,10 +99,10 @@ class _FollowedFiles:
             return
         self._content = content
         if isinstance(loaded, ConfigError):
-            self.errors += 1
-            _log.error("%s; the certificates loaded before stay in use", loaded)
+            self._trouble.begin(str(loaded), "the certificates loaded before stay in use", content)
         else:
             self._use(loaded)
+            self._trouble.end("the certificates")
             _log.info("certificates loaded again: %s", ", ".join(self._files))
 
     def _use(self, loaded: _Loaded) -> None:
@@ -111,12 +122,15 @@ class _FollowedFiles:
         versions = self._versions()
         return versions if all(map(settled, versions)) else None
 
-    def _digest(self) -> bytes:
-        """A digest of all files' bytes, or of why there are none."""
-        digest = sha256()
+    def _read(self) -> _Contents:
+        """What is in each file, or why that cannot be told."""
+        found: _Contents = {}
         for path in self._files:
-            digest.update(sha256(_bytes(path)).digest())
-        return digest.digest()
+            try:
+                found[path] = read(path, LARGEST_FILE).data
+            except OSError as error:
+                found[path] = (error.strerror or "unknown reason").lower()
+        return found
 
     def _load_together(self) -> tuple[bytes | None, _Loaded | ConfigError]:
         """Load what is in the files: a digest of it, and the result or what is wrong.
@@ -125,17 +139,17 @@ class _FollowedFiles:
         """
         loaded: _Loaded | ConfigError
         for _ in range(_LOADS):
-            before, content = self._versions(), self._digest()
+            before, found = self._versions(), self._read()
             try:
-                loaded = self._load()
+                loaded = self._load(found)
             except ConfigError as error:
                 loaded = error
             if self._versions() == before:
-                return content, loaded
+                return _digest(found), loaded
         return None, loaded
 
-    def _load(self) -> _Loaded:
-        """Read everything anew; ConfigError, naming option and file, when something cannot be used."""
+    def _load(self, found: _Contents) -> _Loaded:
+        """A context of what was read; ConfigError, naming option and file, when something cannot be used."""
         context = self._empty_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
@@ -144,13 +158,15 @@ class _FollowedFiles:
         context.set_alpn_protocols(["http/1.1"])
         expiry: dict[str, float] = {}
         if self._ca is not None:
-            bundle = _read(self._ca_option, self._ca)
+            bundle = _certificates(self._ca_option, self._ca, found)
             self._trust(context, bundle)
             expiry["ca"] = max(map(not_after, bundle))
         if self._cert is not None:
-            chain = _read(self._cert_option, self._cert)
+            chain = _certificates(self._cert_option, self._cert, found)
             # In a context for nothing else: what OpenSSL cannot read below is the key then.
             _parse(self._cert_option, self._cert, SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain)
+            if self._key is not None:
+                _content(self._key_option, self._key, found)
             self._present(context, self._cert)
             expiry["certificate"] = min(map(not_after, chain))
         return context, expiry
@@ -176,7 +192,7 @@ class _FollowedFiles:
             why = wrong.get(error.reason or "", "it is malformed or has a password")
             raise ConfigError(option, path, f"the private key of {cert} in PEM ({why})") from None
         except OSError as error:
-            raise ConfigError(option, path, f"a file that can be read ({_words(error)})") from None
+            raise ConfigError(option, path, f"a file that can be read ({explain(error)})") from None
 
 
 class ServerTls(_FollowedFiles):
@@ -307,27 +323,29 @@ def _can_be_named(name: str) -> bool:
         return False
 
 
-def _bytes(path: str) -> bytes:
-    """A file's content, or in its place why there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        return str(error).encode()
+def _digest(found: _Contents) -> bytes:
+    """One number for what is in all files."""
+    return sha256(repr(found).encode()).digest()
 
 
-def _read(option: str, path: str) -> list[bytes]:
+def _content(option: str, path: str, found: _Contents) -> bytes:
+    """A file's bytes; ConfigError when it could not be read."""
+    content = found[path]
+    if isinstance(content, str):
+        raise ConfigError(option, path, f"a file that can be read ({content})")
+    return content
+
+
+def _certificates(option: str, path: str, found: _Contents) -> list[bytes]:
     """The certificates of a file; ConfigError when it has none, or one that is cut off or none at all."""
+    text = _content(option, path, found).decode("latin-1")
     try:
-        with open(path, encoding="latin-1") as file:
-            found = certificates(file.read())
-        for der in found:
+        ders = certificates(text)
+        for der in ders:
             not_after(der)
-        return found
-    except OSError as error:
-        raise ConfigError(option, path, f"a file that can be read ({_words(error)})") from None
     except ValueError as error:
         raise ConfigError(option, path, f"certificates in PEM ({error})") from None
+    return ders
 
 
 def _parse(option: str, path: str | None, context: SSLContext, found: list[bytes]) -> None:
@@ -336,7 +354,3 @@ def _parse(option: str, path: str | None, context: SSLContext, found: list[bytes
         context.load_verify_locations(cadata=b"".join(found))
     except (ssl.SSLError, ValueError):
         raise ConfigError(option, path, "certificates in PEM (one of them is malformed)") from None
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or "unknown reason").lower()

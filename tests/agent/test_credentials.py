@@ -88,7 +88,8 @@ UNUSABLE = [
     (b"a\x7f", CHARACTERS),
     ("tökén".encode(), CHARACTERS),
     (b"\xef\xbb\xbftoken", CHARACTERS),
-    (b"x" * (16 * 1024 + 1), "it is larger than 16384 bytes"),
+    (b"x" * (16 * 1024 + 1), "its token is longer than 16384 characters"),
+    (b"x" * (18 * 1024), "it is larger than 17408 bytes"),
 ]
 
 
@@ -111,9 +112,11 @@ def test_a_file_that_cannot_be_used_says_why_every_time_and_recovers(path, conte
     assert file.token() == "again"
 
 
-def test_the_largest_token_is_taken(path):
-    path.write_bytes(b"x" * (16 * 1024))
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b" " * 1024])
+def test_the_largest_token_is_taken_with_what_is_around_it(path, end):
+    path.write_bytes(b"x" * (16 * 1024) + end)
     assert len(TokenFile(str(path)).token()) == 16 * 1024
+    assert len(server_token(path)[0].current()) == 16 * 1024
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])

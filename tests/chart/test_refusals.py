@@ -213,6 +213,24 @@ def test_a_text_of_the_right_form_is_taken(helm: Helm, path: str) -> None:
     assert said(path, sentences(helm, True)) == []
 
 
+LONGEST_TOKEN = 16 * 1024
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda token: AGENT | {"token": token},
+        lambda token: SERVER | {"clusters": [{"id": "a", "token": token}]},
+        lambda token: SERVER | {"clusters": [{"id": "a", "tokens": [token]}]},
+    ],
+    ids=["agent", "token", "tokens"],
+)
+def test_a_token_may_be_as_long_as_argotun_takes_it(helm: Helm, values: Callable[[str], Values]) -> None:
+    helm.render(values("x" * LONGEST_TOKEN))
+    with pytest.raises(Refused, match="16384"):
+        helm.render(values("x" * (LONGEST_TOKEN + 1)))
+
+
 # What _check.tpl says: values that do not go together.
 
 CONFLICTS: dict[str, tuple[Values, str]] = {

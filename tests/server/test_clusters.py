@@ -289,7 +289,7 @@ def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
 
 def test_a_file_over_the_limit_is_refused(path, monkeypatch):
     monkeypatch.setattr(live, "LARGEST_FILE", 10)
-    with pytest.raises(ClustersError, match="a file of at most 10 bytes"):
+    with pytest.raises(ClustersError, match="it is larger than 10 bytes"):
         ClustersFile(str(path)).load()
 
 

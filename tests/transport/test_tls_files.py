@@ -166,7 +166,7 @@ def test_an_unchanged_file_is_looked_at_and_not_read(tmp_path, monkeypatch):
     tls = ServerTls(str(path), str(path))
     gevent.sleep(0.06)
     tls.context()
-    monkeypatch.setattr(module, "_bytes", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(module, "read", lambda *_: pytest.fail("read again"))
     assert tls.context() is tls.context()
 
 
@@ -236,6 +236,54 @@ def test_a_broken_file_at_the_start_names_option_and_file(volume, broken):
     name = next(iter(broken))
     assert caught.value.option == {"crt": "--tls-cert", "key": "--tls-key", "ca": "--tls-client-ca"}[name]
     assert volume.path(name) in str(caught.value)
+
+
+UNREADABLE = {
+    "a pipe": "it is not a regular file",
+    "a device": "it is not a regular file",
+    "too large": "it is larger than",
+}
+
+
+def put_unreadable(path, kind):
+    """Something in place of a PEM file that no process can read to its end."""
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        with open(path, "wb") as file:
+            file.truncate(module.LARGEST_FILE + 1)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("name", ["cert", "key", "ca"])
+def test_what_has_no_end_is_refused_without_waiting_for_it(pki, tmp_path, name, kind):
+    place = tmp_path / "place"
+    put_unreadable(place, kind)
+    paths = {"cert": pki.cert, "key": pki.key, "ca": pki.ca, name: str(place)}
+    with pytest.raises(ConfigError, match=UNREADABLE[kind]) as caught:
+        ServerTls(paths["cert"], paths["key"], paths["ca"])
+    assert str(place) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_has_no_end_leaves_the_certificate_in_use(pki, tmp_path, kind, caplog):
+    caplog.set_level(logging.INFO)
+    place = tmp_path / "place"
+    write(place, pki.authority.issue_cert("a"))
+    tls = ClientTls(pki.ca, str(place))
+    good = tls.context()
+    place.unlink()
+    put_unreadable(place, kind)
+    for _ in range(2):
+        assert tls.context() is good
+    assert tls.errors == 1
+    assert UNREADABLE[kind] in caplog.text
+    place.unlink()
+    write(place, pki.authority.issue_cert("b"))
+    assert tls.context() is not good
+    assert "the certificates can be used again" in caplog.messages
 
 
 @pytest.mark.parametrize("missing", ["cert", "key", "ca"])
