@@ -2,7 +2,8 @@
 
     ArgotunError
     ├── ConfigError         a user's mistake in an option, a file or the environment
-    │   └── ClustersError   the clusters file cannot be used
+    │   ├── OptionsError    … or options that do not go together
+    │   └── ClustersError   … or a clusters file that cannot be used
     ├── ProtocolError       a peer broke the tunnel's or WebSocket's rules: its tunnel ends
     ├── HeadError           an HTTP message that two parsers could read differently, or too large
     ├── TransportError      the network let us down
@@ -23,19 +24,20 @@ class ArgotunError(Exception):
 
 
 class ConfigError(ArgotunError):
-    """A wrong option: names the option, the value and what is expected."""
+    """A wrong option: names the option, the value (None where there is none) and what is expected."""
 
     def __init__(self, option: str, value: object, expected: str) -> None:
-        super().__init__(f"{option}: {value!r} is not valid: expected {expected}")
+        wrong = f"{option} is not set" if value is None else f"{option}: {value!r} is not valid"
+        super().__init__(f"{wrong}: expected {expected}")
         self.option = option
 
-    @classmethod
-    def saying(cls, option: str, sentence: str) -> "ConfigError":
-        """The error of options that do not go together, in a sentence that names them."""
-        error = cls.__new__(cls)
-        Exception.__init__(error, f"{option} {sentence}")
-        error.option = option
-        return error
+
+class OptionsError(ConfigError):
+    """Options that do not go together: `sentence` goes on from the name of the one at fault."""
+
+    def __init__(self, option: str, sentence: str) -> None:
+        ArgotunError.__init__(self, f"{option} {sentence}")
+        self.option = option
 
 
 class ClustersError(ConfigError):

@@ -14,7 +14,6 @@ from argotun.config.values import (
     HIDDEN,
     TOKEN_EXPECTED,
     TOKEN_PATTERN,
-    UNSET,
     Refused,
     Words,
     nearest,
@@ -168,13 +167,13 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
         except Refused as refused:
             shown = refused.shown or Words(quoted(repr(entry.get(key))))
             raise ClustersError(
-                f"{OPTION}: {where}, {key}", shown if key in entry else UNSET, str(refused)
+                f"{OPTION}: {where}, {key}", shown if key in entry else None, str(refused)
             ) from None
 
     name = read("id")
     tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
     if not tokens:
-        raise ClustersError(f"{OPTION}: {where}, token", UNSET, f"one of {', '.join(TOKEN_KEYS)}")
+        raise ClustersError(f"{OPTION}: {where}, token", None, f"one of {', '.join(TOKEN_KEYS)}")
     return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"))
 
 

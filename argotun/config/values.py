@@ -30,7 +30,6 @@ class Words(str):
 
 
 HIDDEN = Words("(hidden)")
-UNSET = Words("(not set)")
 OFF = "off"
 LONGEST_SHOWN = 120
 """Characters of a wrong value that an error repeats."""

@@ -63,7 +63,10 @@ OUTSIDE = "outside a cluster say where it is"
 
 ERRORS: tuple[Rule, ...] = (
     Rule(
-        ServerConfig, "clusters", lambda c, _: not c.clusters, "is needed: a clusters file or its JSON text"
+        ServerConfig,
+        "clusters",
+        lambda c, _: not c.clusters,
+        "is not set: expected a clusters file or its JSON text",
     ),
     Rule(ServerConfig, "tls-cert", lambda c, _: c.tls_cert and not c.tls_key, "needs --tls-key"),
     Rule(ServerConfig, "tls-key", lambda c, _: c.tls_key and not c.tls_cert, "needs --tls-cert"),
@@ -89,7 +92,7 @@ ERRORS: tuple[Rule, ...] = (
         AgentConfig,
         "server",
         lambda c, _: not c.server,
-        "is needed: the server's URL such as wss://host/connect",
+        "is not set: expected the server's URL such as wss://host/connect",
     ),
     Rule(
         AgentConfig,
@@ -101,7 +104,7 @@ ERRORS: tuple[Rule, ...] = (
         AgentConfig,
         "token",
         lambda c, _: not c.token and not c.token_file,
-        "is needed: a token, or --token-file",
+        "is not set: expected a token, or --token-file",
     ),
     Rule(AgentConfig, "token-file", lambda c, _: c.token and c.token_file, "and --token exclude each other"),
     Rule(
@@ -179,7 +182,12 @@ ERRORS: tuple[Rule, ...] = (
         "{value} is too long: expected less than --keepalive-timeout",
     ),
     Rule(DemoConfig, "context", lambda c, _: c.context and not c.kubeconfig, "needs --kubeconfig"),
-    Rule(PkiConfig, "pki-server", lambda c, _: not c.pki_server, "is needed: the URL that agents will dial"),
+    Rule(
+        PkiConfig,
+        "pki-server",
+        lambda c, _: not c.pki_server,
+        "is not set: expected the URL that agents will dial",
+    ),
     Rule(
         PkiConfig,
         "pki-server",

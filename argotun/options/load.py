@@ -10,8 +10,8 @@ import yaml
 
 from argotun.config.models import CONFIGS, Config
 from argotun.config.proxies import from_environment
-from argotun.config.values import UNSET, Refused, Words
-from argotun.errors import ConfigError
+from argotun.config.values import Refused
+from argotun.errors import ConfigError, OptionsError
 from argotun.options.checks import ERRORS, WARNINGS, broken
 from argotun.options.sources import FLAG, Setting, Sources, misspelt_environment
 from argotun.options.table import BY_NAME, MODE, Option, of_mode
@@ -59,14 +59,17 @@ def refuse_other_modes(mode: str, settings: Mapping[str, Setting]) -> None:
         option = BY_NAME.get(name)
         if option and mode not in option.modes and setting.origin == FLAG:
             owners = " or ".join(f"--mode {owner}" for owner in option.modes)
-            raise ConfigError(option.flag, Words("this option"), f"{owners}; this is --mode {mode}")
+            raise OptionsError(
+                option.flag,
+                f"{shown(option, setting)!r} is for {owners}: expected an option of --mode {mode}",
+            )
 
 
 def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     """The config of the mode that was asked for; raises ConfigError."""
     chosen = sources.settings.get(MODE.name)
     if chosen is None:
-        raise ConfigError(MODE.flag, UNSET, MODE.kind.expected)
+        raise ConfigError(MODE.flag, None, MODE.kind.expected)
     mode = parse(MODE, chosen)
     refuse_other_modes(mode, sources.settings)
 
@@ -91,9 +94,8 @@ def refuse_broken_rules(config: Config, given: Mapping[str, Setting]) -> None:
     """Raise ConfigError for the first rule between options that does not hold."""
     for rule in broken(ERRORS, config, given):
         option, setting = BY_NAME[rule.option], given.get(rule.option)
-        default = option.show(getattr(config, option.field)) or UNSET
-        value = shown(option, setting) if setting else default
-        raise ConfigError.saying(label(option, setting), rule.words.format(value=repr(value)))
+        value = shown(option, setting) if setting else option.show(getattr(config, option.field))
+        raise OptionsError(label(option, setting), rule.words.format(value=repr(value)))
 
 
 def unwise(config: Config, given: Mapping[str, Setting]) -> Iterator[str]:

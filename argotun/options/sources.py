@@ -15,8 +15,8 @@ from typing import IO, Any, NoReturn
 import configargparse
 import yaml
 
-from argotun.config.values import HIDDEN, UNSET, Words, nearest
-from argotun.errors import ConfigError
+from argotun.config.values import HIDDEN, Words, nearest
+from argotun.errors import ConfigError, OptionsError
 from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 
 FLAG = "flag"
@@ -172,9 +172,17 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
         if isinstance(cause, argparse.ArgumentError) and cause.argument_name:
             flag = cause.argument_name.split("/")[-1]
             if "expected" in cause.message:
-                raise ConfigError(flag, UNSET, f"a value (written {flag}=VALUE if it begins with a dash)")
-            raise ConfigError(flag, HIDDEN, "no value")
+                raise OptionsError(flag, f"has no value: expected {flag}=VALUE, {expected_of(flag)}")
+            raise OptionsError(flag, "has a value: expected none")
         raise ConfigError("command line", HIDDEN, "options as --help lists them")
+
+
+def expected_of(flag: str) -> str:
+    """What the value of a flag is to be."""
+    if flag == "--config":
+        return "a YAML file of options"
+    option = BY_NAME.get(flag.removeprefix("--"), MODE)
+    return option.kind.expected
 
 
 def add_option(group: Any, option: Option) -> None:

@@ -35,11 +35,11 @@ def run(clone, *argv, cwd=None, **environ):
 @pytest.mark.parametrize(
     ("argv", "environ", "sentence"),
     [
-        ((), {}, "--mode: (not set) is not valid: expected server, agent, demo or pki"),
+        ((), {}, "--mode is not set: expected server, agent, demo or pki"),
         (
             ("--mode", "demo", "--addr", ":1"),
             {},
-            "--addr: this option is not valid: expected --mode server; this is --mode demo",
+            "--addr ':1' is for --mode server: expected an option of --mode demo",
         ),
         (
             ("--mode", "server"),

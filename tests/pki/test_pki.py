@@ -318,4 +318,4 @@ def test_a_wrong_option_is_refused(capsys, options, sentence):
 
 def test_the_url_that_agents_dial_is_not_guessed(capsys):
     assert cli.main(["--mode", "pki"]) == 2
-    assert capsys.readouterr().err.startswith("argotun: --pki-server is needed")
+    assert capsys.readouterr().err.startswith("argotun: --pki-server is not set")

@@ -105,8 +105,8 @@ def test_an_empty_list_is_no_clusters():
 A = {"id": "a", "token": "t"}
 WRONG = [
     ([1], "clusters[0]", "(hidden)", 'an object such as {"id": …, "token": …}'),
-    ([{}], "clusters[0], id", "(not set)", IDS),
-    ([{"token": "t"}], "clusters[0], id", "(not set)", IDS),
+    ([{}], "clusters[0], id", None, IDS),
+    ([{"token": "t"}], "clusters[0], id", None, IDS),
     ([{**A, "id": 7}], "clusters[0], id", "7", IDS),
     ([{**A, "id": ""}], "clusters[0] (id ''), id", "''", IDS),
     ([{**A, "id": ".."}], "clusters[0] (id '..'), id", "'..'", IDS),
@@ -115,17 +115,17 @@ WRONG = [
     ([{**A, "id": "a%2f"}], "clusters[0] (id 'a%2f'), id", "'a%2f'", IDS),
     ([{**A, "id": "a\n"}], "clusters[0] (id 'a\\n'), id", "'a\\n'", IDS),
     ([{**A, "id": "é"}], "clusters[0] (id 'é'), id", "'é'", IDS),
-    ([A, {"id": "b"}], "clusters[1] (id 'b'), token", "(not set)", KEYS),
+    ([A, {"id": "b"}], "clusters[1] (id 'b'), token", None, KEYS),
     (
         [{"id": "a", "token": ""}],
         "clusters[0] (id 'a'), token",
-        "(not set)",
+        None,
         KEYS,
     ),
     (
         [{"id": "a", "tokens": []}],
         "clusters[0] (id 'a'), token",
-        "(not set)",
+        None,
         KEYS,
     ),
     ([{"id": "a", "token": 5}], "clusters[0] (id 'a'), token", "(hidden)", TOKEN),
@@ -172,7 +172,11 @@ WRONG = [
 def test_a_wrong_entry_is_named_with_its_key(entries, where, value, expected):
     with pytest.raises(ClustersError) as caught:
         read(*entries)
-    assert str(caught.value) == f"--clusters: {where}: {value} is not valid: expected {expected}"
+    wrong = "is not set" if value is None else f"{value} is not valid"
+    assert (
+        str(caught.value)
+        == f"--clusters: {where}{' ' if value is None else ': '}{wrong}: expected {expected}"
+    )
     assert SECRET not in str(caught.value)
 
 
