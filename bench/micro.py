@@ -163,8 +163,8 @@ class _Pair:
     """A server's and an agent's multiplexer with open streams, joined back to back."""
 
     def __init__(self, streams: int, answer: bytes) -> None:
-        self.server = Multiplexer(frames.V2, opener=True, ours=Hello())
-        self.agent = Multiplexer(frames.V2, opener=False, ours=Hello())
+        self.server = Multiplexer(frames.V2, opener=True, ours=Hello(), budget=64 << 20)
+        self.agent = Multiplexer(frames.V2, opener=False, ours=Hello(), budget=64 << 20)
         self._answer = answer
         self.agent.accept = self._accept
         self.exchange()

@@ -15,6 +15,9 @@ Address = tuple[str, int]
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where Kubernetes mounts a pod's token and its API's CA."""
 
+KUBERNETES: Address = ("kubernetes.default.svc", 443)
+"""The API of the cluster that a pod runs in."""
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -76,7 +79,7 @@ class AgentConfig(TunnelConfig):
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
     """Of `token` and `token_file` exactly one is set."""
-    target: Address = ("kubernetes.default.svc", 443)
+    target: Address = KUBERNETES
     target_host_name: str | None = None
     sa_token_path: str = f"{SERVICE_ACCOUNT}/token"
     """Empty (`off`): no token is added, and the API knows the agent by `target_client_cert`."""

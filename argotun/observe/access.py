@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-from argotun.observe.lines import LineWriter
+from argotun.observe.lines import LAST_WORDS, LineWriter
 from argotun.observe.logs import MAX_FIELD, fields, plain, quote, timestamp
 from argotun.observe.metrics import METHODS
 from argotun.observe.request import Request
@@ -48,7 +48,7 @@ class AccessLog:
         """Lines that were not written."""
         return self._lines.dropped if self._lines else 0
 
-    def close(self, timeout: float = 2.0) -> None:
+    def close(self, timeout: float = LAST_WORDS) -> None:
         """Write what is pending, for at most `timeout` seconds."""
         if self._lines:
             self._lines.close(timeout)

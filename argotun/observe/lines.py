@@ -27,8 +27,11 @@ from gevent import monkey
 PIECE = 4096
 """Bytes per write: PIPE_BUF on Linux."""
 
-BATCH = 64 * 1024
+ENOUGH = 64 * 1024
 """Bytes that are written before `delay` has passed."""
+
+LAST_WORDS = 2.0
+"""Seconds that a log may take to be written when its process ends."""
 
 MAX_PENDING = 4 * 1024 * 1024
 """Bytes kept for a stalled reader: about a second of access lines at full speed."""
@@ -69,10 +72,10 @@ class LineWriter:
         if self._flusher is None:
             if self._delay or not self._write_ready():
                 self._flusher = gevent.spawn(self._flush)
-        elif len(pending) >= BATCH:
+        elif len(pending) >= ENOUGH:
             self._due.set()
 
-    def close(self, timeout: float = 2.0) -> None:
+    def close(self, timeout: float = LAST_WORDS) -> None:
         """Write the buffer, for at most `timeout` seconds; later lines are dropped."""
         if self._flusher is not None:
             self._flusher.kill(block=False)

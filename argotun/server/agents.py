@@ -11,6 +11,7 @@ import argotun
 from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.config.clusters import Cluster
+from argotun.config.models import KUBERNETES
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AuthFailure, ServerMetrics
@@ -29,7 +30,7 @@ from argotun.wire.outcomes import RETRY_AFTER
 
 log = logging.getLogger("argotun.server")
 
-DEFAULT_TARGET = "kubernetes.default.svc:443"
+DEFAULT_TARGET = host_port(*KUBERNETES)
 """What CONNECT names in version 1 when the clusters file does not say (the seed's default)."""
 
 READ = 16 * 1024

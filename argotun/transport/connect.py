@@ -40,9 +40,9 @@ _ONCE = ("sec-websocket-accept", "sec-websocket-protocol", "upgrade")
 def connect(
     sock: socket,
     url: str,
-    headers: Sequence[tuple[str, str]] = (),
-    subprotocols: Sequence[str] = (),
-    timeout: float = 10.0,
+    headers: Sequence[tuple[str, str]],
+    subprotocols: Sequence[str],
+    timeout: float,
 ) -> MessageSocket:
     """Upgrade `sock`, connected and through its TLS handshake, and give the MessageSocket of it.
 

@@ -53,7 +53,7 @@ class Listener:
         handle: Handle,
         tls: ServerTls | None = None,
         *,
-        handshake_timeout: float = 10.0,
+        handshake_timeout: float,
         handshakes: int = HANDSHAKES,
         backlog: int = BACKLOG,
         on_refused: Refused | None = None,

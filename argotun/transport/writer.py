@@ -71,7 +71,7 @@ class Writer:
     )
 
     def __init__(
-        self, sock: Any, on_error: Callable[[str], None], *, readable: bool = False, stall: float = 0.0
+        self, sock: Any, on_error: Callable[[str], None], *, readable: bool = False, stall: float
     ) -> None:
         self._sock = sock
         self._send = raw_send(sock)

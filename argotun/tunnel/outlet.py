@@ -18,7 +18,7 @@ class Outlet(Writer):
 
     __slots__ = ("_owed", "channel", "stalls")
 
-    def __init__(self, sock: Any, on_error: Any, *, readable: bool = False, stall: float = 0.0) -> None:
+    def __init__(self, sock: Any, on_error: Any, *, readable: bool = False, stall: float) -> None:
         super().__init__(sock, on_error, readable=readable, stall=stall)
         self.channel: Channel | None = None
         self.stalls = 0

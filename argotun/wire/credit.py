@@ -140,10 +140,10 @@ class Unlimited:
         self._budget = budget
 
     def arrived(self, stream: Stream, size: int, streams: int) -> bool:
-        """Count DATA; False when the tunnel's buffer is full and this stream has more than its part."""
+        """Count DATA; True when the tunnel's buffer is full and this stream has more than its part."""
         stream.receive_credit -= size
         self.used += size
-        return self.used <= self._budget or stream.window - stream.receive_credit <= self._budget // streams
+        return self.used > self._budget and stream.window - stream.receive_credit > self._budget // streams
 
     def consumed(self, stream: Stream, size: int) -> None:
         """Count what a reader took."""

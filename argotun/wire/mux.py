@@ -89,7 +89,7 @@ class Multiplexer:
     `accept` is called on the agent with each new stream and its target and sets `stream.sink`.
     """
 
-    def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int = 64 * MIB) -> None:
+    def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int) -> None:
         self.profile = profile
         self.opener = opener
         pool, share = shares(budget, ours.max_streams)
@@ -190,7 +190,7 @@ class Multiplexer:
         if self.profile.credit:
             if self.intake.arrived(stream, size):
                 self._give_back_early()
-        elif not self.unlimited.arrived(stream, size, len(self.streams)):
+        elif self.unlimited.arrived(stream, size, len(self.streams)):
             self._violation(stream, "reader too slow for a peer without flow control")
             return
         if size:

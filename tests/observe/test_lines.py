@@ -71,7 +71,7 @@ def test_a_full_batch_does_not_wait_for_the_delay(pipe: tuple[int, int]) -> None
     out = LineWriter(writer, delay=3600)
     out.write("first\n")
     gevent.sleep(0)
-    for _ in range(module.BATCH // len(LINE) + 1):
+    for _ in range(module.ENOUGH // len(LINE) + 1):
         out.write(LINE)
     out.write("end\n")
     assert read_until(reader, b"end\n").startswith(b"first\n")

@@ -24,8 +24,8 @@ class Agent:
     """The other side of a tunnel: keeps what each stream brought, and says what a test wants."""
 
     def __init__(self, profile: Profile = V2) -> None:
-        self.mux = Multiplexer(profile, opener=True, ours=Hello())
-        self.theirs = Multiplexer(profile, opener=False, ours=Hello())
+        self.mux = Multiplexer(profile, opener=True, ours=Hello(), budget=64 << 20)
+        self.theirs = Multiplexer(profile, opener=False, ours=Hello(), budget=64 << 20)
         self.theirs.accept = self._accept
         self.streams: list[Stream] = []
         self.got: list[bytes] = []

@@ -146,8 +146,8 @@ class Session:
 
     def __init__(self, cluster: str, profile: Profile) -> None:
         self.cluster, self.profile, self.usable, self.target = cluster, profile, True, ""
-        self.mux = Multiplexer(profile, opener=True, ours=Hello())
-        self.agent = Multiplexer(profile, opener=False, ours=Hello())
+        self.mux = Multiplexer(profile, opener=True, ours=Hello(), budget=64 << 20)
+        self.agent = Multiplexer(profile, opener=False, ours=Hello(), budget=64 << 20)
         self.agent.accept = self._accept
         self.tunnel = SimpleNamespace(mux=self.mux, version=profile.version)
         self.ends: list[End] = []

@@ -25,7 +25,7 @@ def listening(request):
     def start(
         handle=lambda sock, peer: sock.sendall(b"hello"), address=("127.0.0.1", 0), tls=None, **options
     ):
-        listener = Listener(address, handle, tls, **options)
+        listener = Listener(address, handle, tls, **{"handshake_timeout": 10.0, **options})
         listener.start()
         request.addfinalizer(listener.stop_accepting)
         return listener
@@ -122,7 +122,9 @@ def test_an_address_that_cannot_be_had_is_told(listening, address, words):
     taken = listening()
     host, port = address
     with pytest.raises(TransportError, match=words):
-        Listener((host, taken.address[1] if port is None else port), lambda *_: None).start()
+        Listener(
+            (host, taken.address[1] if port is None else port), lambda *_: None, handshake_timeout=10.0
+        ).start()
 
 
 def test_small_answers_are_not_held_back_and_a_client_without_power_is_noticed(listening):
@@ -182,7 +184,7 @@ def test_stopping_serves_what_the_kernel_had_taken_already(listening):
 
 
 def test_stopping_before_the_start_is_harmless():
-    Listener(("127.0.0.1", 0), lambda *_: None).stop_accepting()
+    Listener(("127.0.0.1", 0), lambda *_: None, handshake_timeout=10.0).stop_accepting()
 
 
 def test_running_out_of_descriptors_does_not_end_it(listening, caplog):
@@ -210,7 +212,7 @@ def test_running_out_of_descriptors_does_not_end_it(listening, caplog):
 
 @pytest.mark.parametrize("number", sorted(module._ITS_OWN_FAULT))
 def test_a_client_that_was_gone_before_it_was_accepted_is_no_error(listening, caplog, monkeypatch, number):
-    listener = Listener(("127.0.0.1", 0), lambda sock, peer: sock.sendall(b"hello"))
+    listener = Listener(("127.0.0.1", 0), lambda sock, peer: sock.sendall(b"hello"), handshake_timeout=10.0)
     bind = module._bind
     errors = [OSError(number, os.strerror(number))] * 3
 

@@ -61,7 +61,7 @@ def errors() -> list[str]:
 
 @pytest.fixture
 def writer(pair: Pair, errors: list[str]) -> Writer:
-    return Writer(pair[0], errors.append)
+    return Writer(pair[0], errors.append, stall=0.0)
 
 
 def test_what_fits_leaves_at_once(pair: Pair, writer: Writer) -> None:
@@ -153,7 +153,7 @@ def test_finish_sends_close_notify(contexts: tuple[SSLContext, SSLContext]) -> N
     server = gevent.spawn(contexts[1].wrap_socket, theirs, server_side=True, suppress_ragged_eofs=False)
     ours = contexts[0].wrap_socket(ours, server_hostname="localhost")
     theirs = server.get(timeout=PATIENCE)
-    writer = Writer(ours, pytest.fail)
+    writer = Writer(ours, pytest.fail, stall=0.0)
     writer.write(b"last words")
     writer.finish()
     assert theirs.recv(100) == b"last words"

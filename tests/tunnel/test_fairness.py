@@ -36,7 +36,7 @@ class Link:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
         ws = RawWebSocket(Peer(theirs), True, b"")
         self.peer: Any = (v2_peers.V2 if profile is V2 else v1_peers.V1)(ws)
-        self.mux = Multiplexer(profile, opener=True, ours=Hello())
+        self.mux = Multiplexer(profile, opener=True, ours=Hello(), budget=64 << 20)
         self.collected: list[bytes] = []
         collect = self.mux.collect
 

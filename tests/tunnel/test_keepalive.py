@@ -44,7 +44,7 @@ def silent(
     pings: list[float] = []
     ends: list[tuple[float, str]] = []
     tunnel: Any = Tunnel.__new__(Tunnel)
-    tunnel.mux = Multiplexer(V2, opener=True, ours=Hello())
+    tunnel.mux = Multiplexer(V2, opener=True, ours=Hello(), budget=64 << 20)
     tunnel.mux.theirs = Hello()
     tunnel.mux.ping = lambda payload: pings.append(clock.now - 100)
     tunnel.since = tunnel._heard = clock.now

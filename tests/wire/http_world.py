@@ -39,8 +39,8 @@ class Session:
     def __init__(self, world: "Conversation", cluster: str) -> None:
         self.world, self.cluster, self.usable, self.hostile = world, cluster, True, False
         ours = Hello(window=world.window, max_streams=3)
-        self.mux = Multiplexer(world.profile, opener=True, ours=ours)
-        self.agent = Multiplexer(world.profile, opener=False, ours=ours)
+        self.mux = Multiplexer(world.profile, opener=True, ours=ours, budget=64 << 20)
+        self.agent = Multiplexer(world.profile, opener=False, ours=ours, budget=64 << 20)
         self.agent.accept = self._accept
         self.flights: tuple[list[bytes], list[bytes]] = ([], [])
         self.backs: list[Back] = []

@@ -64,7 +64,9 @@ class Side:
 
     def __init__(self, version: int, role: str, ours: Hello | None = None, **options: int) -> None:
         self.profile: Profile = PROFILES[version]
-        self.mux = Multiplexer(self.profile, opener=role == "server", ours=ours or Hello(), **options)
+        self.mux = Multiplexer(
+            self.profile, opener=role == "server", ours=ours or Hello(), **{"budget": 64 << 20, **options}
+        )
         self.mux.accept = self._accept
         self.mux.on_hello = lambda said: self.told.append(("hello", said))
         self.mux.on_goaway = lambda reason, text: self.told.append(("goaway", text))

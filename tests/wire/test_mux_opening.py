@@ -35,7 +35,7 @@ def test_an_agent_that_opens_is_not_heard(version: int) -> None:
 
 
 def test_a_multiplexer_without_accept_takes_no_streams() -> None:
-    mux = Multiplexer(started(1, "agent").profile, opener=False, ours=Hello())
+    mux = Multiplexer(started(1, "agent").profile, opener=False, ours=Hello(), budget=64 << 20)
     with pytest.raises(ProtocolError, match="no streams"):
         mux.receive(b"\x01\0\0\0\x01")
     mux.lost("gone")
