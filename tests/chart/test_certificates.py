@@ -122,7 +122,7 @@ def test_an_agents_certificate_opens_no_other_cluster(helm: Helm) -> None:
     [{"agentCertificates": False}, {"issuerRef": {"name": "corp"}}],
     ids=["no certificates for agents", "no client CA"],
 )
-def test_a_cluster_is_bound_to_a_certificate_only_where_one_is_asked_for(
+def test_a_cluster_needs_a_certificate_only_where_one_is_asked_for(
     helm: Helm, manager: dict[str, Any]
 ) -> None:
     values = SERVER | {"clusters": CLUSTERS, "certManager": {"enabled": True} | manager}

@@ -44,7 +44,7 @@ def test_apply_creates_changes_and_then_leaves_alone(way: Way) -> None:
     )
 
 
-def test_diff_says_by_its_exit_code_whether_apply_would_change_something(way: Way) -> None:
+def test_diff_says_by_its_exit_code_whether_apply_would_change(way: Way) -> None:
     way.kubectl.run("apply", "-f", "-", stdin=objects.configmap("differing", k="old"))
     way.kubectl.run("diff", "-f", "-", stdin=objects.configmap("differing", k="old"), code=0)
     shown = way.kubectl.run(

@@ -145,7 +145,7 @@ def test_an_agent_that_stands_still_is_given_up(spare: Tunnel) -> None:
     spare.wait()
 
 
-def test_an_agent_that_is_asked_to_end_does_so_in_order_and_can_come_back(spare: Tunnel) -> None:
+def test_an_agent_that_is_asked_to_end_does_so_and_can_come_back(spare: Tunnel) -> None:
     assert spare.stop_agent() == 0
     answer = ask(spare.endpoint)
     assert answer.status == 503

@@ -46,7 +46,7 @@ def objects(render: Render, passthrough: bool) -> list[dict[str, Any]]:
     return render(ways["gateway-api"]).objects
 
 
-def test_every_timeout_in_the_documents_is_long_enough_for_the_keepalive() -> None:
+def test_every_documented_timeout_is_longer_than_the_keepalive() -> None:
     table = (ROOT / "docs" / "exposing-argotun.md").read_text("utf-8").partition("## Idle timeouts")[2]
     rows = re.findall(r"^\| .* \| (\d+) s\b[^|]* \| (\d+) \|$", table, re.M)
     assert len(rows) == 8

@@ -89,7 +89,7 @@ def test_an_ingress_is_told_to_pass_tls_through(render: Render, controller: str,
     assert made["metadata"]["annotations"] == {annotation: "true", "own": "one"}
 
 
-def test_an_ingress_that_passes_tls_through_has_no_path_which_controllers_ignore(render: Render) -> None:
+def test_an_ingress_that_passes_tls_through_has_no_path(render: Render) -> None:
     made = render(PASS | {"ingress": {"enabled": True, "host": HOST}}).one("Ingress")
     (path,) = made["spec"]["rules"][0]["http"]["paths"]
     assert (path["path"], path["pathType"]) == ("/", "Prefix")

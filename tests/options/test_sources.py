@@ -257,7 +257,7 @@ def test_version_and_help_need_no_mode(argotun):
     assert argotun(("--help",)).out == argotun(("-h", "--nonsense")).out == help_text()
 
 
-def test_help_shows_every_option_under_its_modes_with_unit_and_default(monkeypatch):
+def test_help_shows_every_option_with_its_modes_unit_and_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     sections = {}
     for part in help_text().split("\n\n"):

@@ -89,7 +89,7 @@ def serial(der: bytes | None) -> int:
     return x509.load_der_x509_certificate(der).serial_number
 
 
-def test_a_renewed_server_certificate_needs_no_restart_and_ends_no_tunnel(rig: Rig) -> None:
+def test_a_renewed_server_certificate_ends_no_tunnel(rig: Rig) -> None:
     session = rig.session
     fresh = issue(rig.authority, "server", "127.0.0.1", "localhost")
     for address in addresses(rig).values():

@@ -145,7 +145,7 @@ def test_a_thousand_stalled_streams_hold_no_more_than_the_buffer(many: Rig) -> N
     reading.kill()
 
 
-def test_uploads_that_the_api_does_not_read_hold_no_more_than_the_buffer(many: Rig) -> None:
+def test_unread_uploads_hold_no_more_than_the_buffer(many: Rig) -> None:
     head = b"POST /tunnel/c1/swallow HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
     clients = [many.client() for _ in range(200)]
     body = bytes(MIB)

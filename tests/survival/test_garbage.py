@@ -74,9 +74,7 @@ def assert_gone(rig: Rig, before: Counter[str]) -> None:
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("request_", [GET % b"short", GET % b"watch", GET % b"large", UPGRADE])
 @pytest.mark.parametrize("end", ["the client", "the API", "the tunnel"])
-def test_nothing_that_a_connection_needed_is_left_to_the_garbage_collector(
-    rig: Rig, request_: bytes, end: str
-) -> None:
+def test_a_connection_leaves_nothing_to_the_garbage_collector(rig: Rig, request_: bytes, end: str) -> None:
     before = found()
     clients = [rig.client(buffer=4096) for _ in range(COUNT)]
     for client in clients:
@@ -95,7 +93,7 @@ def test_nothing_that_a_connection_needed_is_left_to_the_garbage_collector(
 
 
 @pytest.mark.usefixtures("uncollected")
-def test_nothing_that_a_failed_dial_needed_is_left_to_the_garbage_collector(rig: Rig) -> None:
+def test_a_failed_dial_leaves_nothing_to_the_garbage_collector(rig: Rig) -> None:
     rig.api.stop()
     before = found()
     for _ in range(COUNT):

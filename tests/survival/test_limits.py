@@ -61,7 +61,7 @@ def test_a_client_that_stops_in_the_middle_of_its_upload_is_a_408() -> None:
         rig.settle()
 
 
-def test_a_client_that_stops_in_an_upload_which_is_being_answered_is_cut_off() -> None:
+def test_a_client_that_stops_in_an_answered_upload_is_cut_off() -> None:
     def script(peer: Peer) -> None:
         peer.head()
         peer.send(CHUNKED + EVENT)
@@ -292,7 +292,7 @@ def send_until_closed(speak: Callable[[], None]) -> None:
         pass
 
 
-def test_a_client_that_resets_while_both_directions_are_full_leaves_nothing() -> None:
+def test_a_client_that_resets_with_both_ways_full_leaves_nothing() -> None:
     def echo(peer: Peer) -> None:
         peer.head()
         peer.send(SWITCH)

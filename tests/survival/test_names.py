@@ -282,7 +282,7 @@ def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
     assert "temporary failure in name resolution" in told[0]
 
 
-def test_an_agent_waits_less_for_a_name_than_for_a_server_that_is_down(
+def test_an_agent_waits_less_for_a_name_than_for_a_dead_server(
     dns: Dns, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However many attempts went before, so that the name's return is noticed soon."""
@@ -317,7 +317,7 @@ def test_a_vanished_name_of_the_api_costs_only_new_connections(dns: Dns) -> None
         assert rig.ask().status == 200
 
 
-def test_a_vanished_name_does_not_end_the_tunnel_that_was_dialled_by_it(dns: Dns) -> None:
+def test_a_vanished_name_leaves_the_tunnel_dialled_by_it_alone(dns: Dns) -> None:
     with Rig(Api(answers_its_own), mutual=False, agent=None) as rig:
         address = rig.server.public_address
         dns.lookup = lambda name: [address]

@@ -85,7 +85,7 @@ def test_a_new_server_certificate_does_not_disturb_what_is_open() -> None:
         assert site.agent_name() == "agent.old"
 
 
-def test_a_key_that_comes_after_its_certificate_does_not_break_the_server(
+def test_a_key_that_comes_after_its_certificate_breaks_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Somebody copies one file after the other: until both are there the old pair is shown."""

@@ -17,7 +17,7 @@ def site() -> Iterator[Site]:
         yield site
 
 
-def test_kills_under_mixed_load_leave_nothing_behind_and_change_no_answer(site: Site) -> None:
+def test_kills_under_load_leave_nothing_and_change_no_answer(site: Site) -> None:
     outcome = soak.Soak(site, 10.0, seed=7).run()
     assert not outcome.faults, str(outcome)
     assert outcome.seen["watch", "done"] + outcome.seen["watch", "cut"] > 10, str(outcome)

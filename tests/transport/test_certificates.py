@@ -43,7 +43,7 @@ def test_a_year_of_the_last_century_is_not_in_the_next():
     assert not_after(der) == end.timestamp()
 
 
-def test_a_bundle_gives_all_its_certificates_with_anything_between_them():
+def test_a_bundle_gives_all_its_certificates_whatever_is_between():
     text = "# Old CA, é\n" + pem() + "\nbag attributes\n" + pem().replace("\n", "\r\n") + "# the end\n"
     assert len(certificates(text)) == 2
     for der in certificates(text):

@@ -127,7 +127,7 @@ def test_an_address_that_cannot_be_had_is_told(listening, address, words):
         ).start()
 
 
-def test_small_answers_are_not_held_back_and_a_client_without_power_is_noticed(listening):
+def test_small_answers_leave_at_once_and_dead_clients_are_noticed(listening):
     options = []
     names = (socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     listener = listening(lambda sock, peer: options.extend(sock.getsockopt(*name) for name in names))

@@ -129,7 +129,7 @@ def test_a_swap_to_the_same_content_is_not_a_change(volume, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_file_written_in_place_with_its_old_time_and_size_is_read_again(tmp_path, shake):
+def test_a_file_with_its_old_time_and_size_is_read_again(tmp_path, shake):
     """As `cp --preserve` or rsync leave it, or two writes within one tick of the kernel's clock."""
     ca = trustme.CA()
     path = tmp_path / "both.pem"

@@ -191,7 +191,7 @@ def test_what_comes_behind_end_ends_its_stream_only(server: V2Server, late: byte
     serves(server)
 
 
-def test_a_request_that_no_parser_should_see_is_answered_on_its_stream(rig: Rig, server: V2Server) -> None:
+def test_a_request_no_parser_should_see_is_answered_on_its_stream(rig: Rig, server: V2Server) -> None:
     stream = server.connect()
     server.send(DATA, stream, b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
     server.expect(CONNECTED, stream)

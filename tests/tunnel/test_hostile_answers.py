@@ -127,7 +127,7 @@ def test_bytes_between_two_requests_reach_nobody(rig: Rig, agent: V2Agent) -> No
     "last", [CLOSE, ERROR, END, DATA, None], ids=["CLOSE", "ERROR", "END", "DATA", "lost"]
 )
 @pytest.mark.parametrize("cluster", [b"c1", b"c2"])
-def test_the_end_of_a_draining_stream_answers_nothing_while_the_next_request_waits(
+def test_a_draining_streams_end_is_no_answer_to_the_next_request(
     rig: Rig, agent: V2Agent, last: int | None, cluster: bytes
 ) -> None:
     """The client asks again while no agent is there; what still comes from the old one is not for it."""
