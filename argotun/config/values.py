@@ -184,6 +184,11 @@ def show_number(number: float) -> str:
     return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
+def bounded(expected: str, least: str, zero: str) -> str:
+    """What is expected of a value that has a least one, and perhaps a meaning of 0; "" for neither."""
+    return expected + (f", at least {least}" if least else "") + (f", or 0 for {zero}" if zero else "")
+
+
 def rate(per: str) -> Kind:
     """A number of something per second, 0 for no limit."""
 
@@ -235,11 +240,8 @@ def show_duration(seconds: float) -> str:
 
 def duration(low: float, zero: str = "") -> Kind:
     """A time of at least `low` seconds; `zero` says what 0 means where 0 is allowed too."""
-    expected = "a duration such as 500ms, 15s, 5m or 1h"
-    if low:
-        expected += f", at least {show_duration(low)}"
-    if zero:
-        expected += f", or 0 for {zero}"
+    least = show_duration(low) if low else ""
+    expected = bounded("a duration such as 500ms, 15s, 5m or 1h", least, zero)
 
     def parse(text: str) -> float:
         seconds = parse_duration(text)
@@ -266,11 +268,8 @@ def show_size(size: int) -> str:
 
 def size(low: int, zero: str = "") -> Kind:
     """Bytes, plainly or in Ki, Mi, Gi; `zero` says what 0 means where 0 is allowed too."""
-    expected = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
-    if low:
-        expected += f", at least {show_size(low)}"
-    if zero:
-        expected += f", or 0 for {zero}"
+    least = show_size(low) if low else ""
+    expected = bounded("bytes, plainly or such as 64Ki, 32Mi or 1Gi", least, zero)
 
     def parse(text: str) -> int:
         found = SIZE.fullmatch(text)

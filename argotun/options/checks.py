@@ -32,6 +32,32 @@ class Rule:
     words: str
 
 
+def is_set(config: Config, option: str) -> bool:
+    """Whether an option has a value other than nothing, whoever set it."""
+    return bool(getattr(config, option.replace("-", "_")))
+
+
+def either(config: type[Any], option: str, other: str) -> Rule:
+    """Two options that exclude each other."""
+    return Rule(
+        config,
+        option,
+        lambda c, _: is_set(c, option) and is_set(c, other),
+        f"and --{other} exclude each other",
+    )
+
+
+def pair(config: type[Any], cert: str, key: str) -> tuple[Rule, Rule]:
+    """Two options of which each needs the other."""
+
+    def needs(option: str, other: str) -> Rule:
+        return Rule(
+            config, option, lambda c, _: is_set(c, option) and not is_set(c, other), f"needs --{other}"
+        )
+
+    return needs(cert, key), needs(key, cert)
+
+
 def same_place(one: Address | None, other: Address | None) -> bool:
     """Whether two addresses to listen on cannot both be had."""
     if one is None or other is None or one[1] != other[1] or not one[1]:
@@ -68,8 +94,7 @@ ERRORS: tuple[Rule, ...] = (
         lambda c, _: not c.clusters,
         "is not set: expected a clusters file or its JSON text",
     ),
-    Rule(ServerConfig, "tls-cert", lambda c, _: c.tls_cert and not c.tls_key, "needs --tls-key"),
-    Rule(ServerConfig, "tls-key", lambda c, _: c.tls_key and not c.tls_cert, "needs --tls-cert"),
+    *pair(ServerConfig, "tls-cert", "tls-key"),
     Rule(
         ServerConfig,
         "tls-client-ca",
@@ -106,27 +131,10 @@ ERRORS: tuple[Rule, ...] = (
         lambda c, _: not c.token and not c.token_file,
         "is not set: expected a token, or --token-file",
     ),
-    Rule(AgentConfig, "token-file", lambda c, _: c.token and c.token_file, "and --token exclude each other"),
-    Rule(
-        AgentConfig,
-        "target-client-cert",
-        lambda c, _: c.target_client_cert and not c.target_client_key,
-        "needs --target-client-key",
-    ),
-    Rule(
-        AgentConfig,
-        "target-client-key",
-        lambda c, _: c.target_client_key and not c.target_client_cert,
-        "needs --target-client-cert",
-    ),
-    Rule(
-        AgentConfig,
-        "plain-target",
-        lambda c, _: c.plain_target and c.target_client_cert,
-        "and --target-client-cert exclude each other",
-    ),
-    Rule(AgentConfig, "client-cert", lambda c, _: c.client_cert and not c.client_key, "needs --client-key"),
-    Rule(AgentConfig, "client-key", lambda c, _: c.client_key and not c.client_cert, "needs --client-cert"),
+    either(AgentConfig, "token-file", "token"),
+    *pair(AgentConfig, "target-client-cert", "target-client-key"),
+    either(AgentConfig, "plain-target", "target-client-cert"),
+    *pair(AgentConfig, "client-cert", "client-key"),
     Rule(
         AgentConfig,
         "client-cert",
@@ -139,12 +147,7 @@ ERRORS: tuple[Rule, ...] = (
         lambda c, _: c.server_ca_cert and without_tls(c),
         "needs a wss:// server: ws:// verifies nothing",
     ),
-    Rule(
-        AgentConfig,
-        "plain-target",
-        lambda c, _: c.plain_target and c.insecure,
-        "and --insecure exclude each other",
-    ),
+    either(AgentConfig, "plain-target", "insecure"),
     Rule(
         AgentConfig,
         "ca-cert",

@@ -189,26 +189,17 @@ def add_option(group: Any, option: Option) -> None:
     """Give the parser one row of the table; a switch may stand without a value."""
     notes = (option.kind.unit, f"default {option.describe_default()}", ", ".join(option.environment))
     told = f"{option.help} [{'; '.join(notes)}]".replace("%", "%%")
-    if not option.kind.is_switch:
-        group.add_argument(
-            option.flag,
-            dest=option.name,
-            metavar=option.kind.metavar,
-            env_var=option.environment[0],
-            help=told,
-        )
-        return
     # nargs "?" takes `--insecure`, `--insecure=false`, and the environment's and the file's text alike.
+    switch = {"nargs": "?", "const": "true"} if option.kind.is_switch else {}
     group.add_argument(
         option.flag,
         dest=option.name,
-        nargs="?",
-        const="true",
         metavar=option.kind.metavar,
         env_var=option.environment[0],
         help=told,
+        **switch,
     )
-    if any(option.default(mode) for mode in option.modes):
+    if switch and any(option.default(mode) for mode in option.modes):
         group.add_argument(
             f"--no-{option.name}",
             dest=option.name,
