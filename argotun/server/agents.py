@@ -35,6 +35,9 @@ DEFAULT_TARGET = host_port(*KUBERNETES)
 
 READ = 16 * 1024
 
+MAX_TUNNELS = 16
+"""Of one cluster, those included that have not said HELLO or that drain: a rolling agent has two or three."""
+
 ANSWER_FIELDS = {
     401: "WWW-Authenticate: Bearer\r\n",
     405: "Allow: GET\r\n",
@@ -67,6 +70,7 @@ class AgentPort:
         self._clusters = clusters
         self._metrics = metrics
         self._leaving = leaving
+        self._tunnels: dict[str, list[Tunnel]] = {}
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Answer one connection; an agent's stays here until its tunnel ends."""
@@ -151,7 +155,10 @@ class AgentPort:
         token: bytes,
         certificate: Mapping[str, Any] | None,
     ) -> None:
-        """Keep one agent's tunnel until it ends."""
+        """Keep one agent's tunnel until it ends; where a cluster has too many, its oldest gives way."""
+        tunnels = self._tunnels.setdefault(cluster.id, [])
+        if len(tunnels) >= MAX_TUNNELS:
+            tunnels[0].end(f"the cluster has more than {MAX_TUNNELS} tunnels")
         named = cluster.target_addr or ""
         session: Session | None = None
 
@@ -180,9 +187,13 @@ class AgentPort:
             on_hello=arrived,
             on_goaway=leaving,
         )
+        tunnels.append(tunnel)
         try:
             reason = tunnel.run()
         finally:
+            tunnels.remove(tunnel)
+            if not tunnels and self._tunnels.get(cluster.id) is tunnels:
+                del self._tunnels[cluster.id]
             if session is not None:
                 self._registry.remove(session)
         log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=_name(peer)))

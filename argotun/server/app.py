@@ -160,9 +160,15 @@ class Server:
         old.tunnel.end(WORDS[REPLACED])
 
     def _agent_leaves(self, session: Session) -> None:
-        """The agent drains: it ends the tunnel itself once that carries nothing."""
+        """The agent drains: it ends the tunnel itself once that carries nothing, and has `--drain` for it."""
         log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
-        gevent.spawn(self.clients.release, session, self.config.drain)
+        gevent.spawn(self._see_off, session)
+
+    def _see_off(self, session: Session) -> None:
+        deadline = monotonic() + self.config.drain
+        self.clients.release(session, self.config.drain)
+        session.tunnel.ended.wait(max(0.0, deadline - monotonic()))
+        session.tunnel.end("the agent drained for too long")
 
     def _changed(self, cluster: str) -> None:
         if cluster in self.clusters.clusters:

@@ -39,7 +39,7 @@ from wsproto import ConnectionType, WSConnection
 
 from argotun.errors import LibraryError
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 
 _RECORDS = 4096
 """More than OpenSSL writes for a close_notify, bytes."""

@@ -11,6 +11,7 @@ from argotun.errors import ConnectionLost
 from argotun.transport.explain import explain
 from argotun.transport.reader import Reader
 from argotun.turns import NEXT_TURN, STINT
+from argotun.wire.trifles import Patience
 from argotun.wire.websocket import OP_BINARY, OP_PONG, FrameReader, pack, pack_close
 
 DEFAULT_MAX_MESSAGE = 1024 * 1024
@@ -27,8 +28,8 @@ class MessageSocket:
     is True at the end that dialled, which masks its frames and takes no masked ones.
 
     `send_control(frame)` is called with pong and close frames that are due; the owner of a tunnel sets it to
-    its own way of writing, so that no two greenlets write to one socket. `read_at` is when bytes came last,
-    in monotonic seconds.
+    its own way of writing, so that no two greenlets write to one socket. `patience` is what is left for
+    frames that carry nothing. `read_at` is when bytes came last, in monotonic seconds.
     """
 
     def __init__(self, sock: socket, subprotocol: str | None, early: bytes, *, client: bool) -> None:
@@ -39,6 +40,7 @@ class MessageSocket:
         self._reader = FrameReader(not client, DEFAULT_MAX_MESSAGE)
         self._recv = Reader(sock).recv
         self._close_sent = False
+        self.patience = Patience()
         self.read_at = monotonic()
         if early:
             self._reader.feed(early)
@@ -63,15 +65,20 @@ class MessageSocket:
             message = reader.next_message()
             if message is not None:
                 return message
-            if reader.ping is not None:
+            if reader.ping is not None and not reader.ready:
                 self._answer_ping()
             if reader.closed:
                 # 1005 is the absence of a code, so the echo has none either.
                 self.close(reader.close_code)
                 return None
+            if reader.trifles:
+                self.patience.spend(reader.trifles, monotonic())
+                reader.trifles = 0
             if monotonic() - self.read_at > STINT:
                 # A read may hold thousands of control frames and empty messages, which end nowhere else.
                 gevent.sleep(NEXT_TURN)
+            if reader.ready:
+                continue
             try:
                 data = self._recv()
             except OSError as error:

@@ -101,15 +101,19 @@ class Tunnel:
 
     def run(self) -> str:
         """Read until the tunnel ends; the reason as a short text. Never raises what a peer caused."""
-        socket = self._socket
-        receive, steps = socket.receive, self.mux.steps
+        socket, mux = self._socket, self.mux
+        receive, steps = socket.receive, mux.steps
         turn = 0.0
         try:
             while (message := receive()) is not None:
                 self._heard = socket.read_at
                 turn = max(turn, self._heard)
                 for _ in steps(message):
-                    if monotonic() - turn > STINT:
+                    now = monotonic()
+                    if mux.trifles:
+                        socket.patience.spend(mux.trifles, now)
+                        mux.trifles = 0
+                    if now - turn > STINT:
                         gevent.sleep(NEXT_TURN)
                         turn = monotonic()
             self.end("closed by the peer")

@@ -64,7 +64,10 @@ class Intake:
         self.short = not self._limit
 
     def arrived(self, stream: Stream, size: int) -> bool:
-        """Count DATA; True when the pool has just become short. ProtocolError beyond what was granted."""
+        """Count DATA; True when the pool has just become short, or is `over`.
+
+        ProtocolError beyond what was granted.
+        """
         left = stream.receive_credit = stream.receive_credit - size
         if left < 0:
             raise ProtocolError(f"stream {stream.id} went over its credit")
@@ -73,12 +76,19 @@ class Intake:
         if under_way <= account.share:
             return False
         used = account.take(under_way - size, size)
-        if used > account.pool and self.strict:
-            raise ProtocolError("the streams together went over their credit")
+        if used > account.pool:
+            if self.strict:
+                raise ProtocolError("the streams together went over their credit")
+            return True
         if used < self._limit or self.short:
             return False
         self.short = True
         return True
+
+    @property
+    def over(self) -> bool:
+        """Whether there is more under way than the pool holds: by a peer that keeps no account of it."""
+        return self.account.free < 0
 
     def consumed(self, stream: Stream, size: int) -> bool:
         """Count what a reader took; True when it is time to give it back.

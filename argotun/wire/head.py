@@ -116,9 +116,9 @@ class RequestHead:
     upgrade: bytes | None = None
     audit_id: bytes | None = None
     connection: frozenset[bytes] = frozenset()
-    _cut = False
-    _bearer = False
-    _audit = False
+    _cut: bool = False
+    _bearer: bool = False
+    _audit: bool = False
 
     @property
     def fields(self) -> bytes:
@@ -152,7 +152,7 @@ class ResponseHead:
     upgrade: bytes | None = None
     location: bytes | None = None
     _connection: frozenset[bytes] = frozenset()
-    _cut = False
+    _cut: bool = False
 
     @property
     def fields(self) -> bytes:

@@ -71,10 +71,20 @@ from argotun.wire.streams import (
     Sink,
     Stream,
 )
+from argotun.wire.trifles import TRIFLE
 
 STEP = 16 * 1024
 FRAME_WEIGHT = 512
 """Bytes of a step, where each frame weighs so many more than its payload: 32 frames at most."""
+
+PIECE = 4096
+"""Queued pieces below so many bytes are joined."""
+
+LARGE = 1024
+"""DATA for a stream that is over is no trifle from so many bytes on."""
+
+SMALL_CREDIT = 512
+"""A WINDOW below so many bytes is a trifle: honest ones return a quarter of a window, or half of a share."""
 
 MAX_CONTROL = 1 * MIB
 """Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
@@ -87,6 +97,7 @@ class Multiplexer:
     HELLO; `budget` is what all streams together may hold here, in bytes: what readers leave and
     what waits to be sent. Version 1 has no credit: who leaves too much there is cut off.
     `accept` is called on the agent with each new stream and its target and sets `stream.sink`.
+    `trifles` counts frames that carry next to nothing; its owner sets it back as it bears with them.
     """
 
     def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int) -> None:
@@ -105,6 +116,7 @@ class Multiplexer:
         self.on_goaway: Callable[[int, str], None] = _ignore
         self.on_pong: Callable[[bytes], None] = _ignore
         self.rtt = 0.0
+        self.trifles = 0
         self.going_away = False
         self.peer_going_away = False
         self.over = False
@@ -157,6 +169,8 @@ class Multiplexer:
                 if weight >= STEP:
                     weight = 0
                     yield
+        if weight:
+            yield
             if self.over:
                 return
         if self._out.control_size > MAX_CONTROL:
@@ -182,13 +196,20 @@ class Multiplexer:
 
     def _got_data(self, stream_id: int, payload: bytes) -> None:
         stream = self.streams.get(stream_id)
+        size = len(payload)
+        if size < TRIFLE:
+            self.trifles += 1
         # The common case without a call: DATA leaves the state as it is.
         if stream is None or self._table[stream.state][GOT_DATA] == ILLEGAL:
+            # What was on its way to a client that has left comes in large pieces.
+            self.trifles += TRIFLE <= size < LARGE
             self._find(stream_id, GOT_DATA)
             return
-        size = len(payload)
         if self.profile.credit:
             if self.intake.arrived(stream, size):
+                if self.intake.over:
+                    self._violation(stream, "reader too slow for a peer that keeps no account of the pool")
+                    return
                 self._give_back_early()
         elif self.unlimited.arrived(stream, size, len(self.streams)):
             self._violation(stream, "reader too slow for a peer without flow control")
@@ -246,14 +267,17 @@ class Multiplexer:
         stream = self._find(stream_id, GOT_WINDOW)
         if stream is None:
             return
+        self.trifles += credit < SMALL_CREDIT
         if not credit or stream.send_credit + credit + growth > MAX_CREDIT:
             raise ProtocolError(f"WINDOW of {credit} bytes leaves stream {stream_id} without a valid credit")
         self._out.credited(stream, credit, growth)
 
     def _got_ping(self, stream_id: int, payload: bytes) -> None:
+        self.trifles += 1
         self._out.say(PONG, 0, payload[:MAX_PING])
 
     def _got_pong(self, stream_id: int, payload: bytes) -> None:
+        self.trifles += 1
         self.on_pong(payload)
 
     def _got_hello(self, stream_id: int, payload: bytes) -> None:
@@ -271,6 +295,7 @@ class Multiplexer:
         self.on_hello(theirs)
 
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
+        self.trifles += 1
         if not self.peer_going_away:
             self.peer_going_away = True
             self.on_goaway(*reasons.decode(payload, self._coded))
@@ -282,6 +307,8 @@ class Multiplexer:
             # What is on its way when a stream ends is nobody's mistake; a stream that never was, is.
             if stream_id > self._highest and self.profile.credit:
                 raise ProtocolError(f"frame for stream {stream_id}, which was never opened")
+            if event != GOT_DATA:
+                self.trifles += 1
             return None
         state = self._table[stream.state][event]
         if state == ILLEGAL:
@@ -332,10 +359,18 @@ class Multiplexer:
         queue = stream.queue
         if queue is None:
             stream.queue = [data]
-        else:
+        elif len(data) >= PIECE:
             queue.append(data)
-        stream.queued += len(data)
-        stream.backlog.size += len(data)
+        else:
+            # Small pieces are joined, since each alone takes many times its size.
+            last = queue[-1]
+            if isinstance(last, bytearray) and len(last) < PIECE:
+                last += data
+            else:
+                queue.append(bytearray(data))
+        size = len(data)
+        stream.queued += size
+        stream.backlog.size += size
         if not stream.ready:
             self._out.line_up(stream, queue is None)
 

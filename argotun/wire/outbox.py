@@ -51,7 +51,7 @@ RETRIES = 8
 SAID = -1
 """`Stream.closing` once the frame that ends this direction has gone out; above 0 it is still due."""
 
-Part = bytes | memoryview
+Part = bytes | bytearray | memoryview
 """A piece of a message, not copied until the message is joined."""
 
 

@@ -229,7 +229,7 @@ class Stream:
         self.returned = 0
         self.passed_on = 0
         self.updated = 0.0
-        self.queue: list[bytes | memoryview] | None = None
+        self.queue: list[bytes | bytearray | memoryview] | None = None
         self.queued = 0
         self.ready = False
         self.ahead = 0

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from websockets.version import version
 
 from argotun.errors import LibraryError, ProtocolError
+from argotun.wire.trifles import TRIFLE
 
 # No part of the library's documented API, so it is tried out once, as transport/_private.py, which this layer
 # may not import, does for all other libraries.
@@ -30,6 +31,9 @@ if not _masks:
     raise LibraryError("websockets", version, "frames.apply_mask, which masks any buffer")
 
 OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x2, 0x8, 0x9, 0xA
+
+STEP = 256
+"""Control frames and small fragments that are worked through before others get a chance of their turn."""
 
 LONGEST_CONTROL = 125
 """Bytes of payload in a control frame at most, RFC 6455 §5.5."""
@@ -65,7 +69,8 @@ class FrameReader:
     `ping` is the payload of the last ping that is not answered yet; whoever answers sets it to None
     (answering only the last is allowed, RFC 6455 §5.5.3, and keeps a flood of pings cheap). Once the
     peer's close frame was read, `closed` is True and `close_code` and `close_reason` say why; what
-    follows it is ignored.
+    follows it is ignored. `trifles` counts control frames and small fragments, for their reader to set
+    back; after STEP of them `next_message` pauses with None while it is still `ready`.
     """
 
     __slots__ = (
@@ -81,11 +86,13 @@ class FrameReader:
         "closed",
         "max_message",
         "ping",
+        "trifles",
     )
 
     def __init__(self, require_mask: bool, max_message: int) -> None:
         self.max_message = max_message
         self.ping: bytes | None = None
+        self.trifles = 0
         self.closed = False
         self.close_code = NO_STATUS
         self.close_reason = ""
@@ -100,6 +107,11 @@ class FrameReader:
         self._mask_size = 4 if require_mask else 0
         # Takes the expected mask bit out of the second byte; what is over 127 then had the wrong one.
         self._length_xor = _MASKED if require_mask else 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether another look is worth it before more bytes come: `next_message` gave None for a pause."""
+        return not self.closed and len(self._buffer) - self._position >= self._need
 
     @property
     def midway(self) -> bool:
@@ -177,6 +189,10 @@ class FrameReader:
             message = self._take(first, payload)
             if message is not None or self.closed:
                 return message
+            if first in _CONTROL or len(payload) < TRIFLE:
+                self.trifles += 1
+                if not self.trifles % STEP:
+                    return None
 
     def _payload(self, buffer: bytes | bytearray, start: int, end: int) -> bytes:
         if self._mask_size:

@@ -339,3 +339,18 @@ def test_a_peer_that_never_reads_costs_what_was_written_and_no_more(pair: Pair, 
     assert sum(item is chunk for item in writer._queue) >= 62
     writer.close()
     assert writer._queue is None
+
+
+def test_small_pieces_that_wait_are_joined(pair: Pair, errors: list[str]) -> None:
+    ours, theirs = pair
+    writer = Writer(ours, errors.append, stall=0.0)
+    writer.write(BIG)
+    for number in range(10_000):
+        writer.write(b"%04d" % number)
+    assert writer._queue is not None
+    assert len(writer._queue) < 20
+    got = b""
+    while len(got) < len(BIG) + 40_000:
+        got += theirs.recv(1 << 20)
+    assert got == BIG + b"".join(b"%04d" % number for number in range(10_000))
+    writer.close()

@@ -136,7 +136,7 @@ class Tunnel(RuleBasedStateMachine):
 
     @initialize(
         windows=st.tuples(windows, windows),
-        budgets=st.tuples(*[st.sampled_from([0, 5000, 200_000, 1 << 24])] * 2),
+        budgets=st.tuples(*[st.sampled_from([8, 5000, 200_000, 1 << 24])] * 2),
         rtt=st.sampled_from([0.0, 1.0]),
         early=st.booleans(),
     )

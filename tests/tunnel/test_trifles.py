@@ -1,0 +1,105 @@
+"""Raw agents that flood with frames that carry nothing, or collect tunnels: only their own cluster pays."""
+
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+
+from argotun.server.agents import MAX_TUNNELS
+from argotun.wire.trifles import BURST
+from tests.raw_websocket import BINARY
+from tests.raw_websocket import PING as WS_PING
+from tests.rig import Rig, until
+from tests.v1_peers import V1Agent
+from tests.v2_peers import CONNECT, CONNECTED, DATA, GOAWAY, PING, PONG, WINDOW, V2Agent, frame
+
+REQUEST = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    rig = Rig(mutual=False, agent={"token": "tok-c2"}, server={"reconnect_grace": 0.0})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    with rig:
+        yield rig
+
+
+@pytest.fixture
+def agent(rig: Rig) -> Iterator[V2Agent]:
+    """An agent with a request on stream 1 that it has not answered."""
+    agent = V2Agent(rig)
+    client = rig.client()
+    client.send(REQUEST)
+    assert agent.expect(CONNECT).stream == 1
+    agent.until(b"\r\n\r\n", 1)
+    agent.send(CONNECTED, 1)
+    yield agent
+    agent.ws.close()
+    until(lambda: not rig.server.registry.of("c1"), "the end of the session")
+
+
+FLOODS: dict[str, Callable[[V2Agent], bytes]] = {
+    "PING": lambda agent: agent.ws.frame(frame(PING) * 1000),
+    "PONG": lambda agent: agent.ws.frame(frame(PONG) * 1000),
+    "GOAWAY": lambda agent: agent.ws.frame(frame(GOAWAY) * 1000),
+    "WINDOW of a byte": lambda agent: agent.ws.frame(frame(WINDOW, 1, b"\0\0\0\1") * 1000),
+    "empty DATA": lambda agent: agent.ws.frame(frame(DATA, 1) * 1000),
+    "DATA for a stream that is over": lambda agent: agent.ws.frame(frame(DATA, 1, bytes(16)) * 1000),
+    "one PING for each message": lambda agent: agent.ws.frame(frame(PING)) * 1000,
+    "empty fragments": lambda agent: agent.ws.frame(b"", 0, first=0) * 1000,
+    "WebSocket pings": lambda agent: agent.ws.frame(b"", WS_PING) * 1000,
+}
+
+
+def flood(rig: Rig, agent: V2Agent | V1Agent, data: bytes) -> str:
+    """Send for as long as the tunnel lives; why it ended."""
+    session = rig.server.registry.of("c1")[0]
+    while not session.tunnel.ended.is_set():
+        agent.ws.peer.send(data)
+        gevent.sleep(0)
+    return session.tunnel.reason
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_frames_that_carry_nothing_ends_its_tunnel(rig: Rig, agent: V2Agent, kind: str) -> None:
+    if "over" in kind:
+        agent.send(DATA, 1, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\nmore")
+    if "fragments" in kind:
+        agent.ws.peer.send(agent.ws.frame(b"", BINARY, first=BINARY))
+    assert "flood of frames" in flood(rig, agent, FLOODS[kind](agent))
+    assert agent.ws.close_code() == 1008
+    assert rig.get("/tunnel/c2/x").status == 200
+
+
+def test_a_flood_of_version_1_ends_its_tunnel(rig: Rig) -> None:
+    agent = V1Agent(rig)
+    until(lambda: bool(rig.server.registry.of("c1")), "the session")
+    assert "flood of frames" in flood(rig, agent, agent.ws.frame(bytes([PING, 0, 0, 0, 0])) * 1000)
+    assert agent.ws.close_code() == 1008
+    assert rig.get("/tunnel/c2/x").status == 200
+
+
+def test_a_burst_of_trifles_is_borne(rig: Rig, agent: V2Agent) -> None:
+    agent.ws.peer.send(agent.ws.frame(frame(PONG) * (BURST // 2)))
+    agent.pong()
+
+
+def test_a_cluster_has_no_more_tunnels_than_its_limit(rig: Rig) -> None:
+    # One that has not said HELLO counts as well.
+    agents = [V2Agent(rig, greet=False) for _ in range(MAX_TUNNELS + 4)]
+    assert agents[0].ws.close_code() == 1001
+    living = agents[4:]
+    for agent in living:
+        agent.ws.close()
+    until(lambda: "c1" not in rig.server.agents._tunnels, "the end of all tunnels")
+    assert rig.get("/tunnel/c2/x").status == 200
+
+
+def test_an_agent_that_drains_for_ever_loses_its_tunnel() -> None:
+    rig = Rig(mutual=False, agent={"token": "tok-c2"}, server={"drain": 0.2})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    with rig:
+        agent = V2Agent(rig)
+        agent.send(GOAWAY)
+        assert agent.receive() is None
+        assert agent.ws.closed_with == (1001, "the agent drained for too long")
