@@ -1,7 +1,5 @@
 """Deployments of the stand-in API get pods, which become ready a moment later. No container runs."""
 
-import hashlib
-import json
 import secrets
 
 from gevent import spawn_later
@@ -25,32 +23,30 @@ class Pods:
 
     def changed(self, resource: Resource, obj: Json) -> None:
         """Follow a client's write or delete of an object."""
-        meta = obj["metadata"]
-        if resource is DEPLOYMENTS:
-            self._settle(meta["namespace"], meta["name"])
-        elif resource is PODS:
-            self._settle(meta["namespace"], _owner(obj))
+        if resource in (DEPLOYMENTS, PODS):
+            meta = obj["metadata"]
+            self._settle(meta["namespace"], meta["name"] if resource == DEPLOYMENTS else _owner(obj))
 
     def _settle(self, namespace: str, name: str) -> None:
         """As many pods of the present template as the deployment wants; none where it is gone."""
-        pods = self._owned(namespace, name)
         try:
             deployment = self._store.get(DEPLOYMENTS, namespace, name)
         except Refusal:
-            deployment, wanted, prefix = {}, 0, ""
-        else:
-            wanted = deployment["spec"]["replicas"]
-            template = json.dumps(deployment["spec"]["template"], sort_keys=True).encode()
-            prefix = f"{name}-{hashlib.sha256(template).hexdigest()[:10]}-"
-        kept = [pod for pod in pods if prefix and pod["metadata"]["name"].startswith(prefix)][:wanted]
-        for pod in pods:
-            if pod not in kept:
+            for pod in self._owned(namespace, name):
                 self._store.delete(PODS, namespace, pod["metadata"]["name"])
-        for _ in range(wanted - len(kept)):
-            self._store.create(PODS, _pod(deployment, f"{prefix}{secrets.token_hex(3)[:5]}"))
-        if deployment:
-            self._tell(namespace, name)
-            spawn_later(self._ready_after, self._ready, namespace, name)
+            return
+        wanted, pattern = deployment["spec"]["replicas"], _pod(deployment)
+        kept = 0
+        for pod in self._owned(namespace, name):
+            fits = all(pod["metadata"][k] == pattern["metadata"][k] for k in ("labels", "ownerReferences"))
+            if fits and pod["spec"] == pattern["spec"] and kept < wanted:
+                kept += 1
+            else:
+                self._store.delete(PODS, namespace, pod["metadata"]["name"])
+        for _ in range(wanted - kept):
+            self._store.create(PODS, _pod(deployment))
+        self._tell(deployment)
+        spawn_later(self._ready_after, self._ready, namespace, name)
 
     def _owned(self, namespace: str, name: str) -> list[Json]:
         return [pod for pod in self._store.objects(PODS, namespace) if _owner(pod) == name]
@@ -59,17 +55,17 @@ class Pods:
         for pod in self._owned(namespace, name):
             self._store.replace(PODS, {**pod, "status": _running(pod)})
         try:
-            self._tell(namespace, name)
+            self._tell(self._store.get(DEPLOYMENTS, namespace, name))
         except Refusal:
             return  # deleted before its pods were ready
 
-    def _tell(self, namespace: str, name: str) -> None:
+    def _tell(self, deployment: Json) -> None:
         """Write into the deployment's status how many pods there are."""
-        deployment = self._store.get(DEPLOYMENTS, namespace, name)
-        pods, wanted = self._owned(namespace, name), deployment["spec"]["replicas"]
+        meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
+        pods = self._owned(meta["namespace"], meta["name"])
         ready = sum(pod["status"]["phase"] == "Running" for pod in pods)
         status = {
-            "observedGeneration": deployment["metadata"]["generation"],
+            "observedGeneration": meta["generation"],
             "replicas": len(pods),
             "updatedReplicas": len(pods),
             "readyReplicas": ready,
@@ -89,21 +85,17 @@ def _condition(kind: str, true: bool) -> Json:
     return {"type": kind, "status": "True" if true else "False", "reason": "StandIn", "message": NOTE}
 
 
-def _pod(deployment: Json, name: str) -> Json:
-    meta, template = deployment["metadata"], deployment["spec"]["template"]
-    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": meta["namespace"],
-            "labels": template["metadata"]["labels"],
-            "ownerReferences": [{**owner, "controller": True}],
-        },
-        "spec": {"nodeName": "stand-in", **template["spec"]},
-        "status": {"phase": "Pending", "message": NOTE},
+def _pod(deployment: Json) -> Json:
+    own, template = deployment["metadata"], deployment["spec"]["template"]
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": own["name"], "uid": own["uid"]}
+    meta = {
+        "name": f"{own['name']}-{secrets.token_hex(4)}",
+        "namespace": own["namespace"],
+        "labels": template["metadata"]["labels"],
+        "ownerReferences": [{**owner, "controller": True}],
     }
+    spec, status = {"nodeName": "stand-in", **template["spec"]}, {"phase": "Pending", "message": NOTE}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status}
 
 
 def _running(pod: Json) -> Json:

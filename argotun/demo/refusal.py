@@ -15,27 +15,10 @@ class Refusal(ArgotunError):
 
     def status(self) -> dict[str, Any]:
         """The `Status` object that says it."""
-        return {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": str(self),
-            "reason": self.reason,
-            "code": self.code,
-        }
+        about = {"status": "Failure", "message": str(self), "reason": self.reason, "code": self.code}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **about}
 
 
 def bad_request(why: str) -> Refusal:
     """400 for a body or a query that cannot be read, or asks for more than the stand-in can do."""
     return Refusal(400, "BadRequest", why)
-
-
-def not_found() -> Refusal:
-    """404 for a path that is no resource."""
-    return Refusal(404, "NotFound", "the server could not find the requested resource")
-
-
-def not_implemented(what: str) -> Refusal:
-    """501 for everything that needs a running container."""
-    return Refusal(501, "NotImplemented", f"{what}: this is argotun's demo API: it runs no containers")

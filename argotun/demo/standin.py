@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.socket import IPPROTO_TCP, TCP_NODELAY
 
-from argotun.demo.api import Api, Request, Watch
+from argotun.demo.api import Api, Request
 from argotun.demo.pods import READY_AFTER, Pods
 from argotun.demo.refusal import Refusal, bad_request
 from argotun.demo.resources import NAMESPACES, Json
@@ -108,7 +108,8 @@ class StandIn:
 
     def stop(self) -> None:
         """Close the port, every connection and every watch."""
-        self.store.end_all()
+        self.store.ended = True
+        self.store.wake()
         self._server.stop(timeout=0.1)
 
     @property
@@ -150,13 +151,9 @@ class StandIn:
         headers = [("Content-Type", "application/json"), ("Server", "argotun-stand-in")]
         if audit_id := environ.get("HTTP_AUDIT_ID"):
             headers.append(("Audit-Id", audit_id))
-        if isinstance(answer, Watch):
+        if not isinstance(answer, dict):
             # A watch's head goes out at once, as from a real API: a client waits for it before it acts.
-            try:
-                start_response("200 OK", headers)(b"")
-            except OSError:
-                answer.close()
-                raise
+            start_response("200 OK", headers)(b"")
             return answer
         content = json.dumps(answer).encode() + b"\n"
         headers.append(("Content-Length", str(len(content))))

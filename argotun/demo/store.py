@@ -9,13 +9,13 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from gevent.queue import SimpleQueue
+from gevent.event import Event
 
 from argotun.demo.refusal import Refusal
 from argotun.demo.resources import NAMESPACES, RESOURCES, Json, Resource
 
 HISTORY = 2000
-"""Changes kept for watches that start from an older version, and for one that does not read."""
+"""Changes that are kept: how far a watch may begin in the past, or fall behind."""
 
 _OWN = ("uid", "creationTimestamp", "generation")
 
@@ -34,9 +34,12 @@ class Store:
 
     def __init__(self) -> None:
         self.revision = 1
+        self.ended = False
+        """Whether watches are to end."""
+        self.changed = Event()
+        """Set at the next change, and then replaced."""
         self._objects: dict[tuple[Resource, str, str], Json] = {}
         self._changes: deque[Change] = deque(maxlen=HISTORY)
-        self._followers: set[SimpleQueue[Change | None]] = set()
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """The object; a 404 Refusal where there is none."""
@@ -47,7 +50,7 @@ class Store:
 
     def objects(self, resource: Resource, namespace: str = "") -> list[Json]:
         """Objects of a type in the order of namespace and name; all namespaces where none is given."""
-        keys = [key for key in self._objects if key[0] is resource and namespace in ("", key[1])]
+        keys = [key for key in self._objects if key[0] == resource and namespace in ("", key[1])]
         return [self._objects[key] for key in sorted(keys, key=lambda key: key[1:])]
 
     def create(self, resource: Resource, obj: Json) -> Json:
@@ -77,14 +80,14 @@ class Store:
     def delete(self, resource: Resource, namespace: str, name: str) -> Json:
         """Remove an object, and with a namespace all that is in it."""
         old = self.get(resource, namespace, name)
-        if resource is NAMESPACES:
+        if resource == NAMESPACES:
             for inside in RESOURCES:
                 for obj in self.objects(inside, name) if inside.namespaced else ():
                     self._put(inside, obj, None)
         return self._put(resource, old, None)
 
     def _put(self, resource: Resource, old: Json | None, new: Json | None) -> Json:
-        """Record one change and tell who follows; the object with its version (a gone one's last)."""
+        """Record one change and wake who follows; the object with its version (a gone one's last)."""
         self.revision += 1
         subject = new or old or {}
         meta = {**subject["metadata"], "resourceVersion": str(self.revision)}
@@ -92,15 +95,11 @@ class Store:
         key = resource, meta.get("namespace", ""), meta["name"]
         if new is None:
             del self._objects[key]
-            change = Change(self.revision, resource, stamped, None)
+            self._changes.append(Change(self.revision, resource, stamped, None))
         else:
             self._objects[key] = stamped
-            change = Change(self.revision, resource, old, stamped)
-        self._changes.append(change)
-        for follower in tuple(self._followers):
-            if follower.qsize() >= HISTORY:
-                self.unfollow(follower)
-            follower.put(change if follower in self._followers else None)
+            self._changes.append(Change(self.revision, resource, old, stamped))
+        self.wake()
         return stamped
 
     def since(self, revision: int) -> list[Change]:
@@ -109,18 +108,7 @@ class Store:
             raise Refusal(410, "Expired", f"too old resource version: {revision}")
         return [change for change in self._changes if change.revision > revision]
 
-    def follow(self) -> SimpleQueue[Change | None]:
-        """Every change until `unfollow`; None in the queue is the end (too far behind, or stopped)."""
-        queue: SimpleQueue[Change | None] = SimpleQueue()
-        self._followers.add(queue)
-        return queue
-
-    def unfollow(self, queue: SimpleQueue[Change | None]) -> None:
-        """End what `follow` began."""
-        self._followers.discard(queue)
-
-    def end_all(self) -> None:
-        """Tell everyone who follows that there will be no more."""
-        for follower in self._followers:
-            follower.put(None)
-        self._followers.clear()
+    def wake(self) -> None:
+        """Let every watch look again: for changes, and whether it is to end."""
+        self.changed.set()
+        self.changed = Event()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from argotun.demo.patch import merge, strategic
+from argotun.demo.patch import merge, merge_strategic
 from argotun.demo.refusal import Refusal
 
 
@@ -50,13 +50,13 @@ LOG = {"name": "log", "image": "log:1"}
     ],
 )
 def test_strategic_patch_merges_containers_by_name(patch, result):
-    assert strategic({"containers": [WEB, LOG]}, patch).get("containers") == result
+    assert merge_strategic({"containers": [WEB, LOG]}, patch).get("containers") == result
 
 
 def test_retained_keys_are_all_that_stay():
     target = {"volumes": [{"name": "v", "emptyDir": {}}]}
     patch = {"volumes": [{"name": "v", "$retainKeys": ["name", "secret"], "secret": {}}]}
-    assert strategic(target, patch) == {"volumes": [{"name": "v", "secret": {}}]}
+    assert merge_strategic(target, patch) == {"volumes": [{"name": "v", "secret": {}}]}
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_retained_keys_are_all_that_stay():
 )
 def test_strategic_patch_that_is_not_understood_is_refused(patch):
     with pytest.raises(Refusal):
-        strategic({}, patch)
+        merge_strategic({}, patch)
