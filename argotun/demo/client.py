@@ -4,11 +4,10 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gevent
 import requests
-from gevent.queue import Empty, SimpleQueue
 
 from argotun.demo.resources import Json
 from argotun.errors import ArgotunError
@@ -93,34 +92,26 @@ class Event(NamedTuple):
 
 
 class Events:
-    """The events of one watch, read as they come; `close` ends it."""
+    """The events of one watch, read by who waits for them; `close` ends it."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: requests.Response) -> None:
         self._answer = answer
-        self._events: SimpleQueue[Event] = SimpleQueue()
-        self._reader = gevent.spawn(self._read)
-
-    def _read(self) -> None:
-        try:
-            for line in self._answer.iter_lines(chunk_size=1):
-                if line:
-                    event = json.loads(line)
-                    self._events.put(Event(event["type"], event["object"], time.monotonic()))
-        except (requests.RequestException, ValueError, KeyError):
-            return  # over; whoever waits for an event says that none came
+        self._lines = answer.iter_lines(chunk_size=1)
 
     def until(self, wanted: Callable[[Event], bool], seconds: float) -> list[Event]:
         """Events up to the first one that is wanted; ArgotunError where it does not come in time."""
         came: list[Event] = []
-        deadline = time.monotonic() + seconds
-        while not came or not wanted(came[-1]):
-            try:
-                came.append(self._events.get(timeout=max(0.0, deadline - time.monotonic())))
-            except Empty:
-                raise ArgotunError(f"the watch did not show it within {seconds:.0f} s") from None
-        return came
+        try:
+            with gevent.Timeout(seconds, False):
+                for line in filter(None, self._lines):
+                    event = json.loads(line)
+                    came.append(Event(event["type"], event["object"], time.monotonic()))
+                    if wanted(came[-1]):
+                        return came
+        except (requests.RequestException, ValueError, KeyError) as problem:
+            raise ArgotunError(f"the watch broke off: {problem}") from problem
+        raise ArgotunError(f"the watch did not show it within {seconds:.0f} s")
 
     def close(self) -> None:
         """End the watch."""
-        self._reader.kill()
         self._answer.close()

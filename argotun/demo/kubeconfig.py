@@ -79,10 +79,11 @@ class _Kubeconfig:
         name = self._context or config.get("current-context")
         if not name:
             self._refuse("a current-context in it, or --context NAME")
-        if self._context and _find(config, "contexts", "context", name) is None:
-            known = ", ".join(str(entry.get("name")) for entry in _dicts(config.get("contexts")))
+        if self._context and self._context not in (known := _named(config, "contexts", "context")):
             raise ConfigError(
-                "--context", name, f"one of the contexts of {self._path}: {known or 'it has none'}"
+                "--context",
+                name,
+                f"one of the contexts of {self._path}: {', '.join(reversed(known)) or 'it has none'}",
             )
         context = self._entry(config, "contexts", "context", name)
         cluster = self._entry(config, "clusters", "cluster", context.get("cluster"))
@@ -94,8 +95,7 @@ class _Kubeconfig:
         return self._upstream(str(name), cluster, user)
 
     def _entry(self, config: dict[str, Any], section: str, field: str, name: object) -> dict[str, Any]:
-        """The named entry of a section."""
-        found = _find(config, section, field, name)
+        found = _named(config, section, field).get(str(name))
         if found is None:
             self._refuse(f"an entry {name!r} under {section}")
         return found
@@ -104,10 +104,10 @@ class _Kubeconfig:
         server = str(cluster.get("server", ""))
         try:
             url = urlsplit(server)
-            port = url.port or {"https": 443, "http": 80}[url.scheme]
+            host, port = url.hostname or "", url.port or {"https": 443, "http": 80}[url.scheme]
         except (KeyError, ValueError):
-            self._refuse(f"a server of the form https://host:port, not {server!r}")
-        if not url.hostname:
+            host, port = "", 0
+        if not host:
             self._refuse(f"a server of the form https://host:port, not {server!r}")
         if url.path.strip("/"):
             self._refuse(f"a server without a path, not {server!r}: an agent's target is a host and a port")
@@ -120,7 +120,7 @@ class _Kubeconfig:
             self._refuse(f"a user with a token or a client certificate (context {name!r} has neither)")
         host_name = cluster.get("tls-server-name")
         return Upstream(
-            address=(url.hostname, port),
+            address=(host, port),
             token=token,
             ca=self._file(cluster, "certificate-authority", "cluster-ca.crt"),
             client_cert=cert,
@@ -157,13 +157,11 @@ class _Kubeconfig:
         return str(found)
 
 
-def _find(config: dict[str, Any], section: str, field: str, name: object) -> dict[str, Any] | None:
-    for entry in _dicts(config.get(section)):
-        if entry.get("name") == name and isinstance(entry.get(field), dict):
-            found: dict[str, Any] = entry[field]
-            return found
-    return None
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+def _named(config: dict[str, Any], section: str, field: str) -> dict[str, dict[str, Any]]:
+    """The entries of a section that have `field`, by name, last one first: of two, the first counts."""
+    entries = config.get(section)
+    return {
+        str(entry.get("name")): entry[field]
+        for entry in (reversed(entries) if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get(field), dict)
+    }

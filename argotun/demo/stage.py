@@ -5,9 +5,9 @@ import secrets
 import shutil
 import ssl
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, DemoConfig, ServerConfig
@@ -30,13 +30,14 @@ CONNECT_TIMEOUT = 15.0
 _LOOPBACK = ("127.0.0.1", 0)
 
 
-class Stage:
+class Stage(ExitStack):
     """Use it as a context: on entering everything is up and connected, on leaving nothing is left of it."""
 
     def __init__(self, config: DemoConfig) -> None:
+        super().__init__()
         self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="argotun-demo-"))
-        self._running: list[Any] = []
+        self.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.agent_token = secrets.token_urlsafe(24)
         """The ServiceAccount token of the agent, where the API is the stand-in."""
         self.certificates: Certificates | None = None
@@ -44,18 +45,13 @@ class Stage:
         self.upstream = Upstream(_LOOPBACK)
         self.server: Server
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> Self:
         try:
             self._set_up()
         except BaseException:
-            self._tear_down()
+            self.close()
             raise
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tear_down()
 
     @property
     def url(self) -> str:
@@ -78,10 +74,9 @@ class Stage:
         self._start_server(tunnel_token)
         self._start_agent(tunnel_token)
 
-    def _tear_down(self) -> None:
-        while self._running:
-            self._running.pop().stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _start(self, role: Agent | Server | StandIn) -> None:
+        role.start()
+        self.callback(role.stop)
 
     def _start_stand_in(self) -> Upstream:
         made = self.certificates
@@ -90,8 +85,7 @@ class Stage:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(made.api.cert, made.api.key)
         self.stand_in = StandIn(tokens={self.agent_token: STAND_IN_USER}, tls=tls)
-        self.stand_in.start()
-        self._running.append(self.stand_in)
+        self._start(self.stand_in)
         token = write_private(self._folder / "service-account-token", self.agent_token.encode())
         return Upstream(self.stand_in.address, token=token, ca=made.ca if made else None, plain=made is None)
 
@@ -114,8 +108,7 @@ class Stage:
                 log_format=self._config.log_format,
             )
         )
-        self.server.start()
-        self._running.append(self.server)
+        self._start(self.server)
 
     def _start_agent(self, tunnel_token: str) -> None:
         made, upstream = self.certificates, self.upstream
@@ -143,7 +136,6 @@ class Stage:
                 log_format=self._config.log_format,
             )
         )
-        agent.start()
-        self._running.append(agent)
+        self._start(agent)
         if not agent.connected.wait(CONNECT_TIMEOUT):
             raise ArgotunError(f"the agent did not connect to the server within {CONNECT_TIMEOUT:.0f} s")
