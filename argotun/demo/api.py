@@ -5,9 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
-
-import gevent
+from urllib.parse import parse_qsl
 
 from argotun.demo.patch import merge, merge_strategic
 from argotun.demo.pods import Pods
@@ -21,6 +19,9 @@ MAX_REPLICAS = 100
 WATCH_SECONDS = 1800
 """How long a watch lives at most, and where it names no `timeoutSeconds`."""
 
+BEAT = 5.0
+"""Seconds without a change after which a watch sends an empty line, which fails where the client has gone."""
+
 _PATH = re.compile(
     r"(?:api|apis/(?P<group>[^/]+))/v1(?:/namespaces/(?P<namespace>[^/]+)(?=/.))?/(?P<rest>.+)"
 )
@@ -33,29 +34,21 @@ _VERBS = {
     ("PATCH", True): "patch",
     ("DELETE", True): "delete",
 }
-_FORMS: dict[str, dict[str, Callable[[Any, Any], Any]]] = {
-    "create": {"application/json": lambda _, body: body, "": lambda _, body: body},
-    "patch": {
-        "application/merge-patch+json": merge,
-        "application/strategic-merge-patch+json": merge_strategic,
-    },
+_PATCHES = {
+    "application/merge-patch+json": merge,
+    "application/strategic-merge-patch+json": merge_strategic,
 }
-"""Media types of a body, and what each makes of the old object and the body."""
-_EVENTS = {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED"}
-
-Matches = Callable[[Json | None], bool]
 
 
 class Request(NamedTuple):
-    """A request as the API sees it: `target` is the raw one, `kind` the media type of the body."""
+    """A request as the API sees it: `kind` is the media type of the body."""
 
     method: str
-    target: str
+    path: str
+    query: str
     body: bytes
     kind: str
     user: str
-    fd: int
-    """The client's socket."""
 
 
 class Api:
@@ -67,47 +60,52 @@ class Api:
 
     def answer(self, request: Request) -> tuple[int, Json | Iterator[bytes]]:
         """Status code, and the object or the lines of a watch; raises a Refusal."""
-        path, _, query = request.target.partition("?")
-        if request.method == "GET" and (document := DOCUMENTS.get(path.strip("/"))):
+        path = request.path.strip("/")
+        if request.method == "GET" and (document := DOCUMENTS.get(path)):
             return 200, document
         resource, namespace, name = _find(path)
         verb = _VERBS.get((request.method, bool(name)))
         if verb not in resource.verbs or (verb == "create" and bool(namespace) != resource.namespaced):
             raise Refusal(405, "MethodNotAllowed", f"{request.method} is not allowed on {resource.qualified}")
-        options = dict(parse_qsl(query))
+        options = dict(parse_qsl(request.query))
         if "dryRun" in options:
             raise bad_request("the stand-in API has no dry run")
         if verb == "list":
-            return 200, self._list(resource, namespace, options, request.fd)
+            return self._list(resource, namespace, options)
         if verb == "get":
             return 200, self._store.get(resource, namespace, name)
         if verb == "delete":
             self._pods.changed(resource, self._store.delete(resource, namespace, name))
             return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-        if request.kind not in _FORMS[verb]:
-            why = f"not JSON, as kubectl apply sends it: {request.kind!r}"
-            raise Refusal(415, "UnsupportedMediaType", why)
         body = _json(request.body)
         if resource == REVIEWS:
             user = {"username": request.user, "groups": ["system:authenticated"]}
             return 201, {**_dict(body), "status": {"userInfo": user}}
-        old = self._store.get(resource, namespace, name) if verb == "patch" else {}
-        obj = _checked(resource, _FORMS[verb][request.kind](old, body), namespace, name)
-        if "status" in old:
-            obj["status"] = old["status"]
-        made = self._store.replace(resource, obj) if old else self._store.create(resource, obj)
+        if verb == "create":
+            made = self._store.create(resource, _checked(resource, body, namespace, name))
+        elif request.kind in _PATCHES:
+            new = _PATCHES[request.kind](self._store.get(resource, namespace, name), body)
+            made = self._store.replace(resource, _checked(resource, new, namespace, name))
+        else:
+            raise Refusal(
+                415, "UnsupportedMediaType", f"no patch of a kind that is known here: {request.kind!r}"
+            )
         self._pods.changed(resource, made)
-        return 200 if old else 201, made
+        return 201 if verb == "create" else 200, made
 
     def _list(
-        self, resource: Resource, namespace: str, options: dict[str, str], fd: int
-    ) -> Json | Iterator[bytes]:
+        self, resource: Resource, namespace: str, options: dict[str, str]
+    ) -> tuple[int, Json | Iterator[bytes]]:
         selected = _selected(options)
+
+        def look() -> list[Json]:
+            return [obj for obj in self._store.objects(resource, namespace) if selected(obj)]
+
+        items = look()
         if options.get("watch") not in ("true", "1"):
-            items = [obj for obj in self._store.objects(resource, namespace) if selected(obj)]
             meta = {"resourceVersion": str(self._store.revision)}
             head = {"kind": f"{resource.kind}List", "apiVersion": resource.group_version}
-            return {**head, "metadata": meta, "items": items}
+            return 200, {**head, "metadata": meta, "items": items}
         if "sendInitialEvents" in options:
             # The word of an API without such watches; clients list instead.
             raise Refusal(422, "Invalid", "sendInitialEvents: the stand-in API has no watches that list")
@@ -115,55 +113,39 @@ class Api:
         if not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
             raise bad_request("resourceVersion and timeoutSeconds are whole numbers")
         version, seconds = map(int, numbers)
-        first = [] if version else [obj for obj in self._store.objects(resource, namespace) if selected(obj)]
-        version = version or self._store.revision
-        self._store.since(version)  # refuses a version that is forgotten
+        known = {_uid(obj): obj for obj in items if int(obj["metadata"]["resourceVersion"]) <= version}
         ends = time.monotonic() + min(seconds or WATCH_SECONDS, WATCH_SECONDS)
+        return 200, self._watch(look, known, ends)
 
-        def matches(obj: Json | None) -> bool:
-            return obj is not None and namespace in ("", obj["metadata"].get("namespace")) and selected(obj)
-
-        return self._watch(resource, first, version, matches, ends, fd)
-
-    def _watch(
-        self, resource: Resource, first: list[Json], version: int, matches: Matches, ends: float, fd: int
-    ) -> Iterator[bytes]:
-        """What is there, then every change as a line of JSON, until time is up or the client is gone."""
-        gone: list[bool] = []
-        # A client that watches has nothing to say: when its socket is readable, it has gone.
-        readable = gevent.get_hub().loop.io(fd, 1)
-
-        def leave() -> None:
-            readable.stop()
-            gone.append(True)
-            self._store.wake()
-
-        readable.start(leave)
-        try:
-            for obj in first:
-                yield _line("ADDED", obj)
-            while not gone and not self._store.ended and time.monotonic() < ends:
-                for change in self._store.since(version):
-                    version = change.revision
-                    kind = _EVENTS.get((matches(change.old), matches(change.new)))
-                    if kind and change.resource == resource:
-                        yield _line(kind, change.new or change.old)
-                if version == self._store.revision:
-                    self._store.changed.wait(max(0.0, ends - time.monotonic()))
-        except Refusal:
-            return  # too far behind; the client begins again
-        finally:
-            readable.stop()
-            readable.close()
+    def _watch(self, look: Callable[[], list[Json]], known: dict[str, Json], ends: float) -> Iterator[bytes]:
+        """How what is there differs from what is known, as lines of JSON, at each change until time is up."""
+        while (left := ends - time.monotonic()) > 0:
+            revision = self._store.revision
+            there = {_uid(obj): obj for obj in look()}
+            for uid, obj in known.items():
+                if uid not in there:
+                    yield _line("DELETED", obj)
+            for uid, obj in there.items():
+                if uid not in known:
+                    yield _line("ADDED", obj)
+                elif obj != known[uid]:
+                    yield _line("MODIFIED", obj)
+            known = there
+            if revision == self._store.revision and not self._store.changed.wait(min(left, BEAT)):
+                yield b"\n"
 
 
-def _line(kind: str, obj: Json | None) -> bytes:
+def _uid(obj: Json) -> str:
+    return str(obj["metadata"]["uid"])
+
+
+def _line(kind: str, obj: Json) -> bytes:
     return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
 
 
 def _find(path: str) -> tuple[Resource, str, str]:
     """Resource, namespace and name that a path names; a 404 Refusal where it is none of ours, else a 501."""
-    if found := _PATH.fullmatch(path.strip("/")):
+    if found := _PATH.fullmatch(path):
         plural, _, name = found["rest"].partition("/")
         resource, namespace = BY_PATH.get((found["group"] or "", plural)), found["namespace"] or ""
         name, _, sub = name.partition("/")
@@ -172,19 +154,21 @@ def _find(path: str) -> tuple[Resource, str, str]:
             raise Refusal(501, "NotImplemented", why)
         fits = resource and (bool(namespace) == resource.namespaced or not (namespace or name))
         if resource and fits and not sub:
-            return resource, unquote(namespace), unquote(name)
+            return resource, namespace, name
     raise Refusal(404, "NotFound", "the server could not find the requested resource")
 
 
 def _selected(options: dict[str, str]) -> Callable[[Json], bool]:
     """Label and field selectors, equality alone; a 400 Refusal for any other."""
     wanted: list[tuple[list[str], str]] = []
-    for option, above in (("labelSelector", ["metadata", "labels"]), ("fieldSelector", [])):
+    for option in ("labelSelector", "fieldSelector"):
         for term in filter(None, options.get(option, "").split(",")):
             key, equals, value = term.replace("==", "=").partition("=")
-            if not equals or key.endswith("!") or "=" in value:
+            if not equals or key.endswith("!"):
                 raise bad_request(f"the stand-in API selects by equality alone, not by {term!r}")
-            wanted.append(([*above, key] if above else key.split("."), value))
+            wanted.append(
+                (["metadata", "labels", key] if option == "labelSelector" else key.split("."), value)
+            )
     return lambda obj: all(_at(obj, *path) == value for path, value in wanted)
 
 
@@ -210,13 +194,11 @@ def _json(body: bytes) -> Any:
 
 def _checked(resource: Resource, body: Any, namespace: str, name: str) -> Json:
     """The object of a body, with what the path says; a 422 Refusal for one that the rest could not read."""
-    meta, own = (
-        dict(_dict(_at(body, "metadata"))),
-        {"apiVersion": resource.group_version, "kind": resource.kind},
-    )
+    own = {"apiVersion": resource.group_version, "kind": resource.kind}
+    meta = {**_dict(_at(body, "metadata"))}
     meta["name"] = name or meta.get("name")
     checks = {field: _dict(body).get(field, own[field]) == own[field] for field in own}
-    checks["metadata.name"] = isinstance(meta["name"], str) and _NAME.fullmatch(meta["name"]) is not None
+    checks["metadata.name"] = isinstance(meta["name"], str) and bool(_NAME.fullmatch(meta["name"]))
     checks["metadata.namespace"] = meta.get("namespace") in (None, "", namespace)
     checks["metadata.labels"] = isinstance(meta.get("labels") or {}, dict)
     if namespace:
@@ -224,14 +206,11 @@ def _checked(resource: Resource, body: Any, namespace: str, name: str) -> Json:
     obj = {**_dict(body), **own, "metadata": meta}
     if resource == DEPLOYMENTS:
         spec = obj["spec"] = {"replicas": 1, **_dict(obj.get("spec"))}
-        containers = _at(spec, "template", "spec", "containers")
-        checks["spec.replicas"] = type(spec["replicas"]) is int and 0 <= spec["replicas"] <= MAX_REPLICAS
-        checks["spec.template.metadata.labels"] = isinstance(
-            _at(spec, "template", "metadata", "labels"), dict
-        )
-        checks["spec.template.spec.containers"] = isinstance(containers, list) and all(
-            isinstance(_at(container, "name"), str) for container in containers
-        )
+        replicas, containers = spec["replicas"], _at(spec, "template", "spec", "containers")
+        checks["spec.replicas"] = type(replicas) is int and 0 <= replicas <= MAX_REPLICAS
+        checks["spec.template.metadata.labels"] = bool(_at(spec, "template", "metadata", "labels"))
+        named = isinstance(containers, list) and all(_at(each, "name") for each in containers)
+        checks["spec.template.spec.containers"] = named
     if wrong := [field for field, right in checks.items() if not right]:
         raise Refusal(422, "Invalid", f'{resource.kind} "{meta["name"]}" is invalid: {", ".join(wrong)}')
     return obj

@@ -32,6 +32,14 @@ class Reply(NamedTuple):
         return str(self.body.get("message", ""))
 
 
+class Event(NamedTuple):
+    """One watch event, and when it came (monotonic seconds)."""
+
+    kind: str
+    object: Json
+    came: float
+
+
 class Client:
     """Sends to the API at a base URL, always with `Authorization: Bearer argocd-secret`."""
 
@@ -40,16 +48,19 @@ class Client:
         self._session = requests.Session()
         # Neither a proxy nor a .netrc of this machine has a say in what goes over loopback.
         self._session.trust_env = False
+        self._session.headers.update(
+            {"Authorization": f"Bearer {CLIENT_TOKEN}", "User-Agent": "argotun-demo"}
+        )
 
     def call(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Reply:
         """One request. Raises ArgotunError where nothing came back that can be read."""
-        answer = self._send(method, path, None if body is None else json.dumps(body), kind)
+        mark = f"demo-{secrets.token_hex(6)}"
+        answer = self._send(method, path, body, {"Content-Type": kind, "Audit-ID": mark})
         try:
             content = answer.json()
         except (requests.RequestException, ValueError):
             content = {"message": answer.text.strip()}
-        audit_id = str(answer.request.headers["Audit-ID"])
-        return Reply(answer.status_code, content if isinstance(content, dict) else {}, audit_id)
+        return Reply(answer.status_code, content if isinstance(content, dict) else {}, mark)
 
     def watch(self, path: str) -> "Events":
         """A watch on a list's path, open when this returns."""
@@ -60,43 +71,34 @@ class Client:
         return Events(answer)
 
     def _send(
-        self, method: str, path: str, body: str | None = None, kind: str = "", stream: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        headers: dict[str, str] | None = None,
+        stream: bool = False,
     ) -> requests.Response:
-        headers = {
-            "Authorization": f"Bearer {CLIENT_TOKEN}",
-            "Accept": "application/json",
-            "User-Agent": "argotun-demo",
-            "Audit-ID": f"demo-{secrets.token_hex(6)}",
-            "Content-Type": kind or "application/json",
-        }
+        data = None if body is None else json.dumps(body)
         try:
             return self._session.request(
-                method,
-                self._url + path,
-                data=body,
-                headers=headers,
-                timeout=TIMEOUT,
-                stream=stream,
-                allow_redirects=False,
+                method, self._url + path, data=data, headers=headers, timeout=TIMEOUT, stream=stream
             )
         except requests.RequestException as problem:
             raise ArgotunError(f"{method} {path}: {problem}") from problem
 
 
-class Event(NamedTuple):
-    """One watch event, and when it came (monotonic seconds)."""
-
-    kind: str
-    object: Json
-    came: float
-
-
 class Events:
-    """The events of one watch, read by who waits for them; `close` ends it."""
+    """The events of one watch, as a context that ends it."""
 
     def __init__(self, answer: requests.Response) -> None:
         self._answer = answer
         self._lines = answer.iter_lines(chunk_size=1)
+
+    def __enter__(self) -> "Events":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answer.close()
 
     def until(self, wanted: Callable[[Event], bool], seconds: float) -> list[Event]:
         """Events up to the first one that is wanted; ArgotunError where it does not come in time."""
@@ -111,7 +113,3 @@ class Events:
         except (requests.RequestException, ValueError, KeyError) as problem:
             raise ArgotunError(f"the watch broke off: {problem}") from problem
         raise ArgotunError(f"the watch did not show it within {seconds:.0f} s")
-
-    def close(self) -> None:
-        """End the watch."""
-        self._answer.close()

@@ -5,17 +5,26 @@ import binascii
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
 from argotun.errors import ConfigError
 
+_REFUSED = {
+    "exec": "a token or client certificate: exec plugins are not supported",
+    "auth-provider": "a token or client certificate: auth providers are not supported",
+    "username": "a token or client certificate: user names with passwords are not supported",
+    "as": "a user without impersonation ('as' is not supported)",
+    "proxy-url": "a cluster that is reached directly: 'proxy-url' is not supported",
+}
+"""What a user or a cluster may hold that an agent cannot use, and what is expected in its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """An API as the agent must be told of it; every credential is the path of a file, "" for none."""
+    """An API as the agent must be told of it; every credential is the path of a file."""
 
     address: tuple[str, int]
     token: str = ""
@@ -27,18 +36,6 @@ class Upstream:
     insecure: bool = False
     context: str = ""
     """The kubeconfig's context that it comes from."""
-
-
-# What a user or a cluster may hold that an agent cannot use, and what to do about it.
-_USER_REFUSALS = {
-    "exec": "a token or client certificate: exec plugins are not supported",
-    "auth-provider": "a token or client certificate: auth providers are not supported",
-    "username": "a token or client certificate: user names with passwords are not supported",
-    "as": "a user without impersonation ('as' is not supported)",
-}
-_CLUSTER_REFUSALS = {
-    "proxy-url": "a cluster that is reached directly: 'proxy-url' is not supported",
-}
 
 
 def write_private(path: Path, content: bytes) -> str:
@@ -55,106 +52,35 @@ def read(path: str, context: str | None, folder: Path) -> Upstream:
     What the kubeconfig holds itself is written into `folder`, 0600. Raises ConfigError for a file
     that cannot be read, a context that is not there, and what an agent cannot use.
     """
-    return _Kubeconfig(path, context, folder).upstream()
-
-
-class _Kubeconfig:
-    def __init__(self, path: str, context: str | None, folder: Path) -> None:
-        self._path = path
-        self._context = context
-        self._folder = folder
-
-    def _refuse(self, expected: str) -> NoReturn:
-        raise ConfigError("--kubeconfig", self._path, expected)
-
-    def upstream(self) -> Upstream:
-        try:
-            config = yaml.safe_load(Path(self._path).read_bytes())
-        except OSError as problem:
-            self._refuse(f"a file that can be read ({problem.strerror})")
-        except (yaml.YAMLError, ValueError, RecursionError):
-            self._refuse("a YAML file")
+    try:
+        config = yaml.safe_load(Path(path).read_bytes())
         if not isinstance(config, dict):
-            self._refuse("a YAML file with contexts, clusters and users")
-        name = self._context or config.get("current-context")
+            raise _Expected("a YAML file with contexts, clusters and users")
+        known = _named(config, "contexts", "context")
+        if context and context not in known:
+            names = ", ".join(reversed(known)) or "it has none"
+            raise ConfigError("--context", context, f"one of the contexts of {path}: {names}")
+        name = str(context or config.get("current-context") or "")
         if not name:
-            self._refuse("a current-context in it, or --context NAME")
-        if self._context and self._context not in (known := _named(config, "contexts", "context")):
-            raise ConfigError(
-                "--context",
-                name,
-                f"one of the contexts of {self._path}: {', '.join(reversed(known)) or 'it has none'}",
-            )
-        context = self._entry(config, "contexts", "context", name)
-        cluster = self._entry(config, "clusters", "cluster", context.get("cluster"))
-        user = self._entry(config, "users", "user", context.get("user"))
-        for part, refusals in ((user, _USER_REFUSALS), (cluster, _CLUSTER_REFUSALS)):
-            for field, expected in refusals.items():
-                if part.get(field):
-                    self._refuse(f"{expected} (context {name!r})")
-        return self._upstream(str(name), cluster, user)
+            raise _Expected("a current-context in it, or --context NAME")
+        chosen = _entry(config, "contexts", "context", name)
+        cluster = _entry(config, "clusters", "cluster", chosen.get("cluster"))
+        user = _entry(config, "users", "user", chosen.get("user"))
+        for field, expected in _REFUSED.items():
+            if user.get(field) or cluster.get(field):
+                raise _Expected(f"{expected} (context {name!r})")
+        return _upstream(name, cluster, user, Path(path).resolve().parent, folder)
+    except OSError as problem:
+        expected = f"a file that can be read ({problem.strerror})"
+    except _Expected as problem:
+        expected = str(problem)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        expected = "a YAML file"
+    raise ConfigError("--kubeconfig", path, expected)
 
-    def _entry(self, config: dict[str, Any], section: str, field: str, name: object) -> dict[str, Any]:
-        found = _named(config, section, field).get(str(name))
-        if found is None:
-            self._refuse(f"an entry {name!r} under {section}")
-        return found
 
-    def _upstream(self, name: str, cluster: dict[str, Any], user: dict[str, Any]) -> Upstream:
-        server = str(cluster.get("server", ""))
-        try:
-            url = urlsplit(server)
-            host, port = url.hostname or "", url.port or {"https": 443, "http": 80}[url.scheme]
-        except (KeyError, ValueError):
-            host, port = "", 0
-        if not host:
-            self._refuse(f"a server of the form https://host:port, not {server!r}")
-        if url.path.strip("/"):
-            self._refuse(f"a server without a path, not {server!r}: an agent's target is a host and a port")
-        cert = self._file(user, "client-certificate", "client.crt")
-        key = self._file(user, "client-key", "client.key")
-        if (cert is None) != (key is None):
-            self._refuse("a client certificate and its key, not one alone")
-        token = self._token(user)
-        if not token and cert is None:
-            self._refuse(f"a user with a token or a client certificate (context {name!r} has neither)")
-        host_name = cluster.get("tls-server-name")
-        return Upstream(
-            address=(host, port),
-            token=token,
-            ca=self._file(cluster, "certificate-authority", "cluster-ca.crt"),
-            client_cert=cert,
-            client_key=key,
-            host_name=str(host_name) if host_name else None,
-            plain=url.scheme == "http",
-            insecure=cluster.get("insecure-skip-tls-verify") is True,
-            context=name,
-        )
-
-    def _token(self, user: dict[str, Any]) -> str:
-        """The path of the token: a named file before a token in the kubeconfig, as kubectl has it."""
-        if user.get("tokenFile"):
-            return self._existing("tokenFile", str(user["tokenFile"]))
-        if user.get("token"):
-            return write_private(self._folder / "token", str(user["token"]).encode())
-        return ""
-
-    def _file(self, part: dict[str, Any], field: str, name: str) -> str | None:
-        """The path of `field`, from its data where the kubeconfig holds it (`field-data`) or its path."""
-        if data := part.get(f"{field}-data"):
-            try:
-                content = base64.b64decode(str(data), validate=True)
-            except (binascii.Error, ValueError):
-                self._refuse(f"base64 under {field}-data")
-            return write_private(self._folder / name, content)
-        return self._existing(field, str(part[field])) if part.get(field) else None
-
-    def _existing(self, field: str, path: str) -> str:
-        """A path in the kubeconfig, which counts from the kubeconfig's own folder."""
-        found = Path(self._path).resolve().parent / path
-        if not found.is_file():
-            self._refuse(f"the file that {field} names, {path!r}")
-        return str(found)
+class _Expected(Exception):
+    """What would be right in the place of what a kubeconfig holds."""
 
 
 def _named(config: dict[str, Any], section: str, field: str) -> dict[str, dict[str, Any]]:
@@ -165,3 +91,57 @@ def _named(config: dict[str, Any], section: str, field: str) -> dict[str, dict[s
         for entry in (reversed(entries) if isinstance(entries, list) else ())
         if isinstance(entry, dict) and isinstance(entry.get(field), dict)
     }
+
+
+def _entry(config: dict[str, Any], section: str, field: str, name: object) -> dict[str, Any]:
+    try:
+        return _named(config, section, field)[str(name)]
+    except KeyError:
+        raise _Expected(f"an entry {name!r} under {section}") from None
+
+
+def _upstream(name: str, cluster: dict[str, Any], user: dict[str, Any], home: Path, folder: Path) -> Upstream:
+    server = str(cluster.get("server", ""))
+    try:
+        url = urlsplit(server)
+        host, port = url.hostname or "", url.port or {"https": 443, "http": 80}[url.scheme]
+    except (KeyError, ValueError):
+        host, port = "", 0
+    if not host:
+        raise _Expected(f"a server of the form https://host:port, not {server!r}")
+    if url.path.strip("/"):
+        raise _Expected(f"a server without a path, not {server!r}: an agent's target is a host and a port")
+
+    def file(part: dict[str, Any], field: str) -> str | None:
+        """A path, counted from the kubeconfig's folder, or that of a new file with what it holds itself."""
+        if data := part.get(f"{field}-data"):
+            try:
+                return write_private(folder / field, base64.b64decode(str(data), validate=True))
+            except (binascii.Error, ValueError):
+                raise _Expected(f"base64 under {field}-data") from None
+        if not (named := part.get(field)):
+            return None
+        if not (home / str(named)).is_file():
+            raise _Expected(f"the file that {field} names, {named!r}")
+        return str(home / str(named))
+
+    cert, key = file(user, "client-certificate"), file(user, "client-key")
+    if (cert is None) != (key is None):
+        raise _Expected("a client certificate and its key, not one alone")
+    # A named file before a token in the kubeconfig, as kubectl has it.
+    token = file(user, "tokenFile")
+    if token is None and user.get("token"):
+        token = write_private(folder / "token", str(user["token"]).encode())
+    if token is None and cert is None:
+        raise _Expected(f"a user with a token or a client certificate (context {name!r} has neither)")
+    return Upstream(
+        address=(host, port),
+        token=token or "",
+        ca=file(cluster, "certificate-authority"),
+        client_cert=cert,
+        client_key=key,
+        host_name=cluster.get("tls-server-name"),
+        plain=url.scheme == "http",
+        insecure=cluster.get("insecure-skip-tls-verify") is True,
+        context=name,
+    )

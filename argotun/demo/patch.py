@@ -22,12 +22,11 @@ def merge(target: Any, patch: Any, keys: dict[str, str] | None = None) -> Any:
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
-    if keys and isinstance(retained := patch.get("$retainKeys"), list):
-        result = {key: value for key, value in result.items() if key in retained}
     for key, value in patch.items():
-        if keys and key.startswith("$"):
-            if key != "$retainKeys" and not key.startswith(_ORDER):
-                raise bad_request(f"the stand-in API does not know {key} in a patch")
+        if keys and key.startswith(("$retainKeys", _ORDER)):
+            pass  # they say what the rest of the patch does too
+        elif keys and key.startswith("$"):
+            raise bad_request(f"the stand-in API does not know {key} in a patch")
         elif value is None:
             result.pop(key, None)
         elif keys and key in keys and isinstance(value, list):

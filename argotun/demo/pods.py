@@ -1,6 +1,7 @@
-"""Deployments of the stand-in API get pods, which become ready a moment later. No container runs."""
+"""Deployments of the stand-in API get pods, a moment after each change. No container runs."""
 
-import secrets
+import json
+import zlib
 
 from gevent import spawn_later
 
@@ -9,7 +10,7 @@ from argotun.demo.resources import DEPLOYMENTS, PODS, Json, Resource
 from argotun.demo.store import Store
 
 READY_AFTER = 0.3
-"""Seconds from a pod's creation to its being ready: long enough to be seen, short enough to wait for."""
+"""Seconds until a deployment has its pods: long enough to be seen, short enough to wait for."""
 
 NOTE = "stand-in API: no container runs"
 
@@ -23,57 +24,26 @@ class Pods:
 
     def changed(self, resource: Resource, obj: Json) -> None:
         """Follow a client's write or delete of an object."""
-        if resource in (DEPLOYMENTS, PODS):
-            meta = obj["metadata"]
-            self._settle(meta["namespace"], meta["name"] if resource == DEPLOYMENTS else _owner(obj))
+        meta = obj["metadata"]
+        if resource == DEPLOYMENTS:
+            spawn_later(self._ready_after, self._settle, meta["namespace"], meta["name"])
+        elif resource == PODS:
+            spawn_later(self._ready_after, self._settle, meta["namespace"], _owner(obj))
 
     def _settle(self, namespace: str, name: str) -> None:
-        """As many pods of the present template as the deployment wants; none where it is gone."""
+        """Exactly the pods that the deployment wants; none where it is gone."""
         try:
             deployment = self._store.get(DEPLOYMENTS, namespace, name)
+            wanted = {pod["metadata"]["name"]: pod for pod in _pods(deployment)}
         except Refusal:
-            for pod in self._owned(namespace, name):
+            deployment, wanted = {}, {}
+        for pod in self._store.objects(PODS, namespace):
+            if _owner(pod) == name and wanted.pop(pod["metadata"]["name"], None) is None:
                 self._store.delete(PODS, namespace, pod["metadata"]["name"])
-            return
-        wanted, pattern = deployment["spec"]["replicas"], _pod(deployment)
-        kept = 0
-        for pod in self._owned(namespace, name):
-            fits = all(pod["metadata"][k] == pattern["metadata"][k] for k in ("labels", "ownerReferences"))
-            if fits and pod["spec"] == pattern["spec"] and kept < wanted:
-                kept += 1
-            else:
-                self._store.delete(PODS, namespace, pod["metadata"]["name"])
-        for _ in range(wanted - kept):
-            self._store.create(PODS, _pod(deployment))
-        self._tell(deployment)
-        spawn_later(self._ready_after, self._ready, namespace, name)
-
-    def _owned(self, namespace: str, name: str) -> list[Json]:
-        return [pod for pod in self._store.objects(PODS, namespace) if _owner(pod) == name]
-
-    def _ready(self, namespace: str, name: str) -> None:
-        for pod in self._owned(namespace, name):
-            self._store.replace(PODS, {**pod, "status": _running(pod)})
-        try:
-            self._tell(self._store.get(DEPLOYMENTS, namespace, name))
-        except Refusal:
-            return  # deleted before its pods were ready
-
-    def _tell(self, deployment: Json) -> None:
-        """Write into the deployment's status how many pods there are."""
-        meta, wanted = deployment["metadata"], deployment["spec"]["replicas"]
-        pods = self._owned(meta["namespace"], meta["name"])
-        ready = sum(pod["status"]["phase"] == "Running" for pod in pods)
-        status = {
-            "observedGeneration": meta["generation"],
-            "replicas": len(pods),
-            "updatedReplicas": len(pods),
-            "readyReplicas": ready,
-            "availableReplicas": ready,
-            "unavailableReplicas": wanted - ready,
-            "conditions": [_condition("Available", ready == wanted)],
-        }
-        self._store.replace(DEPLOYMENTS, {**deployment, "status": status})
+        for pod in wanted.values():
+            self._store.create(PODS, pod)
+        if deployment:
+            self._store.replace(DEPLOYMENTS, {**deployment, "status": _status(deployment)})
 
 
 def _owner(pod: Json) -> str:
@@ -81,27 +51,36 @@ def _owner(pod: Json) -> str:
     return str(pod["metadata"]["ownerReferences"][0]["name"])
 
 
-def _condition(kind: str, true: bool) -> Json:
-    return {"type": kind, "status": "True" if true else "False", "reason": "StandIn", "message": NOTE}
+def _condition(kind: str) -> Json:
+    return {"type": kind, "status": "True", "reason": "StandIn", "message": NOTE}
 
 
-def _pod(deployment: Json) -> Json:
+def _status(deployment: Json) -> Json:
+    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    return {
+        "observedGeneration": deployment["metadata"]["generation"],
+        **dict.fromkeys(counts, deployment["spec"]["replicas"]),
+        "conditions": [_condition("Available")],
+    }
+
+
+def _pods(deployment: Json) -> list[Json]:
+    """The pods of a deployment; their names change with its template."""
     own, template = deployment["metadata"], deployment["spec"]["template"]
+    prefix = f"{own['name']}-{zlib.crc32(json.dumps(template).encode()):08x}"
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": own["name"], "uid": own["uid"]}
     meta = {
-        "name": f"{own['name']}-{secrets.token_hex(4)}",
         "namespace": own["namespace"],
         "labels": template["metadata"]["labels"],
         "ownerReferences": [{**owner, "controller": True}],
     }
-    spec, status = {"nodeName": "stand-in", **template["spec"]}, {"phase": "Pending", "message": NOTE}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status}
-
-
-def _running(pod: Json) -> Json:
     containers = [
         {"name": c["name"], "image": c.get("image", ""), "imageID": "", "ready": True, "restartCount": 0}
-        for c in pod["spec"]["containers"]
+        for c in template["spec"]["containers"]
     ]
-    ready = [_condition("Ready", True)]
-    return {"phase": "Running", "message": NOTE, "conditions": ready, "containerStatuses": containers}
+    status = {"phase": "Running", "conditions": [_condition("Ready")], "containerStatuses": containers}
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "stand-in", **template["spec"]}}
+    return [
+        {**pod, "metadata": {"name": f"{prefix}-{number}", **meta}, "status": {**status, "message": NOTE}}
+        for number in range(deployment["spec"]["replicas"])
+    ]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.socket import IPPROTO_TCP, TCP_NODELAY
 
@@ -29,32 +30,16 @@ SEEN = 500
 
 
 class Seen(NamedTuple):
-    """One request as it arrived: `headers` in order, as sent; `user` is "" where it was not let in."""
+    """One request as it arrived; names of headers in lower case."""
 
     method: str
-    target: str
-    headers: list[tuple[str, str]]
-    user: str
-
-    def header(self, name: str) -> list[str]:
-        """Every value of one header."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
+    path: str
+    headers: dict[str, str]
 
 
 class _Handler(WSGIHandler):  # type: ignore[misc]
-    """Hands the application what WSGI hides: the raw target, the headers as sent, the socket."""
-
     # A client that leaves in the middle of a watch is no error; over TLS it looks like these.
     ignored_socket_errors = (*WSGIHandler.ignored_socket_errors, ssl.SSL_ERROR_EOF, ssl.SSL_ERROR_ZERO_RETURN)
-
-    def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
-        peer = self.socket.getpeercert() if isinstance(self.socket, ssl.SSLSocket) else None
-        environ["standin.target"] = self.path
-        environ["standin.headers"] = self.headers.items()
-        environ["standin.certificate"] = peer
-        environ["standin.fd"] = self.socket.fileno()
-        return environ
 
     def _connection_upgrade_requested(self) -> bool:
         # Nothing is upgraded here; gevent would take all that follows for the body, up to the end.
@@ -78,8 +63,8 @@ class _Server(WSGIServer):  # type: ignore[misc]
 class StandIn:
     """The stand-in API on one port.
 
-    `tokens` maps bearer tokens to user names. With tokens, or with a TLS context that asks for client
-    certificates, a request must bring one of them (401 otherwise); without both, anyone may come in.
+    `tokens` maps bearer tokens to user names: a request must bring one of them (401 otherwise). Without
+    tokens, whoever can connect may come in.
     """
 
     def __init__(
@@ -96,8 +81,8 @@ class StandIn:
         self.seen: deque[Seen] = deque(maxlen=SEEN)
         self._api = Api(self.store, Pods(self.store, ready_after))
         self._tokens = tokens or {}
-        self._closed = bool(tokens) or (tls is not None and tls.verify_mode != ssl.CERT_NONE)
-        options = {} if tls is None else {"ssl_context": tls}
+        # In a pool, so that stopping the server ends its connections too.
+        options = {"spawn": Pool()} if tls is None else {"spawn": Pool(), "ssl_context": tls}
         self._server = _Server(
             address, self._wsgi, log=None, error_log=None, handler_class=_Handler, **options
         )
@@ -108,8 +93,6 @@ class StandIn:
 
     def stop(self) -> None:
         """Close the port, every connection and every watch."""
-        self.store.ended = True
-        self.store.wake()
         self._server.stop(timeout=0.1)
 
     @property
@@ -118,38 +101,32 @@ class StandIn:
         host, port = self._server.address[:2]
         return host, port
 
-    def _user(self, environ: dict[str, Any]) -> str | None:
-        """Who asks; None for nobody that may come in."""
-        for subject in (environ["standin.certificate"] or {}).get("subject", ()):
-            for key, value in subject:
-                if key == "commonName":
-                    return str(value)
-        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    def _user(self, authorization: str) -> str:
+        """Who asks; a 401 Refusal for nobody that may come in."""
+        scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer" and token in self._tokens:
             return self._tokens[token]
-        return None if self._closed else "system:anonymous"
+        if self._tokens:
+            raise Refusal(401, "Unauthorized", "Unauthorized")
+        return "system:anonymous"
 
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        method, target = environ["REQUEST_METHOD"], environ["standin.target"]
-        user = self._user(environ)
-        self.seen.append(Seen(method, target, environ["standin.headers"], user or ""))
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        sent = {k[5:].replace("_", "-").lower(): v for k, v in environ.items() if k.startswith("HTTP_")}
+        self.seen.append(Seen(method, path, sent))
         try:
-            if user is None and target != "/version":
-                raise Refusal(401, "Unauthorized", "Unauthorized")
+            user = "" if path == "/version" else self._user(sent.get("authorization", ""))
             body = environ["wsgi.input"].read(MAX_BODY + 1)
             if len(body) > MAX_BODY:
                 raise Refusal(413, "RequestEntityTooLarge", f"more than {MAX_BODY} bytes")
             kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-            asked = "GET" if method == "HEAD" else method
-            code, answer = self._api.answer(
-                Request(asked, target, body, kind, user or "", environ["standin.fd"])
-            )
+            code, answer = self._api.answer(Request(method, path, environ["QUERY_STRING"], body, kind, user))
         except Refusal as refused:
             code, answer = refused.code, refused.status()
         except RecursionError:
             code, answer = 400, bad_request("the object is nested too deeply").status()
         headers = [("Content-Type", "application/json"), ("Server", "argotun-stand-in")]
-        if audit_id := environ.get("HTTP_AUDIT_ID"):
+        if audit_id := sent.get("audit-id"):
             headers.append(("Audit-Id", audit_id))
         if not isinstance(answer, dict):
             # A watch's head goes out at once, as from a real API: a client waits for it before it acts.
@@ -158,7 +135,7 @@ class StandIn:
         content = json.dumps(answer).encode() + b"\n"
         headers.append(("Content-Length", str(len(content))))
         start_response(f"{code} {HTTPStatus(code).phrase}", headers)
-        return [] if method == "HEAD" else [content]
+        return [content]
 
 
 def _namespace(name: str) -> Json:

@@ -49,7 +49,7 @@ class Http:
         answer = self.session.get(self.base + path, headers=headers, stream=True, timeout=10)
         assert answer.status_code == 200, answer.text
         try:
-            for line in answer.iter_lines(chunk_size=1):
+            for line in filter(None, answer.iter_lines(chunk_size=1)):
                 yield json.loads(line)
         finally:
             answer.close()

@@ -53,12 +53,6 @@ def test_strategic_patch_merges_containers_by_name(patch, result):
     assert merge_strategic({"containers": [WEB, LOG]}, patch).get("containers") == result
 
 
-def test_retained_keys_are_all_that_stay():
-    target = {"volumes": [{"name": "v", "emptyDir": {}}]}
-    patch = {"volumes": [{"name": "v", "$retainKeys": ["name", "secret"], "secret": {}}]}
-    assert merge_strategic(target, patch) == {"volumes": [{"name": "v", "secret": {}}]}
-
-
 @pytest.mark.parametrize(
     "patch",
     [{"$patch": "replace"}, {"containers": [1]}, {"containers": [{}]}, {"$deleteFromPrimitiveList/x": 1}],

@@ -7,8 +7,7 @@ import types
 import pytest
 import requests
 
-from argotun.demo.resources import NAMESPACES
-from argotun.demo.store import HISTORY
+from argotun.demo import api
 from tests.demo.calls import MAPS, MERGE, named
 from tests.rig import until
 
@@ -35,7 +34,7 @@ def test_watch_without_a_version_begins_with_what_is_there(http):
         ("DELETED", "a"),
         ("ADDED", "b"),
     ]
-    versions = [int(e["object"]["metadata"]["resourceVersion"]) for e in [first, *events]]
+    versions = [int(e["object"]["metadata"]["resourceVersion"]) for e in (first, events[0], events[2])]
     assert versions == sorted(set(versions))
 
 
@@ -55,12 +54,6 @@ def test_watch_with_a_selector_says_that_an_object_left_it(http):
     for labels in ({"app": "y"}, {"app": "z"}, {"app": "x"}):
         http.ok("PATCH", f"{MAPS}/a", {"metadata": {"labels": labels}}, **MERGE)
     assert [next(watch)["type"] for _ in range(2)] == ["DELETED", "ADDED"]
-
-
-def test_watch_from_a_forgotten_version_is_410(http, stand_in):
-    for i in range(HISTORY + 1):
-        stand_in.store.create(NAMESPACES, {"metadata": {"name": f"n{i}"}})
-    http.refused(410, "Expired", "GET", f"{MAPS}?watch=true&resourceVersion=1")
 
 
 def test_a_watch_that_would_list_is_422_so_that_clients_list_instead(http):
@@ -87,7 +80,8 @@ def watches():
     return count
 
 
-def test_watch_of_a_client_that_left_is_released(http, watches):
+def test_watch_of_a_client_that_left_is_released(http, watches, monkeypatch):
+    monkeypatch.setattr(api, "BEAT", 0.02)
     http.ok("POST", MAPS, named("a"))
     watch = http.watch(f"{MAPS}?watch=true")
     next(watch)
@@ -96,21 +90,12 @@ def test_watch_of_a_client_that_left_is_released(http, watches):
     until(lambda: watches() == 0)
 
 
-def test_watch_that_fell_behind_is_ended(stand_in, http):
-    http.ok("POST", MAPS, named("a"))
-    watch = http.watch(f"{MAPS}?watch=true")
-    next(watch)
-    for i in range(HISTORY + 5):
-        stand_in.store.create(NAMESPACES, {"metadata": {"name": f"n{i}"}})
-    assert list(watch) == []
-
-
 def test_stop_ends_a_watch(stand_in, watches):
     base = "http://{}:{}".format(*stand_in.address)
     answer = requests.get(f"{base}{MAPS}?watch=true", stream=True, timeout=10)
     stand_in.stop()
     try:
-        assert list(answer.iter_lines(chunk_size=1)) == []
+        assert not any(answer.iter_lines(chunk_size=1))
     except requests.RequestException:
         pass  # cut rather than ended: over in either case
     until(lambda: watches() == 0)
