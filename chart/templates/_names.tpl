@@ -8,20 +8,29 @@
 {{- define "argotun.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- /* The name of a Service begins with a letter. */ -}}
+{{- if regexMatch "^[0-9]" $full -}}
+{{- $full = printf "%s-%s" $name .Release.Name -}}
+{{- end -}}
 {{- .Values.fullnameOverride | default ($full | replace "." "-") | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* A name for what lies outside of the release's namespace, where every other release's objects lie too. */}}
+{{- define "argotun.wideName" -}}
+{{ include "argotun.fullname" . }}.{{ .Release.Namespace }}
+{{- end -}}
+
 {{- define "argotun.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "argotun.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: {{ .Values.mode }}
+app.kubernetes.io/name: {{ include "argotun.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: {{ .Values.mode | quote }}
 {{- end -}}
 
 {{- define "argotun.labels" -}}
 {{ include "argotun.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}

@@ -3,7 +3,7 @@
 {{- define "argotun.namespacePeer" -}}
 - namespaceSelector:
     matchLabels:
-      kubernetes.io/metadata.name: {{ . }}
+      kubernetes.io/metadata.name: {{ . | quote }}
 {{- end -}}
 
 {{- define "argotun.tcp" -}}
@@ -76,7 +76,7 @@ egress:
     {{- with $policy.proxyServerCIDR }}
     to:
       - ipBlock:
-          cidr: {{ . }}
+          cidr: {{ . | quote }}
     {{- end }}
   - ports:
       {{- range append $policy.apiServerPorts (regexFind "[0-9]+$" .Values.targetAddr) | toStrings | uniq }}
@@ -86,7 +86,7 @@ egress:
     to:
       {{- range . }}
       - ipBlock:
-          cidr: {{ . }}
+          cidr: {{ . | quote }}
       {{- end }}
     {{- end }}
   {{- with $policy.extraEgress }}

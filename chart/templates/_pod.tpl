@@ -98,8 +98,8 @@
 
 {{- define "argotun.volumeMounts" -}}
 {{- range include "argotun.files" . | fromJsonArray }}
-- name: {{ .name }}
-  mountPath: {{ .path }}
+- name: {{ .name | quote }}
+  mountPath: {{ .path | quote }}
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
@@ -110,22 +110,22 @@
 {{/* Whole folders, never a subPath: the kubelet then exchanges the files when the Secret changes. */}}
 {{- define "argotun.volumes" -}}
 {{- range include "argotun.files" . | fromJsonArray }}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   {{- if .secret }}
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .secret | quote }}
     defaultMode: 0440
     items:
       {{- range .items }}
-      - key: {{ . }}
-        path: {{ . }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
       {{- end }}
   {{- else }}
   projected:
     defaultMode: 0440
     sources:
       - serviceAccountToken:
-          path: {{ base $.Values.saTokenPath }}
+          path: {{ base $.Values.saTokenPath | quote }}
           expirationSeconds: {{ int $.Values.saTokenExpirationSeconds }}
       - configMap:
           name: kube-root-ca.crt

@@ -54,16 +54,16 @@
 {{/* spec.issuerRef of each certificate but the CA's own. */}}
 {{- define "argotun.issuerRef" -}}
 {{- with .Values.certManager.issuerRef -}}
-name: {{ .name | default (printf "%s-ca" (include "argotun.fullname" $)) }}
-kind: {{ if .name }}{{ .kind }}{{ else }}Issuer{{ end }}
-group: {{ .group }}
+name: {{ .name | default (printf "%s-ca" (include "argotun.fullname" $)) | quote }}
+kind: "{{ if .name }}{{ .kind }}{{ else }}Issuer{{ end }}"
+group: {{ .group | quote }}
 {{- end -}}
 {{- end -}}
 
 {{/* spec of a leaf certificate without its names: a new key at each renewal. */}}
 {{- define "argotun.leaf" -}}
-duration: {{ .Values.certManager.duration }}
-renewBefore: {{ .Values.certManager.renewBefore }}
+duration: {{ .Values.certManager.duration | quote }}
+renewBefore: {{ .Values.certManager.renewBefore | quote }}
 privateKey:
   algorithm: ECDSA
   size: 256

@@ -138,17 +138,22 @@ class Helm:
         )
 
     def render(
-        self, values: dict[str, Any], *more: str, name: str = "argotun", chart: Path = CHART
+        self,
+        values: dict[str, Any],
+        *more: str,
+        name: str = "argotun",
+        chart: Path = CHART,
+        namespace: str = NAMESPACE,
     ) -> "Rendered":
         """What `helm template` makes of `values`; raises Refused."""
-        text = template(self, name, (str(chart), *more), json.dumps(values))
+        text = template(self, name, (str(chart), *more, "--namespace", namespace), json.dumps(values))
         return Rendered(list(yaml.load_all(text, LOADER)))
 
 
 @functools.cache
 def template(helm: Helm, name: str, more: tuple[str, ...], values: str) -> str:
     """The text that `helm template` prints, once for each set of values; raises Refused."""
-    command = ("template", name, *more, "--namespace", NAMESPACE)
+    command = ("template", name, *more)
     done = helm.run(*command, values=json.loads(values))
     if done.returncode:
         raise Refused(done.stderr)

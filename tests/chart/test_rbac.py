@@ -88,13 +88,50 @@ def test_namespaced_reaches_its_namespaces_only(helm: Helm) -> None:
     rendered = helm.render(MATRIX["agent-namespaced"])
     assert not rendered.all("ClusterRole")
     assert not rendered.all("ClusterRoleBinding")
-    for kind in ("Role", "RoleBinding"):
-        assert [each["metadata"]["namespace"] for each in rendered.all(kind)] == ["one", "two"]
-    for each in rendered.all("Role"):
-        assert allowed(each["rules"], "create", "apps", "deployments")
+    bindings = rendered.all("RoleBinding")
+    assert [each["metadata"]["namespace"] for each in bindings] == ["one", "two"]
+    # A role of one's own would have to be granted by somebody who has all of it.
+    assert not rendered.all("Role")
+    assert {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in bindings} == {
+        ("ClusterRole", "admin")
+    }
+    assert all(each["subjects"] == [TOKEN] for each in bindings)
 
 
-@pytest.mark.parametrize("preset", ["full", "read-only", "namespaced"])
+def test_namespaced_has_rules_of_ones_own_beside_admin_or_in_its_place(helm: Helm) -> None:
+    more = [{"apiGroups": ["example.com"], "resources": ["*"], "verbs": ["get"]}]
+    for field, admin in (("extraRules", True), ("rules", False)):
+        rendered = helm.render(AGENT | {"rbac": {"preset": "namespaced", field: more}})
+        assert rules(rendered) == more
+        given = [each["roleRef"]["name"] for each in rendered.all("RoleBinding")]
+        assert given == ["argotun.tunnels", "admin"][: 1 + admin]
+
+
+@pytest.mark.parametrize("preset", ["full", "read-only"])
+def test_namespaces_alone_make_no_role_of_the_cluster(helm: Helm, preset: str) -> None:
+    rendered = helm.render(AGENT | {"rbac": {"preset": preset, "namespaces": ["one", "two"]}})
+    assert not rendered.all("ClusterRole") + rendered.all("ClusterRoleBinding")
+    assert [each["metadata"]["namespace"] for each in rendered.all("Role")] == ["one", "two"]
+
+
+def test_two_namespaces_agents_have_roles_of_their_own(helm: Helm) -> None:
+    for values, kinds in (
+        (AGENT, ("ClusterRole", "ClusterRoleBinding")),
+        (AGENT | {"rbac": {"namespaces": ["shared"]}}, ("Role", "RoleBinding")),
+    ):
+        found = [
+            {
+                each["metadata"]["name"]
+                for kind in kinds
+                for each in helm.render(values, namespace=name).all(kind)
+            }
+            for name in ("hub-prod", "hub-stage")
+        ]
+        assert all(found)
+        assert not found[0] & found[1]
+
+
+@pytest.mark.parametrize("preset", ["full", "read-only"])
 def test_a_role_of_a_namespace_does_not_speak_of_urls(helm: Helm, preset: str) -> None:
     rendered = helm.render(AGENT | {"rbac": {"preset": preset, "clusterWide": False}})
     (role,) = rendered.all("Role")
@@ -112,7 +149,7 @@ def test_own_rules_are_used(helm: Helm) -> None:
     assert allowed(found, "get", "example.com", "widgets")
 
 
-@pytest.mark.parametrize("name", ["agent", "agent-read-only", "agent-namespaced"])
+@pytest.mark.parametrize("name", ["agent", "agent-read-only"])
 def test_a_binding_gives_the_role_to_the_agent(helm: Helm, name: str) -> None:
     rendered = helm.render(MATRIX[name])
     bindings = [*rendered.all("ClusterRoleBinding"), *rendered.all("RoleBinding")]
@@ -147,4 +184,4 @@ def test_an_account_of_others_is_used(helm: Helm) -> None:
     rendered = helm.render(AGENT | {"serviceAccount": account})
     assert not rendered.all("ServiceAccount")
     assert rendered.pod["serviceAccountName"] == "existing"
-    assert rendered.one("ClusterRoleBinding")["subjects"][0]["name"] == "existing"
+    assert rendered.one("ClusterRoleBinding", "argotun.tunnels")["subjects"][0]["name"] == "existing"

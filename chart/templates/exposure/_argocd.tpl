@@ -11,8 +11,8 @@
 
 {{/* metadata of an object beside argocd-server. */}}
 {{- define "argotun.argocd.metadata" -}}
-name: {{ include "argotun.argocd.fullname" . }}
-namespace: {{ .Values.argocd.namespace }}
+name: {{ include "argotun.argocd.fullname" . | quote }}
+namespace: {{ .Values.argocd.namespace | quote }}
 labels:
   {{- include "argotun.labels" . | nindent 2 }}
 {{- end -}}
@@ -20,14 +20,14 @@ labels:
 {{/* Class of the Gateway that is made; empty where it is somebody else's. */}}
 {{- define "argotun.argocd.gatewayClass" -}}
 {{- $e := .Values.argocdServer.exposure -}}
-{{- $e.cilium.createClass | ternary (include "argotun.argocd.fullname" .) $e.gateway.className -}}
+{{- $e.cilium.createClass | ternary (printf "%s.%s" (include "argotun.argocd.fullname" .) .Values.argocd.namespace) $e.gateway.className -}}
 {{- end -}}
 
 {{/* Ports of argocd-server's Service: TLS passes through to 443; where it ends, 80 is HTTP/1.1 and 443 is for gRPC. */}}
 {{- define "argotun.argocd.helmValues" -}}
 {{- $e := .Values.argocdServer.exposure -}}
 global:
-  domain: {{ $e.host }}
+  domain: {{ $e.host | quote }}
 configs:
   params:
     server.insecure: {{ not (hasSuffix "-passthrough" $e.way) }}

@@ -21,8 +21,8 @@ gateway.networking.k8s.io/{{ .Values.gateway.route.tlsRouteVersion | default $ne
 
 {{/* metadata of an object beside the Service that it leads to. */}}
 {{- define "argotun.exposure.metadata" -}}
-name: {{ include "argotun.fullname" . }}
-namespace: {{ .Release.Namespace }}
+name: {{ include "argotun.fullname" . | quote }}
+namespace: {{ .Release.Namespace | quote }}
 labels:
   {{- include "argotun.labels" . | nindent 2 }}
 {{- with .Values.exposure.annotations }}

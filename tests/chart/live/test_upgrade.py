@@ -184,7 +184,7 @@ def test_the_move_keeps_what_others_depend_on(
         ]
         assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     else:
-        rules = cluster.kubectl.json("get", "clusterrole", "proxy-agent")["rules"]
+        rules = cluster.kubectl.json("get", "clusterrole", f"proxy-agent.{NAMESPACE}")["rules"]
         assert [rule["verbs"] for rule in rules] == [["get", "list", "watch"]]
 
 
