@@ -26,14 +26,27 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: {{ .Values.mode | quote }}
 {{- end -}}
 
+{{/* Maps as one, as YAML: of two that have the same key, the later one's counts. Empty for no keys. */}}
+{{- define "argotun.merged" -}}
+{{- $all := dict -}}
+{{- range . -}}
+{{- range $key, $value := . -}}
+{{- $_ := set $all $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- with $all }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{/* Labels of an object: a list of the root context and more labels. A selector's are the release's own in any case. */}}
+{{- define "argotun.labelsWith" -}}
+{{- $root := first . -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" -}}
+{{- $own := dict "app.kubernetes.io/version" $root.Chart.AppVersion "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" $chart -}}
+{{- include "argotun.merged" (list $own $root.Values.commonLabels (last .) (include "argotun.selectorLabels" $root | fromYaml)) -}}
+{{- end -}}
+
 {{- define "argotun.labels" -}}
-{{ include "argotun.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "argotun.labelsWith" (list . dict) -}}
 {{- end -}}
 
 {{- define "argotun.serviceAccountName" -}}

@@ -155,6 +155,19 @@ limits:
   memory: 256Mi
 {{- end -}}
 
+{{/* The mode's own, where the values say nothing else; one that is null there is left out. */}}
+{{- define "argotun.resources" -}}
+{{- $all := mergeOverwrite (include (printf "argotun.%s.resources" .Values.mode) . | fromYaml) (deepCopy .Values.resources) -}}
+{{- range $part := list "requests" "limits" -}}
+{{- range $name, $amount := get $all $part -}}
+{{- if kindIs "invalid" $amount -}}
+{{- $_ := unset (get $all $part) $name -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
 {{/*
 A server is ready when it listens, not when an agent is there: agents come through its Service, and Argo CD
 is to get argotun's own answer about a missing agent. An agent is ready when its tunnel is up.
@@ -163,14 +176,11 @@ is to get argotun's own answer about a missing agent. An agent is ready when its
 {{- define "argotun.agent.ready" -}}/readyz{{- end -}}
 
 {{- define "argotun.podAnnotations" -}}
-{{- if and .Values.monitoring.annotations (not .Values.podMonitor.enabled) (not .Values.serviceMonitor.enabled) }}
-prometheus.io/scrape: "true"
-prometheus.io/port: {{ int .Values.healthPort | quote }}
-prometheus.io/path: /metrics
-{{- end }}
-{{- with .Values.podAnnotations }}
-{{ toYaml . }}
-{{- end }}
+{{- $scrape := dict -}}
+{{- if and .Values.monitoring.annotations (not .Values.podMonitor.enabled) (not .Values.serviceMonitor.enabled) -}}
+{{- $scrape = dict "prometheus.io/scrape" "true" "prometheus.io/port" (int .Values.healthPort | toString) "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{- include "argotun.merged" (list $scrape .Values.podAnnotations) -}}
 {{- end -}}
 
 {{/* A constraint without a selector gets the release's own. */}}
