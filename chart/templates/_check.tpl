@@ -79,7 +79,14 @@
 {{- end -}}
 {{- $ids := list -}}
 {{- $tokens := list -}}
-{{- range $index, $cluster := $v.clusters -}}
+{{- if kindIs "map" $v.clusters -}}
+{{- range $id, $entry := $v.clusters -}}
+{{- if ne (dig "id" $id ($entry | default dict)) $id -}}
+{{- $wrong = append $wrong (printf "clusters.%s.id: expected none, or %q, the key that it stands under" $id $id) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $cluster := include "argotun.clusters" . | fromJsonArray -}}
 {{- $where := printf "clusters[%d] (id %s)" $index $cluster.id -}}
 {{- if has $cluster.id $ids -}}
 {{- $wrong = append $wrong (printf "%s: expected an id that no other entry has" $where) -}}
@@ -117,6 +124,14 @@
 {{- define "argotun.check.argocd" -}}
 {{- $wrong := list -}}
 {{- $a := .Values.argocd -}}
+{{- $names := prepend $a.reservedNames "in-cluster" -}}
+{{- range include "argotun.argocd.clusters" . | fromJsonArray -}}
+{{- $name := dig "argocd" "name" .id . -}}
+{{- if has $name $names -}}
+{{- $wrong = append $wrong (printf "clusters (id %s): Argo CD would have two clusters with the name %q, or one with the name of its own; expected another id or argocd.name" .id $name) -}}
+{{- end -}}
+{{- $names = append $names $name -}}
+{{- end -}}
 {{- if eq (include "argotun.internalScheme" .) "https" -}}
 {{- if and $a.enabled (not $a.caData) -}}
 {{- $wrong = append $wrong "argocd.caData: expected the CA of the server's certificate in base64, since Argo CD comes by https (or argocd.enabled=false until cert-manager has issued it, or tls.internalPlain=true)" -}}

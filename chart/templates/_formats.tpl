@@ -24,9 +24,10 @@
 
 {{- define "argotun.check.formats" -}}
 {{- $wrong := list -}}
+{{- $values := merge (dict "clusters" (include "argotun.clusters" . | fromJsonArray)) .Values -}}
 {{- range $format := .Files.Get "files/formats.yaml" | fromYamlArray -}}
 {{- range $path := .paths -}}
-{{- range include "argotun.at" (dict "values" (deepCopy $.Values) "path" $path) | fromJsonArray -}}
+{{- range include "argotun.at" (dict "values" $values "path" $path) | fromJsonArray -}}
 {{- $text := toString .value -}}
 {{- if and (or $text $format.needed) (not (regexMatch $format.pattern $text)) -}}
 {{- $got := or $format.secret (eq $text "") | ternary "" (printf ", got %q" $text) -}}

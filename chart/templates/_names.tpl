@@ -63,6 +63,32 @@ app.kubernetes.io/component: {{ .Values.mode | quote }}
 {{- end -}}
 {{- end -}}
 
+{{/* The entries of `clusters`, which may be a map by id, as a JSON list. One that is null is no entry. */}}
+{{- define "argotun.clusters" -}}
+{{- $all := list -}}
+{{- if kindIs "map" .Values.clusters -}}
+{{- range $id, $entry := .Values.clusters -}}
+{{- if kindIs "map" $entry -}}
+{{- $all = append $all (merge (dict "id" $id) $entry) -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- $all = .Values.clusters | default list -}}
+{{- end -}}
+{{- toJson $all -}}
+{{- end -}}
+
+{{/* The entries that get a cluster secret of Argo CD's, as a JSON list. */}}
+{{- define "argotun.argocd.clusters" -}}
+{{- $all := list -}}
+{{- range include "argotun.clusters" . | fromJsonArray -}}
+{{- if and $.Values.argocd.enabled (ne (dig "argocd" "enabled" true .) false) -}}
+{{- $all = append $all . -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $all -}}
+{{- end -}}
+
 {{/* A cluster's id as a part of an object's name; what does not fit is told apart by a digest. */}}
 {{- define "argotun.slug" -}}
 {{- $slug := . | lower | replace "_" "-" | replace "." "-" | trunc 63 | trimSuffix "-" -}}
