@@ -52,11 +52,29 @@ egress: {{ if not .Values.networkPolicy.extraEgress }}[]{{ end }}
   {{- end }}
 {{- end -}}
 
-{{/* The port of the first hop to the server: the proxy's where there is one. */}}
-{{- define "argotun.hopPort" -}}
-{{- $url := urlParse (.Values.proxy | default .Values.serverURL) -}}
+{{- define "argotun.portOf" -}}
+{{- $url := urlParse . -}}
 {{- $known := dict "wss" "443" "https" "443" "ws" "80" "http" "80" -}}
 {{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (get $known $url.scheme) -}}
+{{- end -}}
+
+{{/* Ports of the first hop to the server, a JSON list: those of a proxy where there may be one. */}}
+{{- define "argotun.hopPorts" -}}
+{{- $ports := list (include "argotun.portOf" (.Values.proxy | default .Values.serverURL)) -}}
+{{- $hidden := .Values.configSecret -}}
+{{- range .Values.extraEnv -}}
+{{- if has (upper .name) (list "HTTPS_PROXY" "ALL_PROXY" "ARGOTUN_PROXY") -}}
+{{- if .value -}}
+{{- $ports = append $ports (include "argotun.portOf" (contains "://" .value | ternary .value (printf "http://%s" .value))) -}}
+{{- else -}}
+{{- $hidden = "true" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $hidden (not .Values.proxy) -}}
+{{- $ports = concat $ports .Values.networkPolicy.proxyPorts -}}
+{{- end -}}
+{{- $ports | toStrings | uniq | toJson -}}
 {{- end -}}
 
 {{- define "argotun.agent.rules" -}}
@@ -67,12 +85,15 @@ ingress: {{ if not (include "argotun.healthRule" .) }}[]{{ end }}
   {{- end }}
 egress:
   - ports:
+      {{- range $policy.dnsPorts }}
       - protocol: UDP
-        port: 53
-      - protocol: TCP
-        port: 53
+        port: {{ int . }}
+      {{- include "argotun.tcp" . | nindent 6 }}
+      {{- end }}
   - ports:
-      {{- include "argotun.tcp" (include "argotun.hopPort" .) | nindent 6 }}
+      {{- range include "argotun.hopPorts" . | fromJsonArray }}
+      {{- include "argotun.tcp" . | nindent 6 }}
+      {{- end }}
     {{- with $policy.proxyServerCIDR }}
     to:
       - ipBlock:

@@ -31,6 +31,8 @@
 - {{ printf "--sa-token-path=%s" .Values.saTokenPath | quote }}
 {{- if .Values.insecure }}
 - --insecure
+{{- else if .Values.targetCASecret }}
+- --ca-cert=/target-ca/ca.crt
 {{- else }}
 - {{ printf "--ca-cert=%s/ca.crt" (dir .Values.saTokenPath) | quote }}
 {{- end }}
@@ -83,6 +85,9 @@
 {{- end -}}
 {{- with include "argotun.clientCertSecret" . -}}
 {{- $files = append $files (dict "name" "tls-client" "path" "/tls-client" "secret" . "items" (list "tls.crt" "tls.key")) -}}
+{{- end -}}
+{{- with .Values.targetCASecret -}}
+{{- $files = append $files (dict "name" "target-ca" "path" "/target-ca" "secret" . "items" (list "ca.crt")) -}}
 {{- end -}}
 {{- $files = append $files (dict "name" "serviceaccount" "path" (dir .Values.saTokenPath)) -}}
 {{- toJson $files -}}
@@ -155,17 +160,34 @@ limits:
   memory: 256Mi
 {{- end -}}
 
-{{/* The mode's own, where the values say nothing else; one that is null there is left out. */}}
+{{/* Defaults with what the values say over them: a list of both. What is null there is left out. */}}
+{{- define "argotun.overlaid" -}}
+{{- include "argotun.withoutNull" (mergeOverwrite (first .) (deepCopy (last .))) -}}
+{{- end -}}
+
+{{- define "argotun.withoutNull" -}}
+{{- $kept := dict -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "map" $value -}}
+{{- $_ := set $kept $key (include "argotun.withoutNull" $value | fromYaml) -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $_ := set $kept $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
 {{- define "argotun.resources" -}}
-{{- $all := mergeOverwrite (include (printf "argotun.%s.resources" .Values.mode) . | fromYaml) (deepCopy .Values.resources) -}}
-{{- range $part := list "requests" "limits" -}}
-{{- range $name, $amount := get $all $part -}}
-{{- if kindIs "invalid" $amount -}}
-{{- $_ := unset (get $all $part) $name -}}
+{{- include "argotun.overlaid" (list (include (printf "argotun.%s.resources" .Values.mode) . | fromYaml) .Values.resources) -}}
 {{- end -}}
+
+{{/* OpenShift gives each namespace a range of user ids, and refuses any other. */}}
+{{- define "argotun.podSecurityContext" -}}
+{{- $own := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") -}}
+{{- $own = merge $own (dict "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") -}}
 {{- end -}}
-{{- end -}}
-{{- toYaml $all -}}
+{{- include "argotun.overlaid" (list $own .Values.podSecurityContext) -}}
 {{- end -}}
 
 {{/*

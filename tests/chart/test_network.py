@@ -97,8 +97,38 @@ def test_an_agent_reaches_its_api(helm: Helm, values: dict[str, Any], port: int)
 
 
 def test_an_agent_can_resolve_names(helm: Helm) -> None:
+    other = helm.render(AGENT | {"networkPolicy": {"dnsPorts": [1053]}})
     for protocol in ("UDP", "TCP"):
-        assert peers(helm.render(AGENT), "egress", 53, protocol) == [EVERYBODY]
+        # OpenShift's DNS pods listen on 5353, and policies count after DNAT.
+        for port in (53, 5353):
+            assert peers(helm.render(AGENT), "egress", port, protocol) == [EVERYBODY]
+        assert peers(other, "egress", 1053, protocol) == [EVERYBODY]
+    assert peers(other, "egress", 53, "UDP") == []
+
+
+FROM_SECRET = {"valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({"configSecret": "more"}, {443, 3128, 8080}),
+        ({"configSecret": "more", "networkPolicy": {"proxyPorts": [9400]}}, {443, 9400}),
+        ({"configSecret": "more", "proxy": "http://proxy:3333"}, {3333}),
+        ({"extraEnv": [{"name": "HTTPS_PROXY", "value": "http://u:p@proxy:3333/"}]}, {443, 3333}),
+        ({"extraEnv": [{"name": "https_proxy", "value": "proxy:3333"}]}, {443, 3333}),
+        ({"extraEnv": [{"name": "ARGOTUN_PROXY", **FROM_SECRET}]}, {443, 3128, 8080}),
+        ({"extraEnv": [{"name": "NO_PROXY", "value": "example.com:3333"}]}, {443}),
+    ],
+)
+def test_an_agent_reaches_a_proxy_that_its_environment_or_a_secret_names(
+    helm: Helm, values: dict[str, Any], ports: set[int]
+) -> None:
+    policy = {"apiServerCIDRs": ["198.51.100.0/24"], "proxyServerCIDR": "192.0.2.1/32"}
+    rendered = helm.render(AGENT | values | {"networkPolicy": policy | values.get("networkPolicy", {})})
+    hop = {"ipBlock": {"cidr": "192.0.2.1/32"}}
+    (rule,) = [r for r in rendered.one("NetworkPolicy")["spec"]["egress"] if r.get("to") == [hop]]
+    assert {each["port"] for each in rule["ports"]} == ports
 
 
 def test_an_agent_reaches_only_what_it_needs(helm: Helm) -> None:

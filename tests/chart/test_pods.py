@@ -213,3 +213,68 @@ def test_the_services_do_not_expose_the_internal_port(helm: Helm) -> None:
     assert [(each["port"], each["targetPort"]) for each in public["ports"]] == [(443, "public")]
     assert internal["type"] == "ClusterIP"
     assert [each["targetPort"] for each in internal["ports"]] == ["internal", "health"]
+
+
+# What the platform decides
+
+
+IDS = {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
+
+
+@pytest.mark.parametrize("mode", ["server", "agent"])
+def test_user_ids_can_be_left_to_the_platform(helm: Helm, mode: str) -> None:
+    there = helm.render(MATRIX[mode]).pod["securityContext"]
+    assert there.items() >= IDS.items()
+    nobody = dict.fromkeys(IDS)
+    openshift = ("--api-versions", "security.openshift.io/v1")
+    for rendered in (
+        helm.render(MATRIX[mode] | {"podSecurityContext": nobody}),
+        helm.render(MATRIX[mode], *openshift),
+    ):
+        left = rendered.pod["securityContext"]
+        assert not left.keys() & IDS.keys()
+        assert left["runAsNonRoot"] is True
+        assert left["seccompProfile"] == there["seccompProfile"]
+        assert "runAsUser" not in rendered.container["securityContext"]
+    own = helm.render(MATRIX[mode] | {"podSecurityContext": {"runAsUser": 1000700000}}, *openshift)
+    assert own.pod["securityContext"]["runAsUser"] == 1000700000
+
+
+def test_the_containers_security_is_kept_but_for_what_is_said(helm: Helm) -> None:
+    before = helm.render(AGENT).container["securityContext"]
+    more = helm.render(AGENT | {"securityContext": {"privileged": False, "readOnlyRootFilesystem": None}})
+    assert more.container["securityContext"] == {
+        **{key: value for key, value in before.items() if key != "readOnlyRootFilesystem"},
+        "privileged": False,
+    }
+
+
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe"])
+def test_a_part_of_a_probe_keeps_the_rest(helm: Helm, probe: str) -> None:
+    before = helm.render(SERVER).container[probe]
+    assert helm.render(SERVER | {probe: {"periodSeconds": 7}}).container[probe] == before | {
+        "periodSeconds": 7
+    }
+    other = helm.render(SERVER | {probe: {"httpGet": {"path": "/readyz"}}}).container[probe]
+    assert other["httpGet"] == {"path": "/readyz", "port": "health"}
+
+
+def test_names_and_strategy_of_ones_own_are_used(helm: Helm) -> None:
+    own: dict[str, Any] = {
+        "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["argotun.example.com"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.53"], "options": [{"name": "ndots", "value": "1"}]},
+    }
+    rendered = helm.render(AGENT | own | {"strategy": {"type": "Recreate"}})
+    assert {key: rendered.pod[key] for key in own} == own
+    assert rendered.one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_another_apis_ca_comes_from_its_secret(helm: Helm) -> None:
+    rendered = helm.render(AGENT | {"targetAddr": "api.example.com:6443", "targetCASecret": "api-ca"})
+    assert "--ca-cert=/target-ca/ca.crt" in rendered.args
+    assert [arg for arg in rendered.args if arg.startswith("--ca-cert=")] == ["--ca-cert=/target-ca/ca.crt"]
+    (volume,) = [each for each in rendered.pod["volumes"] if each["name"] == "target-ca"]
+    assert volume["secret"]["secretName"] == "api-ca"
+    (mount,) = [each for each in rendered.container["volumeMounts"] if each["name"] == "target-ca"]
+    assert mount["mountPath"] == "/target-ca"
