@@ -6,6 +6,7 @@
 - With `insecure` without TLS; otherwise with TLS, and plain HTTP/1.1 is sent to https.
 """
 
+import re
 import ssl
 import struct
 import subprocess
@@ -22,6 +23,8 @@ from tests.rig import Peer
 
 PEER = Path(__file__).with_name("grpc_peer.py")
 METHOD = b"/session.SessionService/Create"
+CLUSTER = re.compile(rb"/api/v1/clusters/[^/]+(/invalidate-cache)?")
+"""A cluster's page and what can be done with it; its name is a URL with %2F for each slash."""
 PREFACE = b"PRI * HTTP/2.0"
 LIMIT = 120
 """Seconds for a process that speaks gRPC."""
@@ -96,6 +99,8 @@ class ArgoServer:
             respond(peer, b"200 OK", kind, frame(0, b"web " + body[5:]) + frame(0x80, b"grpc-status: 0\r\n"))
         elif method == b"GET" and target == b"/":
             respond(peer, b"200 OK", b"text/html", b"<title>Argo CD</title>")
+        elif CLUSTER.fullmatch(target):
+            respond(peer, b"200 OK", b"application/json", b"{}")
         else:
             respond(peer, b"404 Not Found", b"text/plain; charset=utf-8", b"404 page not found\n")
 

@@ -63,6 +63,13 @@ class Entrance:
         """A browser."""
         return self._ask(b"GET / HTTP/1.1\r\nUser-Agent: %b\r\n" % BROWSER.encode())
 
+    def cluster(self, method: str = "GET", action: str = "") -> Response:
+        """A cluster's page, whose path has the cluster's URL in it."""
+        url = "http%3A%2F%2Fargotun-internal.argotun.svc%3A8080%2Ftunnel%2Fcustomer-a"
+        return self._ask(
+            f"{method} /api/v1/clusters/{url}{action} HTTP/1.1\r\nContent-Length: 0\r\n".encode()
+        )
+
     def plain(self) -> Response:
         """A browser that was not told https."""
         with socket.create_connection(("127.0.0.1", self.ports[80])) as sock:
@@ -131,6 +138,7 @@ def gateway(
     pod: int,
     certificates: Certificates,
     cilium: bool,
+    envoy_gateway: bool = False,
 ) -> Iterator[tuple[Envoy, dict[int, int]]]:
     """Envoy with these objects before an argocd-server with these values; and its ports."""
     ports = {443: free_port(), 80: free_port()}
@@ -139,6 +147,7 @@ def gateway(
         ports=ports,
         secrets={"argocd-certificate": (certificates.certificate, certificates.key)},
         cilium=cilium,
+        envoy_gateway=envoy_gateway,
     )
     with Envoy(envoy_config([*objects, service(values)], site)) as envoy:
         yield envoy, ports
@@ -146,13 +155,17 @@ def gateway(
 
 @contextmanager
 def entrance(
-    folder: Path, objects: list[dict[str, Any]], values: dict[str, Any], cilium: bool = False
+    folder: Path,
+    objects: list[dict[str, Any]],
+    values: dict[str, Any],
+    cilium: bool = False,
+    envoy_gateway: bool = False,
 ) -> Iterator[Entrance]:
     """The stand-in with these values, behind Envoy with these objects."""
     made = Certificates.make(folder, HOST)
     with (
         ArgoServer(insecure(values), (made.certificate, made.key)) as server,
-        gateway(objects, values, server.port, made, cilium) as (envoy, ports),
+        gateway(objects, values, server.port, made, cilium, envoy_gateway) as (envoy, ports),
     ):
         yield Entrance(envoy, server, ports, made.authority)
 

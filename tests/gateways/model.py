@@ -9,6 +9,8 @@ the real one. Modelled of the objects:
 - Istio: Gateway servers PASSTHROUGH, SIMPLE and plain with `httpsRedirect`; VirtualService `tls` with
   sniHosts and ports, `http` with headers and URIs in the order in which they stand.
 - Services: `appProtocol`, else Istio's port names, say whether Envoy speaks HTTP/2 or HTTP/1.1 to a pod.
+- Envoy Gateway: slashes merged and %2F made a slash by a redirect, unless a ClientTrafficPolicy for the
+  Gateway says what else is to be done with it.
 - Cilium: the gRPC-web filter in front of every HTTP route, unless the gateway class's
   CiliumGatewayClassConfig turns it off; passthrough and termination do not share a port.
 
@@ -59,6 +61,7 @@ class Site:
     secrets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Secret name → paths of certificate and key."""
     cilium: bool = False
+    envoy_gateway: bool = False
     timeouts: Timeouts = DEFAULTS
 
 
@@ -139,7 +142,8 @@ class _Translator:
         rules.sort(key=lambda pair: _weight(pair[0]), reverse=True)
         table = [{"match": _gateway_match(match), **self._gateway_action(rule)} for match, rule in rules]
         secret = listener["tls"]["certificateRefs"][0]["name"] if listener["protocol"] == "HTTPS" else None
-        return self._http(hosts, table, secret, self._translates_grpc_web(gateway))
+        paths = self._paths(gateway) if self._site.envoy_gateway else {}
+        return self._http(hosts, table, secret, self._translates_grpc_web(gateway), paths)
 
     def server(self, gateway: Object, server: Object) -> tuple[str, Object]:
         """A server of an Istio Gateway with the VirtualService that names it."""
@@ -187,11 +191,17 @@ class _Translator:
         return "passthrough", chain
 
     def _http(
-        self, hosts: list[str], table: list[Object], secret: str | None, grpc_web: bool
+        self,
+        hosts: list[str],
+        table: list[Object],
+        secret: str | None,
+        grpc_web: bool,
+        paths: Object | None = None,
     ) -> tuple[str, Object]:
         filters = [_typed("filters.http.grpc_web.v3.GrpcWeb")] if grpc_web else []
         manager = {
             "stat_prefix": "http",
+            **(paths or {}),
             "http_filters": [*filters, _typed("filters.http.router.v3.Router")],
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "stream_idle_timeout": _seconds(self._site.timeouts.stream_idle),
@@ -266,6 +276,23 @@ class _Translator:
             }
         self._clusters[name] = cluster
         return name
+
+    def _paths(self, gateway: Object) -> Object:
+        """What Envoy Gateway does to paths: its defaults, or what a policy for this Gateway says."""
+        actions = {
+            "KeepUnchanged": "KEEP_UNCHANGED",
+            "RejectRequest": "REJECT_REQUEST",
+            "UnescapeAndForward": "UNESCAPE_AND_FORWARD",
+            "UnescapeAndRedirect": "UNESCAPE_AND_REDIRECT",
+        }
+        action = "UnescapeAndRedirect"
+        for each in self._objects:
+            if each["kind"] == "ClientTrafficPolicy":
+                for target in each["spec"]["targetRefs"]:
+                    if (target["kind"], target["name"]) == ("Gateway", gateway["metadata"]["name"]):
+                        action = each["spec"]["path"]["escapedSlashesAction"]
+        escaped = actions[action]
+        return {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": escaped}
 
     def _translates_grpc_web(self, gateway: Object) -> bool:
         """Whether it is Cilium, and its gateway class does not turn the translation off."""

@@ -63,6 +63,31 @@ def test_every_cure_of_ciliums_fault_cures_it(helm: Helm, tmp_path: Path, cure: 
         assert door.web().status == 200
 
 
+ENVOY = {"gateway": {"className": "eg"}}
+
+
+def test_envoy_gateways_fault_is_the_one_that_the_documents_say(helm: Helm, tmp_path: Path) -> None:
+    """%2F becomes a slash by a redirect, and there is nothing at that path."""
+    objects, values = objects_and_values(helm, {"way": "gateway-terminate", **ENVOY})
+    with entrance(tmp_path, objects, values, envoy_gateway=True) as door:
+        assert door.page().status == 200
+        moved = door.cluster()
+        assert moved.status == 307
+        assert "%2F" not in moved.header("location")
+        assert door.cluster("POST", "/invalidate-cache").status == 307
+
+
+@pytest.mark.parametrize("way", ["gateway-passthrough", "gateway-terminate", "gateway-split"])
+def test_a_clusters_page_is_reached_through_envoy_gateway(helm: Helm, tmp_path: Path, way: str) -> None:
+    policy = {} if way == "gateway-passthrough" else {"envoyGateway": {"createPolicy": True}}
+    objects, values = objects_and_values(helm, {"way": way, **ENVOY, **policy})
+    with entrance(tmp_path, objects, values, envoy_gateway=True) as door:
+        assert door.cluster().status == 200
+        assert door.cluster("POST", "/invalidate-cache").status == 200
+        assert door.server.heads[0].startswith(b"GET /api/v1/clusters/http%3A%2F%2Fargotun-internal")
+        assert door.web().status == 200
+
+
 def test_the_user_agents_fault_is_the_one_that_the_documents_say(helm: Helm, tmp_path: Path) -> None:
     """gRPC-web of the CLI goes to the gRPC port, and gRPC of anybody else does not."""
     objects, values = objects_and_values(helm, {"way": "istio-split"})

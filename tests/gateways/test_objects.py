@@ -189,6 +189,13 @@ def test_notes_warn_of_ciliums_filter(helm: Helm, class_name: str, warned: bool)
     assert "argocd login argocd.example.com --grpc-web" in said
 
 
+def test_notes_warn_of_envoy_gateways_slashes(helm: Helm) -> None:
+    way = {"way": "gateway-terminate", "gateway": {"className": "envoy-gateway"}}
+    assert "Envoy Gateway takes %2F" in notes(helm, END | argocd(**way))
+    assert "Envoy Gateway" not in notes(helm, END | argocd(**way, envoyGateway={"createPolicy": True}))
+    assert "Envoy Gateway" not in notes(helm, PASS | argocd(**way | {"way": "gateway-passthrough"}))
+
+
 MIXED = {
     "gateway": {
         "create": True,
@@ -223,6 +230,11 @@ MIXED = {
         (
             END | argocd(way="gateway-split", cilium={"createClass": True}, gateway={"className": "any"}),
             "expected only one of gateway.className and cilium.createClass",
+        ),
+        (
+            END
+            | argocd(way="gateway-split", envoyGateway={"createPolicy": True}, cilium={"createClass": True}),
+            "envoyGateway.createPolicy: is for a Gateway made here",
         ),
         (
             {"mode": "agent", "serverURL": "wss://a/connect", "token": "t", **exposed("istio")},

@@ -53,6 +53,9 @@ argocd login {{ .Values.argocdServer.exposure.host }}{{ if hasSuffix "-terminate
 {{- $wrong = append $wrong "argocdServer.exposure.gateway: expected className or cilium.createClass to make a Gateway, or parentRefs of one that is there" -}}
 {{- end -}}
 {{- end -}}
+{{- if and $e.envoyGateway.createPolicy (or (not $e.gateway.className) (not (has $e.way (list "gateway-terminate" "gateway-split")))) -}}
+{{- $wrong = append $wrong "argocdServer.exposure.envoyGateway.createPolicy: is for a Gateway made here by gateway.className, with gateway-terminate or gateway-split" -}}
+{{- end -}}
 {{- if $e.cilium.createClass -}}
 {{- if not (has $e.way (list "gateway-terminate" "gateway-split")) -}}
 {{- $wrong = append $wrong "argocdServer.exposure.cilium.createClass: turns off a filter that only gateway-terminate and gateway-split meet" -}}

@@ -57,6 +57,9 @@ The gateway's certificate is the Secret {{ $e.certificate.secretName }}, in the 
 {{- if hasPrefix "cilium" $e.gateway.className }}
 Cilium translates gRPC-web by default, which breaks `argocd --grpc-web`: set argocdServer.exposure.cilium.createClass,
 or let TLS pass through.
+{{- else if and (regexMatch "^(eg|envoy)" $e.gateway.className) (not $e.envoyGateway.createPolicy) }}
+Envoy Gateway takes %2F in paths for slashes, which breaks Argo CD's pages of clusters and repositories: set
+argocdServer.exposure.envoyGateway.createPolicy, or let TLS pass through.
 {{- end }}
 {{- end }}
 Log in with:
