@@ -1,15 +1,26 @@
-"""Write docs/chart.md from the comments of values.yaml: `python -m tests.chart.table`."""
+"""What is made of the comments in values.yaml: `python -m tests.chart.table`.
+
+The descriptions in values.schema.json, and from these the tables in docs/chart.md and in the chart's README.
+"""
 
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tests.chart.helm import CHART, ROOT
 
 PAGE = ROOT / "docs" / "chart.md"
+README = CHART / "README.md"
+SCHEMA = CHART / "values.schema.json"
+VALUES = CHART / "values.yaml"
+MARK = "## Values\n"
+"""Where the README's table begins; what stands above it is written by hand."""
+WIDTH = 110
 INTRODUCTION = """\
 # Values of the chart
 
@@ -31,12 +42,6 @@ class Value:
     comment: str
     default: object
     group: bool
-
-    @property
-    def row(self) -> str:
-        """Its row of the table."""
-        cells = (f"`{self.path}`", f"`{json.dumps(self.default)}`", self.comment)
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def sections(text: str) -> Iterator[tuple[str, list[Value]]]:
@@ -71,14 +76,63 @@ def values(part: str) -> Iterator[Value]:
             comment = []
 
 
-def page(text: str) -> str:
-    """The whole of docs/chart.md."""
-    parts = [INTRODUCTION]
+def described(schema: dict[str, Any], text: str) -> dict[str, Any]:
+    """The schema with the comment of each value as its description."""
+    for _, found in sections(text):
+        for value in found:
+            if value.comment:
+                at(schema, value.path)["description"] = value.comment
+    return schema
+
+
+def at(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    """What the schema says of the value at a path."""
+    for key in path.split("."):
+        schema = schema["properties"][key]
+    return schema
+
+
+def compact(part: Any, indent: int = 0) -> str:
+    """JSON with each part on one line that fits there."""
+    line = json.dumps(part, ensure_ascii=False)
+    if indent + len(line) <= WIDTH or not isinstance(part, (dict, list)):
+        return line
+    inner = " " * (indent + 2)
+    if isinstance(part, dict):
+        lines = [f"{json.dumps(key)}: {compact(value, indent + 2)}" for key, value in part.items()]
+    else:
+        lines = [compact(each, indent + 2) for each in part]
+    begin, end = "{}" if isinstance(part, dict) else "[]"
+    return begin + "\n" + ",\n".join(inner + each for each in lines) + "\n" + " " * indent + end
+
+
+def tables(text: str, schema: dict[str, Any], level: str) -> str:
+    """A table for each section, with what the schema says of each value."""
+    parts = []
     for title, found in sections(text):
-        rows = "\n".join(each.row for each in found if not each.group)
-        parts.append(f"## {title}\n\n{HEAD}{rows}\n")
+        rows = [row(each.path, each.default, at(schema, each.path)) for each in found if not each.group]
+        parts.append(f"{level} {title}\n\n{HEAD}" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
+def row(path: str, default: object, schema: dict[str, Any]) -> str:
+    """The row of one value."""
+    cells = (f"`{path}`", f"`{json.dumps(default)}`", schema["description"])
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def made() -> dict[Path, str]:
+    """Each file with the text that it is to have."""
+    text = VALUES.read_text("utf-8")
+    schema = described(json.loads(SCHEMA.read_text("utf-8")), text)
+    above = README.read_text("utf-8").partition(MARK)[0]
+    return {
+        SCHEMA: compact(schema) + "\n",
+        PAGE: f"{INTRODUCTION}\n{tables(text, schema, '##')}",
+        README: f"{above}{MARK}\n{tables(text, schema, '###')}",
+    }
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page((CHART / "values.yaml").read_text("utf-8")), "utf-8")
+    for file, content in made().items():
+        file.write_text(content, "utf-8")

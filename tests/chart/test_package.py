@@ -29,8 +29,25 @@ def test_the_package_has_its_files_and_no_others(package: Path) -> None:
     with tarfile.open(package) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     there = {str(path.relative_to(CHART)) for path in CHART.rglob("*") if path.is_file()}
+    there = {name for name in there if not name.startswith("ci/")}
     assert names - {".helmignore"} == there - {".helmignore"}
     assert {"values.schema.json", "files/formats.yaml", "templates/NOTES.txt", "README.md"} <= names
+
+
+@pytest.mark.parametrize("values", [None, *sorted((CHART / "ci").iterdir())], ids=str)
+def test_lint_finds_nothing(helm: Helm, values: Path | None) -> None:
+    more = ("--values", str(values)) if values else ()
+    done = helm.run("lint", "--strict", str(CHART), *more)
+    assert (done.returncode, done.stdout.count("[")) == (0, 0), done.stdout + done.stderr
+    if values:
+        assert helm.render(yaml.safe_load(values.read_text("utf-8"))).objects
+
+
+def test_the_chart_says_what_a_catalogue_of_charts_shows() -> None:
+    assert META["icon"].startswith("data:image/svg+xml;base64,")
+    assert all(each["name"] for each in META["maintainers"])
+    assert META["annotations"]["artifacthub.io/license"] == "Apache-2.0"
+    assert META["annotations"].keys() >= {"artifacthub.io/category", "artifacthub.io/operator"}
 
 
 @pytest.mark.parametrize("name", ["server-monitored", "agent-read-only"])

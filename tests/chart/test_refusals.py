@@ -134,6 +134,7 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
     "serviceAccount.name": ("own", "Own"),
     "existingClustersSecret": ("own", "-own"),
     "existingSecret": ("own", "own_token"),
+    "targetCASecret": ("own", "own_token"),
     "tls.certSecret": ("server-tls", "server tls"),
     "tls.clientCASecret": ("ca", "CA"),
     "tls.serverCASecret": ("ca", "CA"),

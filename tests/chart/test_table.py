@@ -1,5 +1,6 @@
-"""docs/chart.md says what values.yaml says, and values.yaml says something about each value."""
+"""Schema, README and docs/chart.md say what values.yaml says, which says something about each value."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import yaml
 
 from tests.chart.helm import CHART
-from tests.chart.table import PAGE, page, sections
+from tests.chart.table import SCHEMA, at, made, sections
 
 TEXT = (CHART / "values.yaml").read_text("utf-8")
 FOUND = [each for _, found in sections(TEXT) for each in found]
@@ -22,8 +23,20 @@ def leaves(tree: dict[str, Any], path: str = "") -> Iterator[str]:
             yield path + key
 
 
-def test_the_page_is_the_one_of_these_values() -> None:
-    assert PAGE.read_text("utf-8") == page(TEXT), "run python -m tests.chart.table"
+def test_each_file_is_the_one_of_these_values() -> None:
+    for file, text in made().items():
+        assert file.read_text("utf-8") == text, f"{file.name}: run python -m tests.chart.table"
+
+
+def test_every_value_is_described_in_the_schema() -> None:
+    schema = json.loads(SCHEMA.read_text("utf-8"))
+    for each in FOUND:
+        if not each.group:
+            assert at(schema, each.path)["description"] == each.comment
+    entry = schema["definitions"]["cluster"]["properties"]
+    parts = [*entry.values(), *entry["argocd"]["properties"].values()]
+    assert len(parts) > 15
+    assert all(each.get("description", "").endswith(".") for each in parts)
 
 
 def test_every_value_is_in_the_table() -> None:
