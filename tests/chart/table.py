@@ -1,10 +1,12 @@
 """What is made of the comments in values.yaml: `python -m tests.chart.table`.
 
-The descriptions in values.schema.json, and from these the tables in docs/chart.md and in the chart's README.
+Descriptions and what is required in values.schema.json, and from these the tables in docs/chart.md and in
+the chart's README.
 """
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +79,22 @@ def values(part: str) -> Iterator[Value]:
 
 
 def described(schema: dict[str, Any], text: str) -> dict[str, Any]:
-    """The schema with the comment of each value as its description."""
+    """The schema with the comment of each value as its description, and asking for each value."""
+    require(schema, yaml.safe_load(text))
     for _, found in sections(text):
         for value in found:
             if value.comment:
                 at(schema, value.path)["description"] = value.comment
     return schema
+
+
+def require(schema: dict[str, Any], tree: dict[str, Any]) -> None:
+    """Have the schema ask for each value that has a default."""
+    if tree and "properties" in schema:
+        schema["required"] = [key for key, value in tree.items() if value is not None]
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                require(schema["properties"][key], value)
 
 
 def at(schema: dict[str, Any], path: str) -> dict[str, Any]:
@@ -102,6 +114,9 @@ def compact(part: Any, indent: int = 0) -> str:
         lines = [f"{json.dumps(key)}: {compact(value, indent + 2)}" for key, value in part.items()]
     else:
         lines = [compact(each, indent + 2) for each in part]
+        if all(isinstance(each, str) for each in part):
+            lines = textwrap.wrap(", ".join(lines), WIDTH - indent - 2, break_on_hyphens=False)
+            return "[\n" + "\n".join(inner + each for each in lines) + "\n" + " " * indent + "]"
     begin, end = "{}" if isinstance(part, dict) else "[]"
     return begin + "\n" + ",\n".join(inner + each for each in lines) + "\n" + " " * indent + end
 
