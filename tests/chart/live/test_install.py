@@ -226,7 +226,7 @@ def test_a_new_customer_needs_no_restart(installed: Installation) -> None:
         "customer-c",
         "argotun-c",
         f"--set=healthPort={free_port()}",
-        "--set=rbac.preset=namespaced",
+        "--set=rbac.namespaces={argotun-c}",
     )
     installed.start(installed.customer, "argotun-c", "agent-c").wait_until_ready()
     status, body, _ = installed.get("customer-c", "/api/v1/namespaces/argotun-c/secrets")
