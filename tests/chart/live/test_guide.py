@@ -94,7 +94,7 @@ class Reader:
             "healthPort": free_port(),
         }
         for context, values in (
-            ("management", self.ports | {"service": {"port": None}}),
+            ("management", self.ports | {"service": {"port": 0}}),
             ("customer-a", agent),
         ):
             (self._signals / f"machine-{context}.yaml").write_text(yaml.safe_dump(values))
