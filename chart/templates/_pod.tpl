@@ -48,6 +48,9 @@
 - {{ printf "--proxy=%s" . | quote }}
 {{- end }}
 - --max-retry={{ .Values.maxRetryInterval }}
+{{- if include "argotun.policy.configMap" . }}
+- --policy=/policy/policy.yaml
+{{- end }}
 {{- end -}}
 
 {{/* All arguments but the extra ones. */}}
@@ -62,7 +65,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* The files of a mode as a JSON list of name, path, and secret with its items or the agent's projected token. */}}
+{{/* The files of a mode as a JSON list of name, path, and secret or configMap with items, or the projected token. */}}
 {{- define "argotun.server.files" -}}
 {{- $clusters := .Values.existingClustersSecret | default (printf "%s-clusters" (include "argotun.fullname" .)) -}}
 {{- $files := list (dict "name" "clusters" "path" "/clusters" "secret" $clusters "items" (list "clusters.json")) -}}
@@ -83,6 +86,9 @@
 {{- end -}}
 {{- with include "argotun.clientCertSecret" . -}}
 {{- $files = append $files (dict "name" "tls-client" "path" "/tls-client" "secret" . "items" (list "tls.crt" "tls.key")) -}}
+{{- end -}}
+{{- with include "argotun.policy.configMap" . -}}
+{{- $files = append $files (dict "name" "policy" "path" "/policy" "configMap" . "items" (list "policy.yaml")) -}}
 {{- end -}}
 {{- $files = append $files (dict "name" "serviceaccount" "path" (dir .Values.saTokenPath)) -}}
 {{- toJson $files -}}
@@ -107,13 +113,18 @@
 {{- end }}
 {{- end -}}
 
-{{/* Whole folders, never a subPath: the kubelet then exchanges the files when the Secret changes. */}}
+{{/* Whole folders, never a subPath: the kubelet then exchanges the files when the Secret or ConfigMap changes. */}}
 {{- define "argotun.volumes" -}}
 {{- range include "argotun.files" . | fromJsonArray }}
 - name: {{ .name }}
+  {{- if or .secret .configMap }}
   {{- if .secret }}
   secret:
     secretName: {{ .secret }}
+  {{- else }}
+  configMap:
+    name: {{ .configMap }}
+  {{- end }}
     defaultMode: 0440
     items:
       {{- range .items }}
