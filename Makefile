@@ -16,7 +16,7 @@ SOAK        ?= 600
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 # What starts processes, and what measures, is left to `make test`.
-PURE = tests/wire tests/config tests/options tests/observe \
+PURE = tests/wire tests/config tests/policy tests/options tests/observe \
        --ignore tests/options/test_entry.py --ignore tests/wire/test_head_linear.py
 # Most tests wait, so more workers than cores. A file stays with one worker, as its fixtures do; the files that
 # wait longest come first. A worker that hangs says where, and ends the run.

@@ -33,8 +33,8 @@ RUNNERS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run argotun with `argv` (the process's own by default) and give its exit code.
 
-    0 done, 1 failed, 2 an option or a file that it names is wrong (one sentence on stderr, before
-    anything listens), 130 interrupted.
+    0 done, 1 failed or refused by --policy-check, 2 an option or a file that it names is wrong (one sentence
+    on stderr, before anything listens), 130 interrupted.
     """
     try:
         return start(sys.argv[1:] if argv is None else argv, os.environ)
@@ -57,6 +57,8 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if sources.version:
         print(f"argotun {__version__}")
         return 0
+    if sources.policy_check is not None:
+        return check_policy(*sources.policy_check)
     loaded = load(sources, environ)
     if sources.print_config:
         for warning in loaded.warnings:
@@ -64,6 +66,16 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(describe(loaded), end="")
         return 0
     return run(loaded)
+
+
+def check_policy(path: str, request: str) -> int:
+    """Say what a policy says to a request; 0 where it is allowed."""
+    from argotun.agent.policy import read_policy
+    from argotun.policy.check import check
+
+    allowed, why = check(read_policy(path), request)
+    print(why)
+    return 0 if allowed else FAILURE
 
 
 def run(loaded: Loaded) -> int:

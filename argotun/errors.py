@@ -3,7 +3,8 @@
     ArgotunError
     ├── ConfigError         a user's mistake in an option, a file or the environment
     │   ├── OptionsError    … or options that do not go together
-    │   └── ClustersError   … or a clusters file that cannot be used
+    │   ├── ClustersError   … or a clusters file that cannot be used
+    │   └── PolicyError     … or a policy file that cannot be used
     ├── ProtocolError       a peer broke the tunnel's or WebSocket's rules: its tunnel ends
     ├── HeadError           an HTTP message that two parsers could read differently, or too large
     ├── TransportError      the network let us down
@@ -42,6 +43,10 @@ class OptionsError(ConfigError):
 
 class ClustersError(ConfigError):
     """The clusters file or text cannot be used; the last good one stays in force."""
+
+
+class PolicyError(ConfigError):
+    """The policy file cannot be used; the last good one stays in force."""
 
 
 class ProtocolError(ArgotunError):

@@ -12,6 +12,7 @@ from argotun import process
 from argotun.agent.api import KubernetesApi
 from argotun.agent.connector import Connector
 from argotun.agent.forwarder import Forwarder
+from argotun.agent.policy import PolicyFile
 from argotun.config import AgentConfig
 from argotun.errors import CredentialError
 from argotun.observe.access import AccessLog
@@ -40,6 +41,7 @@ class Agent:
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
         self.api = KubernetesApi(config, self.metrics)
+        self.policy = PolicyFile(config.policy, self.metrics) if config.policy else None
         self.connected = Event()
         self.tunnels: list[Tunnel] = []
         self.draining = False
@@ -119,7 +121,8 @@ class Agent:
             return
         theirs = tunnel.mux.theirs
         cluster = theirs.cluster if theirs is not None else ""
-        stream.sink = Forwarder(self.api, Channel(tunnel, stream), cluster, self.metrics, self._record)
+        channel = Channel(tunnel, stream)
+        stream.sink = Forwarder(self.api, channel, cluster, self.metrics, self._record, self.policy)
 
     def _record(self, request: Request) -> None:
         """Count a request that is over, and write its access line."""
@@ -154,6 +157,8 @@ class Agent:
         """Let those that cannot be used be reported now, and not at a dial months from now."""
         for tls in filter(None, (self.connector.tls, self.api.tls)):
             tls.context()
+        if self.policy is not None:
+            self.policy.refresh()
         for token in (self.connector.token.current, self.api.credential):
             try:
                 token()
@@ -169,6 +174,7 @@ class Agent:
             "connected": self.connected.is_set(),
             "draining": self.draining,
             "lastError": self.connector.problem,
+            "policy": self._policy_status(),
             "tunnels": [
                 {
                     "version": tunnel.version,
@@ -179,6 +185,11 @@ class Agent:
                 for tunnel in self.tunnels
             ],
         }
+
+    def _policy_status(self) -> dict[str, object] | None:
+        if self.policy is None:
+            return None
+        return {"file": self.policy.path, "rules": self.policy.rules, "problem": self.policy.problem}
 
 
 def run(config: AgentConfig) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 import gevent
 
 from argotun.agent.api import KubernetesApi
+from argotun.agent.policy import PolicyFile
 from argotun.agent.upstream import Upstream
 from argotun.errors import CredentialError, HeadError, TransportError
 from argotun.observe.metrics import AgentMetrics
@@ -59,6 +60,7 @@ class Forwarder:
         "_greenlet",
         "_held",
         "_metrics",
+        "_policy",
         "_record",
         "_replay",
         "_request",
@@ -74,12 +76,14 @@ class Forwarder:
         cluster: str,
         metrics: AgentMetrics,
         record: Callable[[Request], None],
+        policy: PolicyFile | None = None,
     ) -> None:
         self._api = api
         self._channel = channel
         self._cluster = cluster
         self._metrics = metrics
         self._record = record
+        self._policy = policy
         self._answer = Answer(AGENT, chunks=True, origins=api.origins)
         self._request: Request | None = None
         self._upload = Relay()
@@ -165,6 +169,12 @@ class Forwarder:
             return used
         head = parse_request(raw)
         self._begin(head, len(raw))
+        if self._policy is not None and self._request is not None:
+            refusal = self._policy.refusal(head, self._request)
+            if refusal:
+                self._channel.consumed(used)
+                self.end(Cause.FORBIDDEN, refusal)
+                return used
         if self._upstream is None:
             self._channel.consumed(used)
             self.end(Cause.UNREACHABLE, self._unreachable)
@@ -354,7 +364,7 @@ class Forwarder:
     def _refuse(self, cause: Cause, verdict: Verdict, words: str, status: int) -> None:
         """Answer in the API's place; what still comes of the request is for nobody."""
         request, channel = self._request, self._channel
-        if cause != Cause.REQUEST_INVALID:
+        if cause not in (Cause.REQUEST_INVALID, Cause.FORBIDDEN):
             self._metrics.upstream_errors += 1
         if cause == Cause.UNREACHABLE:
             words = f"the agent cannot reach its API: {words}"
@@ -375,7 +385,7 @@ class Forwarder:
         if cause == Cause.REQUEST_INVALID or not channel.reusable:
             channel.close()
             self._close()
-        elif cause != Cause.NO_CREDENTIAL:
+        elif cause not in (Cause.NO_CREDENTIAL, Cause.FORBIDDEN):
             self._release()
 
     def _half(self, cause: Cause) -> None:

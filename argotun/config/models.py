@@ -96,6 +96,8 @@ class AgentConfig(TunnelConfig):
     """To dial the server through; HTTPS_PROXY is resolved already."""
     max_retry: float = 60.0
     max_conns: int = 1024
+    policy: str | None = None
+    """Path of the customer's policy; without one the account's RBAC alone decides."""
     dial_timeout: float = 10.0
     health_addr: Address | None = ("", 8081)
 

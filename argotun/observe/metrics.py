@@ -23,8 +23,8 @@ from argotun.turns import NEXT_TURN
 AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
 """Why the public port turned an agent away; `handshake` is a TLS handshake that failed."""
 
-Reloaded = Literal["clusters", "certificates", "token"]
-"""Files that are read again while the process runs; the agent has no clusters file."""
+Reloaded = Literal["clusters", "certificates", "token", "policy"]
+"""Files that are read again while the process runs: clusters by the server, token and policy by the agent."""
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
 """Methods that have their own label value (RFC 9110 §9.3, RFC 5789); all others are OTHER."""
@@ -161,6 +161,12 @@ _AGENT_ROWS = (
         "Requests that the Kubernetes API could not be asked",
     ),
     _Row(_GAUGE, "argotun_active_streams", "active", "Open streams of the tunnel"),
+    _Row(
+        _GAUGE,
+        "argotun_policy_outdated",
+        "policy_outdated",
+        "1 if the policy file cannot be used and the one read before is in force",
+    ),
     *_TUNNEL_ROWS,
 )
 
@@ -287,10 +293,10 @@ class ServerMetrics(Metrics):
 
 
 class AgentMetrics(Metrics, TunnelStats):
-    """The agent's metrics: plain attributes, without labels."""
+    """The agent's metrics: plain attributes; `policy_rules` are the only labels."""
 
     mode = "agent"
-    reloads = ("certificates", "token")
+    reloads = ("certificates", "token", "policy")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         TunnelStats.__init__(self)
@@ -298,11 +304,27 @@ class AgentMetrics(Metrics, TunnelStats):
         self.reconnects = 0
         self.upstream_requests = 0
         self.upstream_errors = 0
+        self.policy_outdated = 0
+        self._policy_refusals: dict[str, int] = {}
         Metrics.__init__(self, registry)
+
+    def policy_rules(self, names: Iterable[str]) -> None:
+        """These rules are in force from now on; the series of others go."""
+        self._policy_refusals = {name: self._policy_refusals.get(name, 0) for name in names}
+
+    def policy_refused(self, rule: str) -> None:
+        """Count a request that a rule in force refused."""
+        self._policy_refusals[rule] += 1
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families of the agent."""
         yield from super().collect()
+        refusals = CounterMetricFamily(
+            "argotun_policy_refusals", "Requests that the customer's policy refused", labels=("rule",)
+        )
+        for rule, count in self._policy_refusals.items():
+            refusals.add_metric((rule,), count)
+        yield refusals
         yield from _rows(_AGENT_ROWS, [((), self)], ())
         yield from _links([((), self)], ())
 

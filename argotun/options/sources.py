@@ -21,6 +21,7 @@ from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 
 FLAG = "flag"
 CONFIG_ENVIRONMENT = PREFIX + "CONFIG"
+POLICY_CHECK = "--policy-check"
 LARGEST_FILE = 4 << 20
 """Bytes of a configuration file; it may hold the clusters' JSON."""
 
@@ -53,6 +54,8 @@ class Sources:
     help: bool
     version: bool
     print_config: bool
+    policy_check: tuple[str, str] | None = None
+    """A policy file and a request to judge by it."""
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # untyped base
@@ -152,6 +155,13 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             action="store_true",
             help="print every effective value and where it came from, without secrets, and exit",
         )
+        first.add_argument(
+            POLICY_CHECK,
+            nargs=2,
+            metavar=("FILE", "REQUEST"),
+            help="print what a --policy file says to a request such as 'GET /api/v1/pods', and exit: "
+            "0 allowed, 1 refused",
+        )
         first.add_argument("--version", action="store_true", help="print the version and exit")
         first.add_argument("-h", "--help", action="store_true", help="print this and exit")
         for modes, title in GROUPS.items():
@@ -171,6 +181,8 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             raise cause
         if isinstance(cause, argparse.ArgumentError) and cause.argument_name:
             flag = cause.argument_name.split("/")[-1]
+            if flag == POLICY_CHECK:
+                raise ConfigError(flag, None, "a policy file and a request such as 'GET /api/v1/pods'")
             if "expected" in cause.message:
                 raise OptionsError(flag, f"has no value: expected {flag}=VALUE, {expected_of(flag)}")
             raise OptionsError(flag, "has a value: expected none")
@@ -245,7 +257,8 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
         for option in (MODE, *OPTIONS)
         if (text := getattr(given, option.name)) is not None
     }
-    return Sources(settings, given.help, given.version, given.print_config)
+    check = tuple(given.policy_check) if given.policy_check else None
+    return Sources(settings, given.help, given.version, given.print_config, check)
 
 
 def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
@@ -254,6 +267,7 @@ def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
         *(option.flag for option in (MODE, *OPTIONS)),
         "--config",
         "--print-config",
+        POLICY_CHECK,
         "--version",
         "--help",
     ]

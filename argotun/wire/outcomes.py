@@ -111,6 +111,8 @@ class Cause(IntEnum):
     """No connection to it could be made (agent only)."""
     NO_CREDENTIAL = auto()
     """The agent has no token to add (agent only)."""
+    FORBIDDEN = auto()
+    """The customer's policy refuses it: nothing else here is for the cluster to say (agent only)."""
     # This process ends.
     WATCH_OVER = auto()
     """The server would like a watch to end now, if that can be done well."""
@@ -165,6 +167,7 @@ class Refusal(NamedTuple):
 
 ___ = Verdict(Action.NOTHING)
 Own = Verdict(Action.ANSWER)
+F03 = Verdict(Action.ANSWER, 403)
 R29 = Verdict(Action.ANSWER, 429, RETRY_AFTER)
 R03 = Verdict(Action.ANSWER, 503, RETRY_AFTER)
 B02 = Verdict(Action.ANSWER, 502)
@@ -242,6 +245,7 @@ AGENT = _table(
     # In DELIVERED it is a REPEAT that finds no connection: that request may be sent any number of times.
     Cause.UNREACHABLE:     (Rst,  R03,    R03,    B02,   B02,     ___,   ___,   ___,        ___),
     Cause.NO_CREDENTIAL:   (___,  B02,    B02,    B02,   B02,     ___,   ___,   ___,        ___),
+    Cause.FORBIDDEN:       (___,  F03,    F03,    F03,   F03,     ___,   ___,   ___,        ___),
 })
 """`AGENT[cause][progress]`: what the server gets."""
 # fmt: on

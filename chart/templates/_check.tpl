@@ -73,6 +73,9 @@
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode agent, this release is mode server" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- if include "argotun.policy.configMap" . -}}
+{{- $wrong = append $wrong "policy: belongs to mode agent, this release is mode server" -}}
+{{- end -}}
 {{- $ports := list (int $v.port) (int $v.internalPort) (int $v.healthPort) -}}
 {{- if ne (len ($ports | uniq)) 3 -}}
 {{- $wrong = append $wrong "port, internalPort, healthPort: expected three different ports" -}}
@@ -228,6 +231,7 @@
 {{- if contains "@" $v.proxy -}}
 {{- $wrong = append $wrong "proxy: a user and password would be readable in the Deployment; put the line `proxy: …` into the config.yaml of configSecret" -}}
 {{- end -}}
+{{- $wrong = concat $wrong (include "argotun.check.policy" . | fromJsonArray) -}}
 {{- if and $v.certManager.enabled (not $v.certManager.issuerRef.name) -}}
 {{- $wrong = append $wrong "certManager.issuerRef.name: expected an issuer that the server trusts, since an agent has no CA of its own" -}}
 {{- end -}}

@@ -50,6 +50,9 @@
 - {{ printf "--proxy=%s" . | quote }}
 {{- end }}
 - --max-retry={{ .Values.maxRetryInterval }}
+{{- if include "argotun.policy.configMap" . }}
+- --policy=/policy/policy.yaml
+{{- end }}
 {{- end -}}
 
 {{/* All arguments but the extra ones. */}}
@@ -64,7 +67,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* The files of a mode as a JSON list of name, path, and secret with its items or the agent's projected token. */}}
+{{/* The files of a mode as a JSON list of name, path, and secret or configMap with items, or the projected token. */}}
 {{- define "argotun.server.files" -}}
 {{- $clusters := .Values.existingClustersSecret | default (printf "%s-clusters" (include "argotun.fullname" .)) -}}
 {{- $files := list (dict "name" "clusters" "path" "/clusters" "secret" $clusters "items" (list "clusters.json")) -}}
@@ -89,6 +92,9 @@
 {{- with .Values.targetCASecret -}}
 {{- $files = append $files (dict "name" "target-ca" "path" "/target-ca" "secret" . "items" (list "ca.crt")) -}}
 {{- end -}}
+{{- with include "argotun.policy.configMap" . -}}
+{{- $files = append $files (dict "name" "policy" "path" "/policy" "configMap" . "items" (list "policy.yaml")) -}}
+{{- end -}}
 {{- $files = append $files (dict "name" "serviceaccount" "path" (dir .Values.saTokenPath)) -}}
 {{- toJson $files -}}
 {{- end -}}
@@ -112,13 +118,18 @@
 {{- end }}
 {{- end -}}
 
-{{/* Whole folders, never a subPath: the kubelet then exchanges the files when the Secret changes. */}}
+{{/* Whole folders, never a subPath: the kubelet then exchanges the files when the Secret or ConfigMap changes. */}}
 {{- define "argotun.volumes" -}}
 {{- range include "argotun.files" . | fromJsonArray }}
 - name: {{ .name | quote }}
+  {{- if or .secret .configMap }}
   {{- if .secret }}
   secret:
     secretName: {{ .secret | quote }}
+  {{- else }}
+  configMap:
+    name: {{ .configMap | quote }}
+  {{- end }}
     defaultMode: 0440
     items:
       {{- range .items }}

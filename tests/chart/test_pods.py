@@ -20,7 +20,8 @@ def mounted(rendered: Rendered) -> dict[str, dict[str, Any]]:
 def files(volume: dict[str, Any]) -> list[str]:
     """Names of the files that a volume puts into its folder."""
     names = []
-    for source in volume["projected"]["sources"] if "projected" in volume else [{"secret": volume["secret"]}]:
+    plain = {kind: volume[kind] for kind in ("secret", "configMap") if kind in volume}
+    for source in volume["projected"]["sources"] if "projected" in volume else [plain]:
         for kind, content in source.items():
             items = [content] if kind == "serviceAccountToken" else content["items"]
             names += [each["path"] for each in items]

@@ -63,6 +63,7 @@ SHAPES: dict[str, tuple[Values, str]] = {
     "a time with a unit": (SERVER | {"drainSeconds": "20s"}, "drainSeconds"),
     "an unknown level": (SERVER | {"logLevel": "trace"}, "logLevel"),
     "an unknown preset": (AGENT | {"rbac": {"preset": "admin"}}, "preset"),
+    "an unknown preset of a policy": (AGENT | {"policy": {"presets": ["no-shel"]}}, "presets"),
     "a token that is renewed all the time": (
         AGENT | {"saTokenExpirationSeconds": 60},
         "saTokenExpirationSeconds",
@@ -135,6 +136,7 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
     "existingClustersSecret": ("own", "-own"),
     "existingSecret": ("own", "own_token"),
     "targetCASecret": ("own", "own_token"),
+    "policy.existingConfigMap": ("our-policy", "Our policy"),
     "tls.certSecret": ("server-tls", "server tls"),
     "tls.clientCASecret": ("ca", "CA"),
     "tls.serverCASecret": ("ca", "CA"),
@@ -333,6 +335,16 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         AGENT | {"proxy": "http://u:secret@proxy:3128"},
         "proxy: a user and password",
     ),
+    "two policies": (
+        AGENT | {"policy": {"existingConfigMap": "ours", "presets": ["full"]}},
+        "policy.existingConfigMap: expected no presets",
+    ),
+    "a policy that does not say the rest": (
+        AGENT | {"policy": {"rules": [{"name": "a", "deny": {}}]}},
+        "policy.default: expected allow or deny",
+    ),
+    "the rest of no policy": (AGENT | {"policy": {"default": "deny"}}, "policy.default: has no meaning"),
+    "a policy on a server": (SERVER | {"policy": {"presets": ["full"]}}, "policy: belongs to mode agent"),
     "an agent without an issuer": (
         AGENT | {"certManager": {"enabled": True}},
         "certManager.issuerRef.name: expected",

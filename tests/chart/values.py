@@ -121,6 +121,15 @@ MATRIX: dict[str, dict[str, Any]] = {
     | {"serverURL": "ws://argotun:8443/connect", "allowInsecureServer": True, "insecure": True},
     "agent-cert-manager": AGENT | {"certManager": {"enabled": True, "issuerRef": {"name": "corp"}}},
     "agent-read-only": AGENT | {"rbac": {"preset": "read-only"}},
+    "agent-policy": AGENT
+    | {
+        "policy": {
+            "presets": ["no-shell", "no-secrets"],
+            "rules": [{"name": "dev", "allow": {"namespaces": ["dev"], "resources": ["pods/exec"]}}],
+            "default": "allow",
+        }
+    },
+    "agent-own-policy": AGENT | {"policy": {"existingConfigMap": "our-policy"}},
     "agent-namespaced": AGENT | {"rbac": {"preset": "namespaced", "namespaces": ["one", "two"]}},
     "agent-proxy": AGENT
     | {

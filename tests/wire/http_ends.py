@@ -8,7 +8,7 @@ from collections import deque
 
 import h11
 
-OWN = frozenset((400, 408, 413, 429, 431, 501, 502, 503, 504, 505))
+OWN = frozenset((400, 403, 408, 413, 429, 431, 501, 502, 503, 504, 505))
 """What argotun answers in its own name; the API here never uses any of them."""
 
 RAW = b"raw of "

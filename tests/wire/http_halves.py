@@ -283,6 +283,7 @@ class Back:
         self.replay = b""
         self.dialing = True
         self.credential = True
+        self.allowed = True
         self.repeating = self.unreachable = self.discard = self.closed = False
 
     # ── the server says ────────────────────────────────────────────────────────────────────────
@@ -352,6 +353,9 @@ class Back:
         else:
             stage = Progress.KEPT
         self.answer.ask(head, stage)
+        if not self.allowed:
+            self.end(Cause.FORBIDDEN)
+            return
         if line is None:
             self.end(Cause.UNREACHABLE)
             return
@@ -447,7 +451,7 @@ class Back:
         if cause == Cause.REQUEST_INVALID or not reusable(self.mux, self.stream):
             self.mux.close(self.stream)
             self.close()
-        elif cause != Cause.NO_CREDENTIAL:
+        elif cause not in (Cause.NO_CREDENTIAL, Cause.FORBIDDEN):
             self._release()
 
     def _half(self, cause: Cause) -> None:

@@ -395,6 +395,10 @@ def the_token_is_gone(back: Back) -> None:
     back.credential = False
 
 
+def the_policy_forbids(back: Back) -> None:
+    back.allowed = False
+
+
 def the_api_dies_unnoticed(back: Back) -> None:
     """It closes a connection that is idle, and what is written to that from now on is lost."""
     if isinstance(back.line, Line):
@@ -468,6 +472,7 @@ EVENTS: dict[str, Callable[[Conversation, int], None]] = {
     "the API dies unnoticed": at_an_agent(the_api_dies_unnoticed),
     "no dial succeeds": at_an_agent(no_dial_succeeds),
     "the token is gone": at_an_agent(the_token_is_gone),
+    "the policy forbids": at_an_agent(the_policy_forbids),
     "the stream is closed": at_an_agent(the_stream_is_closed),
     "the stream fails": at_an_agent(the_stream_fails),
     "the stream ends": at_an_agent(the_stream_ends),

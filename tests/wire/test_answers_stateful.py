@@ -111,6 +111,7 @@ def test_each_event_at_each_point_and_each_cell_of_both_tables() -> None:
         EVENTS, ("no dial succeeds", "the stream is closed", "a tunnel is lost", "no agent comes")
     ):
         strike(Conversation, GET, 4, "sized", both)
+    strike(Conversation, GET, 2, "last", ("the policy forbids", "no dial succeeds"))
     for kind, before in product((*BAD, *RARE), ("", "sized")):
         strike(Conversation, (kind, "GET", 1, 0), 7, before, ())
     lines = [line.split() for line in NEVER.split("\n") if line]

@@ -40,6 +40,7 @@ API_INVALID     release –         502       502       502        cut   cut    
 API_STALLED     release –         504       504       504        cut   cut      cut         cut
 UNREACHABLE     reset   503-retry 503-retry 502       502        –     –        –           –
 NO_CREDENTIAL   –       502       502       502       502        –     –        –           –
+FORBIDDEN       –       403       403       403       403        –     –        –           –
 """
 
 
@@ -48,6 +49,7 @@ WORDS = {
     "own": Verdict(Action.ANSWER),
     "429-retry": Verdict(Action.ANSWER, 429, RETRY_AFTER),
     "503-retry": Verdict(Action.ANSWER, 503, RETRY_AFTER),
+    "403": Verdict(Action.ANSWER, 403),
     "502": Verdict(Action.ANSWER, 502),
     "504": Verdict(Action.ANSWER, 504),
     "cut": Verdict(Action.CUT),

@@ -48,10 +48,11 @@ LAYERS: dict[str, set[str]] = {
     "wire": {"errors"},
     "observe": {"turns", "errors"},
     "config": {"errors", "address"},
+    "policy": {"config", "errors"},
     "transport": {"wire", "config", "files", "address", "turns", "errors"},
     "tunnel": {"transport", "wire", "config", "turns", "errors"},
     "server": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
-    "agent": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
+    "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},
     "options": {"config", "errors"},
 }
 # These may import anything: the command line, the demo, and what makes certificates.
@@ -124,6 +125,8 @@ def test_every_package_has_its_place_in_the_table(package: str) -> None:
         ("argotun.config.models", "argotun.transport.proxy"),
         ("argotun.server.app", "argotun.cli"),
         ("argotun.server.app", "argotun.demo"),
+        ("argotun.server.app", "argotun.policy.rules"),
+        ("argotun.policy.rules", "argotun.wire.head"),
     ],
 )
 def test_table_refuses_an_import_that_points_up(importer: str, imported: str) -> None:
@@ -144,6 +147,15 @@ def test_no_module_leads_back_to_itself() -> None:
 
 
 WIRE = sorted((PACKAGE / "wire").glob("*.py"))
+# Rules over requests know as little; a policy's text is YAML.
+POLICY = sorted((PACKAGE / "policy").glob("*.py"))
+ALLOWED_IN_POLICY = {*ALLOWED_IN_WIRE, "urllib.parse", "yaml"}
+
+
+@pytest.mark.parametrize("path", POLICY, ids=module_name)
+def test_policy_names_nothing_but_pure_modules(path: Path) -> None:
+    named = {name for name, _ in imports(path) if not name.startswith("argotun.")}
+    assert {name for name in named if name.split(".")[0] not in ALLOWED_IN_POLICY} <= ALLOWED_IN_POLICY
 
 
 @pytest.mark.parametrize("path", WIRE, ids=module_name)
