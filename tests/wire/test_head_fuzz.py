@@ -45,7 +45,18 @@ NAMES = (
         b"HTTP2-Settings",
         b"Sec-WebSocket-Protocol",
     ),
-    *(b"Impersonate-User", b"Audit-ID", b"Accept", b"Location", b"X-A", b"x-a", b"Content_Length", b"Host"),
+    *(
+        b"Impersonate-User",
+        b"Impersonate_User",
+        b"Audit-ID",
+        b"Audit_ID",
+        b"Accept",
+        b"Location",
+        b"X-A",
+        b"x-a",
+        b"Content_Length",
+        b"Host",
+    ),
 )
 LENGTHS = (b"0", b"5", b" 7\t")
 VALUES = (
