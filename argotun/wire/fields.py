@@ -1,8 +1,8 @@
 r"""Header fields: their grammar, and the one table of what may not travel through the tunnel.
 
-Names are written here in lower case with `-`; a trailing `*` stands for any ending. Where something is dropped
-or refused `_` counts as `-`, because a CGI-like server behind the API reads `X_Remote_User` as `X-Remote-User`;
-where a value is read the two stay distinct, as they are for kube-apiserver.
+Names are written here in lower case with `-`; a trailing `*` stands for any ending. Where something is
+dropped or refused `_` counts as `-`, because a CGI-like server behind the API reads `X_Remote_User` as
+`X-Remote-User`; where a value is read the two stay distinct, as they are for kube-apiserver.
 
 A block of fields is held as *lines*: `\nName: value\r` for each field, one after another. The line feed that
 ends the line before comes first, so that a pattern can begin with a byte that `re` skips to, and a field that
@@ -108,7 +108,12 @@ def elements(value: bytes) -> list[bytes]:
 def _other_subprotocols(match: re.Match[bytes]) -> bytes:
     name, value = match.groups()
     entries = elements(value)
-    kept = [entry for entry in entries if not entry.lower().startswith(BEARER_SUBPROTOCOL)]
+    # An entry with a space in it is no token, and some may read its words one by one.
+    kept = [
+        entry
+        for entry in entries
+        if not any(word.startswith(BEARER_SUBPROTOCOL) for word in entry.lower().split())
+    ]
     if len(kept) == len(entries):
         return match[0]
     return b"\n%b: %b\r" % (name, b", ".join(kept)) if kept else b""

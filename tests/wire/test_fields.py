@@ -144,6 +144,7 @@ def test_without_cuts_named_lines_only() -> None:
         (b" T.", b""),
         (b" T.x , T.y", b""),
         (b" aT.x", b"\nSec-WebSocket-Protocol: aT.x\r"),
+        (b" a T.x, b\tT.y ,c", b"\nSec-WebSocket-Protocol: c\r"),
         (b"", b"\nSec-WebSocket-Protocol:\r"),
     ],
 )
