@@ -32,7 +32,7 @@ FORBIDDEN = re.compile(
     rb"(?im)^(authorization|cookie2?|proxy-[^:]*|x-remote-[^:]*|x-forwarded-[^:]*|forwarded|x-real-ip|keep-alive|te"
     rb"|http2-settings):"
 )
-BEARER = re.compile(rb"(?im)^sec-websocket-protocol:.*base64url\.bearer\.authorization\.k8s\.io\.")
+BEARER = re.compile(rb"(?im)^sec-websocket-protocol:(?:.*[ \t,])?base64url\.bearer\.authorization\.k8s\.io\.")
 
 NAMES = (
     *(b"Content-Length", b"content-length", b"Transfer-Encoding", b"Connection", b"CONNECTION", b"Upgrade"),
