@@ -5,6 +5,8 @@ import logging
 import pytest
 
 from tests.rig import Api, Peer, Rig, until
+from tests.secrecy import Watch
+from tests.secrecy import watch as watching
 
 QUERY = b"command=mysql&command=-pSECRETOFTHEQUERY&access_token=SECRETTOKENOFTHEQUERY"
 
@@ -28,3 +30,32 @@ def test_a_client_that_is_given_up_leaves_its_query_nowhere(
     (given_up,) = [r for r in caplog.records if "given up" in r.getMessage()]
     assert given_up.fields["path"] == b"/api/v1/pods/p/exec"  # type: ignore[attr-defined]
     assert not any("SECRET" in f"{r.getMessage()} {vars(r)}" for r in caplog.records)
+
+
+def record(text: str, *args: object, **values: object) -> logging.LogRecord:
+    made = logging.LogRecord("argotun.server", logging.DEBUG, __file__, 1, text, args, None)
+    vars(made)["fields"] = values
+    return made
+
+
+def test_the_watch_sees_what_was_sent_in_a_line_that_was_logged() -> None:
+    watch = Watch()
+    watch.hold("token-of-c1")
+    watch.sent(b"GET /a?command=-pQUERY HTTP/1.1\r\nHost: a\r\nCookie: id=of-a-session\r\n\r\n")
+    watch.emit(record("nothing to see", path="/a", file="/run/token-of-c1", option="--token-of-c1-file"))
+    assert watch.leaks() == []
+    for secret in ("token-of-c1", "command=-pQUERY", "id=of-a-session"):
+        watch.begin()
+        watch.emit(record("asked for %s", secret))
+        assert len(watch.leaks()) == 1, secret
+        watch.begin()
+        watch.emit(record("asked", path=f"/a?{secret}"))
+        assert len(watch.leaks()) == 1, secret
+        watch.begin()
+        watch.said(f"first line\nsecond: {secret}\n")
+        assert len(watch.leaks()) == 1, secret
+
+
+def test_all_that_this_run_logs_is_watched() -> None:
+    logging.getLogger("argotun.somewhere").debug("a line at the lowest level")
+    assert any("a line at the lowest level" in line for line in watching._lines)
