@@ -122,14 +122,14 @@ class Peer:
         interim = []
         while True:
             head = self.head()
-            status = int(head.split(b" ", 2)[1])
+            status = int(head[9:12])
             if status >= 200 or status == 101:
                 break
             interim.append(head)
         answer = Response(status, head, b"", interim)
         if method == "HEAD" or status in (101, 204, 304):
             return answer
-        if answer.header("transfer-encoding") == "chunked":
+        if (answer.header("transfer-encoding") or "").lower() == "chunked":
             while size := int(self.until(b"\r\n").split(b";")[0], 16):
                 answer.body += self.read(size)
                 assert self.read(2) == b"\r\n"

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,36 +67,48 @@ def node() -> Iterator[int]:
 
 
 @contextmanager
-def nginx() -> Iterator[int]:
-    """Nginx before Go's net/http; the port."""
-    with _gateway("nginx", "nginx-light", NGINX, ["-e", "stderr", "-c"]) as port:
+def nginx(origin: int) -> Iterator[int]:
+    """Nginx before the origin at that port; its own port."""
+    with _gateway("nginx", "nginx-light", NGINX, ["-e", "stderr", "-c"], origin) as port:
         yield port
 
 
 @contextmanager
-def haproxy() -> Iterator[int]:
-    """Haproxy before Go's net/http; the port."""
-    with _gateway("haproxy", "haproxy", HAPROXY, ["-db", "-q", "-f"]) as port:
+def haproxy(origin: int) -> Iterator[int]:
+    """Haproxy before the origin at that port; its own port."""
+    with _gateway("haproxy", "haproxy", HAPROXY, ["-db", "-q", "-f"], origin) as port:
         yield port
 
 
 @contextmanager
-def envoy_proxy() -> Iterator[int]:
-    """Envoy before Go's net/http; the port."""
+def envoy_proxy(origin: int) -> Iterator[int]:
+    """Envoy before the origin at that port; its own port."""
     if envoy.binary() is None:
         pytest.skip("there is no Envoy: make gateways installs one")
     port = envoy.free_port()
-    with go() as origin, envoy.Envoy(_envoy(port, origin)):
+    with envoy.Envoy(_envoy(port, origin)):
         until(lambda: _listens(port), "Envoy's port")
         yield port
 
 
-READERS: dict[str, Callable[[], object]] = {
-    "go": go,
-    "node": node,
+GATEWAYS: dict[str, Callable[[int], AbstractContextManager[int]]] = {
     "nginx": nginx,
     "haproxy": haproxy,
     "envoy": envoy_proxy,
+}
+
+
+@contextmanager
+def before_go(gateway: str) -> Iterator[int]:
+    """A gateway before Go's net/http; the gateway's port."""
+    with go() as origin, GATEWAYS[gateway](origin) as port:
+        yield port
+
+
+READERS: dict[str, Callable[[], AbstractContextManager[int]]] = {
+    "go": go,
+    "node": node,
+    **{name: functools.partial(before_go, name) for name in GATEWAYS},
 }
 
 
@@ -134,10 +146,10 @@ def _built() -> Path:
 
 
 @contextmanager
-def _gateway(name: str, package: str, config: str, flags: list[str]) -> Iterator[int]:
+def _gateway(name: str, package: str, config: str, flags: list[str], origin: int) -> Iterator[int]:
     program = _program(name, package)
     port = envoy.free_port()
-    with go() as origin, tempfile.TemporaryDirectory(prefix="argotun-") as folder:
+    with tempfile.TemporaryDirectory(prefix="argotun-") as folder:
         file = Path(folder) / "config"
         file.write_text(config.format(folder=folder, port=port, origin=origin))
         with process([program, *flags, str(file)], folder, port):

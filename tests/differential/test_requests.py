@@ -36,7 +36,7 @@ class Waits(Exception):
 @pytest.fixture(scope="module", params=READERS)
 def reader(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """One of them: its name and its port."""
-    with READERS[request.param]() as port:  # type: ignore[attr-defined]
+    with READERS[request.param]() as port:
         yield request.param, port
 
 
