@@ -6,7 +6,13 @@ import atheris
 
 # What is instrumented is what coverage guides to; it must not have been imported before.
 with atheris.instrument_imports(
-    include=["argotun.wire", "argotun.config", "argotun.transport.reply", "argotun.transport.proxy"],
+    include=[
+        "argotun.wire",
+        "argotun.config",
+        "argotun.policy",
+        "argotun.transport.reply",
+        "argotun.transport.proxy",
+    ],
     enable_loader_override=False,
 ):
     import tests.conftest

@@ -2,9 +2,9 @@
 
 from types import ModuleType
 
-from tests.fuzz import answers, chunks, clusters, frames, heads, hellos, proxies, websockets
+from tests.fuzz import answers, chunks, clusters, frames, heads, hellos, policies, proxies, websockets
 
 TARGETS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (answers, chunks, clusters, frames, heads, hellos, proxies, websockets)
+    for module in (answers, chunks, clusters, frames, heads, hellos, policies, proxies, websockets)
 }

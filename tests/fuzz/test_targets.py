@@ -10,6 +10,7 @@ from argotun.errors import ArgotunError
 from argotun.wire import answer, body, head, hello
 from argotun.wire.mux import Multiplexer
 from argotun.wire.websocket import FrameReader
+from tests.fuzz import policies
 from tests.fuzz.cuts import cuts
 from tests.fuzz.steps import Steps
 from tests.fuzz.targets import TARGETS
@@ -47,6 +48,7 @@ SABOTAGE: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "frames": lambda patch: patch.setattr(Multiplexer, "_got_ping", lambda *_: {}["never"]),
     "heads": lambda patch: patch.setattr(head, "_CUT_REQUEST", (head._CUT_RESPONSE,) * 4),
     "hellos": lambda patch: patch.setattr(hello, "_number", lambda said, key, default, least: said.get(key)),
+    "policies": lambda patch: patch.setattr(policies, "NO_SHELL", policies.parse_policy("presets: [full]")),
     "proxies": lambda patch: patch.setattr(proxies.Proxy, "leaks_into", lambda *_: False),
     "websockets": lambda patch: patch.setattr(FrameReader, "_check_size", lambda *_: None),
 }
