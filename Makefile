@@ -12,11 +12,14 @@ PYTEST_ARGS ?=
 BENCH_ARGS  ?=
 SOAK_ARGS   ?=
 SOAK        ?= 600
+# Seconds for each target of the fuzzer: make fuzz FUZZ=3600
+FUZZ        ?= 7
+FUZZ_ARGS   ?=
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 # What starts processes, and what measures, is left to `make test`.
-PURE = tests/wire tests/config tests/policy tests/options tests/observe \
+PURE = tests/wire tests/config tests/policy tests/options tests/observe tests/fuzz \
        --ignore tests/options/test_entry.py --ignore tests/wire/test_head_linear.py
 # Most tests wait, so more workers than cores. A file stays with one worker, as its fixtures do; the files that
 # wait longest come first. A worker that hangs says where, and ends the run.
@@ -31,7 +34,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test e2e argocd chart gateways bench soak lint image
+.PHONY: help demo quick test fuzz e2e argocd chart gateways bench soak lint image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +48,9 @@ quick: $(VENV)/.dev ## Run the pure tests, with fewer random examples: for the t
 test: $(VENV)/.dev ## Run all tests but e2e, in parallel
 	$(RUN) -m pytest $(PARALLEL) $(LAZY) $(filter-out $(LAZY),$(ALL)) $(PYTEST_ARGS)
 
+fuzz: $(VENV)/.fuzz ## Fuzz the wire for FUZZ seconds a target, guided by coverage (needs Linux on x86-64)
+	$(RUN) -m tests.fuzz --seconds $(FUZZ) $(FUZZ_ARGS)
+
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
 	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
@@ -55,7 +61,7 @@ argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-serve
 	$(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real Envoy (needs npm, or helm)
-	$(RUN) -m pytest tests/gateways $(PYTEST_ARGS)
+	$(RUN) -m pytest tests/gateways tests/differential $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)
@@ -90,6 +96,10 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 
 $(VENV)/.gateways: $(VENV)/.dev tests/gateways/requirements.txt
 	$(PIP) -r tests/gateways/requirements.txt
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev tests/fuzz/requirements.txt
+	$(PIP) -r tests/fuzz/requirements.txt
 	@touch $@
 
 # Debian's python3 comes without ensurepip; a pip that is there can then fill the environment.

@@ -16,6 +16,7 @@ from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
 from argotun.errors import ArgotunError, ConfigError
 from argotun.options.load import Loaded, describe, load
 from argotun.options.sources import help_text, read
+from argotun.process import forbid_core_dumps
 
 USAGE_ERROR = 2
 FAILURE = 1
@@ -59,6 +60,7 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     if sources.policy_check is not None:
         return check_policy(*sources.policy_check)
+    forbid_core_dumps()
     loaded = load(sources, environ)
     if sources.print_config:
         for warning in loaded.warnings:

@@ -11,9 +11,27 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.secrecy import watch
 
 # No deadline: that a machine is slow is no fault of the code.
 settings.register_profile("full", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile("full")
+
+# All that argotun logs is looked at; tests see what is at least a warning, unless they ask for more.
+logging.getLogger().addHandler(watch)
+logging.getLogger("argotun").setLevel(logging.DEBUG)
+
+
+@pytest.fixture(autouse=True)
+def secrets_stay_out_of_logs() -> Iterator[None]:
+    """Fails the test in which a secret of the run was logged."""
+    watch.begin()
+    yield
+    assert watch.leaks() == []

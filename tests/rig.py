@@ -38,6 +38,7 @@ from argotun.server.registry import Session
 from argotun.transport._private import close_notify
 from argotun.wire.streams import Stream
 from bench import echo
+from tests.secrecy import watch
 
 PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
@@ -90,6 +91,7 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
+        watch.sent(data)
         self.sock.sendall(data)
 
     def read(self, size: int) -> bytes:
@@ -120,14 +122,14 @@ class Peer:
         interim = []
         while True:
             head = self.head()
-            status = int(head.split(b" ", 2)[1])
+            status = int(head[9:12])
             if status >= 200 or status == 101:
                 break
             interim.append(head)
         answer = Response(status, head, b"", interim)
         if method == "HEAD" or status in (101, 204, 304):
             return answer
-        if answer.header("transfer-encoding") == "chunked":
+        if (answer.header("transfer-encoding") or "").lower() == "chunked":
             while size := int(self.until(b"\r\n").split(b";")[0], 16):
                 answer.body += self.read(size)
                 assert self.read(2) == b"\r\n"
@@ -316,6 +318,7 @@ class Rig:
         self.authority = Authority(self.folder)
         self.token_file = self.folder / "sa-token"
         self.token_file.write_text(self.ACCOUNT)
+        watch.hold(self.ACCOUNT)
         self.clusters_file = self.folder / "clusters.json"
         self.write_clusters([{"id": "c1", "token": self.TOKEN, **(cluster or {})}])
         self._clients: list[Peer] = []
@@ -330,6 +333,9 @@ class Rig:
 
     def write_clusters(self, entries: list[dict[str, Any]]) -> None:
         """Replace the clusters file as one step."""
+        watch.hold(
+            *(token for entry in entries for token in (entry.get("token"), *entry.get("tokens", ())) if token)
+        )
         fresh = self.folder / "clusters.new"
         fresh.write_text(json.dumps(entries))
         os.replace(fresh, self.clusters_file)

@@ -11,8 +11,10 @@ from argotun.observe.metrics import AgentMetrics, Metrics, ServerMetrics
 from argotun.options.table import MODE, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md")]
+DOCUMENTS = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 PARITY = ROOT / "docs" / "parity.md"
+SECURITY = ROOT / "docs" / "security.md"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST = re.compile(r"`(tests/[\w/]+\.py)::((?:\w+::)?\w+)`")
@@ -46,10 +48,15 @@ def found_in(path: Path) -> set[str]:
     return found
 
 
-def rows() -> list[str]:
-    """The rows of parity.md's tables, without their heads."""
-    lines = PARITY.read_text("utf-8").splitlines()
-    return [line for line in lines if line.startswith("|") and not re.match(r"\|( promise |[-| ]+\|$)", line)]
+def rows(document: Path = PARITY, after: str = "") -> list[str]:
+    """The rows of a document's tables, without their heads; `after` is the heading to begin at."""
+    text = document.read_text("utf-8")
+    lines = text[text.index(after) :].splitlines()
+    return [
+        line
+        for line in lines
+        if line.startswith("|") and not re.match(r"\|( (?:promise|number|finding) \||[-| ]+\|$)", line)
+    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -75,6 +82,26 @@ def test_every_promise_stands_beside_a_test() -> None:
     for row in rows():
         assert row.count(" | ") == 2, row
         assert TEST.search(row) or ELSEWHERE in row, row
+
+
+def test_security_names_tests_that_are_there() -> None:
+    named = TEST.findall(SECURITY.read_text("utf-8"))
+    assert len(named) > 60
+    missing = [f"{path}::{name}" for path, name in set(named) if name not in found_in(ROOT / path)]
+    assert not missing
+
+
+def test_every_promise_and_attack_of_security_stands_beside_a_test() -> None:
+    found = rows(SECURITY, "## Promises")
+    assert len(found) > 40
+    for row in found:
+        assert row.count(" | ") == 2, row
+        assert TEST.search(row), row
+
+
+def test_every_finding_has_its_row() -> None:
+    numbers = [int(re.match(r"\| (\d+)\. ", row)[1]) for row in rows(SECURITY, "## Findings")]  # type: ignore[index]
+    assert numbers == list(range(1, 25))
 
 
 def test_every_option_is_described() -> None:

@@ -1,5 +1,6 @@
 """The workflows of CI: they call what is there, with the rights that they need and no more."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -91,6 +92,12 @@ def test_a_called_workflow_gets_the_rights_that_it_asks_for() -> None:
             given = job.get("permissions", workflow["permissions"])
             for inner in called["jobs"].values():
                 assert inner.get("permissions", called["permissions"]).items() <= given.items()
+
+
+def test_renovate_pins_what_is_named_by_a_tag() -> None:
+    renovate = json.loads((ROOT / "renovate.json").read_text("utf-8"))
+    assert {"docker:pinDigests", "helpers:pinGitHubActionDigests"} <= set(renovate["extends"])
+    assert not any(rule.get("enabled") is False for rule in renovate["packageRules"])
 
 
 def test_actionlint_has_nothing_to_say() -> None:

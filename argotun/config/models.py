@@ -125,6 +125,8 @@ class PkiConfig(LogConfig):
     pki_release: str = "argotun"
     pki_days: int = 365
     pki_renew: bool = False
+    pki_passphrase_file: str | None = None
+    """File whose first line encrypts the CA's key; None leaves the key in clear."""
 
 
 Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig

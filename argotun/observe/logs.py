@@ -49,7 +49,9 @@ _SECRETS = (
 )
 _HINT = re.compile(r"(?i)bearer|basic|eyJ|@")
 # Control characters, line separators and marks that reorder text on a terminal.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _is_bare = re.compile(r"[!#-\[\]-~]+").fullmatch
 
 _log = logging.getLogger(__name__)

@@ -192,6 +192,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("pki-release", PKI, LABEL, "name of the server's Helm release"),
     Option("pki-days", PKI, count("days", 1, 3650), "how long certificates are valid; the CA, ten years"),
     Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
+    Option("pki-passphrase-file", PKI, FILE, "file whose first line is the passphrase of the CA's key"),
     # Every mode
     Option("log-level", EVERY, choice("debug", "info", "warn", "error"), "least severity that is logged"),
     Option("log-format", EVERY, choice("text", "json"), "form of the log lines"),

@@ -1,6 +1,7 @@
 """The folder that `--mode pki` fills; it is all the state there is.
 
-    ca.crt ca.key             the CA, made once; nothing but this mode ever needs the key
+    ca.crt ca.key             the CA, made once; nothing but this mode ever needs the key, which is
+                              encrypted where there is a passphrase
     server.crt server.key     the server's, both ports
     argocd.crt argocd.key     Argo CD's, for the internal port
     server.yaml               the chart's values for the server
@@ -20,12 +21,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from argotun.config import PkiConfig
-from argotun.errors import ArgotunError
+from argotun.errors import ArgotunError, ConfigError
 from argotun.pki import values
 from argotun.pki.openssl import CLIENT, SERVER, Authority, KeyPair
 
 CA_DAYS = 3650
 TOKEN_BYTES = 32
+SHORTEST_PASSPHRASE = 12
+LONGEST_PASSPHRASE = 500
+"""Characters; openssl reads a line of 1,024 bytes at most."""
 
 
 class Folder:
@@ -36,7 +40,7 @@ class Folder:
         self.path = Path(config.pki_folder)
         with _failures():
             (self.path / "agents").mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._authority = Authority(self.path)
+        self._authority = Authority(self.path, _passphrase(config.pki_passphrase_file))
 
     def agent(self, cluster: str) -> Path:
         """The folder of one cluster's agent."""
@@ -68,6 +72,8 @@ class Folder:
             raise ArgotunError(
                 f"{self._authority.cert} ends within {days} days: use fewer --pki-days, or a new --pki-folder"
             )
+        else:
+            self._authority.protect()
 
     def _make_token(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -103,6 +109,18 @@ class Folder:
             parts = (service, config.pki_namespace, "svc", "cluster", "local")
             names += [".".join(parts[:count]) for count in (1, 2, 3, 5)]
         return list(dict.fromkeys(names))
+
+
+def _passphrase(file: str | None) -> str | None:
+    """The file again, once its first line is a passphrase."""
+    if file is None:
+        return None
+    with _failures(), open(file, encoding="utf-8", errors="replace") as opened:
+        line = opened.readline().rstrip("\r\n")
+    if not SHORTEST_PASSPHRASE <= len(line) <= LONGEST_PASSPHRASE:
+        expected = f"a first line of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} characters in it"
+        raise ConfigError("--pki-passphrase-file", file, expected)
+    return file
 
 
 @contextmanager

@@ -75,12 +75,16 @@ class Authority:
     the constructor raises NoOpensslError.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase_file: str | None = None) -> None:
+        """With a `passphrase_file` the key is kept encrypted by its first line."""
         program = shutil.which("openssl")
         if program is None:
             raise NoOpensslError
         self._openssl = program
         self.folder = folder
+        self._passphrase_file = passphrase_file
+        # Without one nobody must be asked for it on a terminal.
+        self._pass = f"file:{passphrase_file}" if passphrase_file else "pass:"
         self.own = KeyPair(str(folder / "ca.crt"), str(folder / "ca.key"))
 
     @property
@@ -98,6 +102,7 @@ class Authority:
                 *("req", "-new", "-x509", "-sha256", "-days", str(days), "-set_serial", _serial()),
                 *("-config", config, "-extensions", "extensions", "-key", new.key, "-out", new.cert),
             )
+            self._encrypt(new.key)
             _put(new, self.own)
 
     def issue(
@@ -117,7 +122,8 @@ class Authority:
             self._run("req", "-new", "-sha256", "-config", config, "-key", new.key, "-out", request)
             self._run(
                 *("x509", "-req", "-sha256", "-days", str(days), "-set_serial", _serial()),
-                *("-CA", self.own.cert, "-CAkey", self.own.key, "-in", request, "-out", new.cert),
+                *("-CA", self.own.cert, "-CAkey", self.own.key, "-passin", self._pass),
+                *("-in", request, "-out", new.cert),
                 *("-extfile", config, "-extensions", "extensions"),
             )
             _put(new, pair)
@@ -131,6 +137,45 @@ class Authority:
             self._run("x509", "-in", self.own.cert, "-noout")
             return False
         return True
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the key needs a passphrase."""
+        try:
+            return "ENCRYPTED" in Path(self.own.key).read_text("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArgotunError(f"{self.own.key} cannot be read: {error}") from None
+
+    def protect(self) -> None:
+        """See that the key is encrypted where there is a passphrase, and that this is the right one."""
+        if not self.encrypted:
+            if self._passphrase_file:
+                with self._workplace() as place:
+                    new = os.path.join(place, "key")
+                    shutil.copyfile(self.own.key, new)
+                    self._encrypt(new)
+                    os.replace(new, self.own.key)
+        elif not self._passphrase_file:
+            raise ArgotunError(f"{self.own.key} is encrypted: --pki-passphrase-file is needed")
+        else:
+            try:
+                self._run("pkey", "-in", self.own.key, "-passin", self._pass, "-noout")
+            except ArgotunError:
+                raise ArgotunError(
+                    f"{self.own.key} cannot be read with the passphrase in {self._passphrase_file}"
+                ) from None
+
+    def _encrypt(self, key: str) -> None:
+        if self._passphrase_file is None:
+            return
+        clear = f"{key}.clear"
+        os.replace(key, clear)
+        # PBKDF2 is what OpenSSL 1.1 and LibreSSL know too; its default of rounds is from another time.
+        self._run(
+            *("pkcs8", "-topk8", "-v2", "aes-256-cbc", "-iter", "600000", "-passout", self._pass),
+            *("-in", clear, "-out", key),
+        )
+        os.unlink(clear)
 
     def _workplace(self) -> tempfile.TemporaryDirectory[str]:
         """A folder beside the files to come, so that they can be moved there in one step."""

@@ -379,7 +379,9 @@ class Connection:
         """The client cannot be written to: the greenlet ends on the closed socket, wherever it waits now."""
         exchange = self.exchange
         if self._outlet.stalled:
-            log.info("a client was given up: it %s", reason, extra=fields(path=exchange.request.target))
+            # A query may hold a secret, as exec's command does.
+            path = exchange.request.target.partition(b"?")[0]
+            log.info("a client was given up: it %s", reason, extra=fields(path=path))
         self.proceed()
         exchange.release()
 

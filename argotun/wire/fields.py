@@ -1,8 +1,8 @@
 r"""Header fields: their grammar, and the one table of what may not travel through the tunnel.
 
-Names are written here in lower case with `-`; a trailing `*` stands for any ending. In the drop lists `_`
-counts as `-`, because a CGI-like server behind the API reads `X_Remote_User` as `X-Remote-User`; everywhere
-else the two stay distinct, as they are for kube-apiserver.
+Names are written here in lower case with `-`; a trailing `*` stands for any ending. Where something is
+dropped or refused `_` counts as `-`, because a CGI-like server behind the API reads `X_Remote_User` as
+`X-Remote-User`; where a value is read the two stay distinct, as they are for kube-apiserver.
 
 A block of fields is held as *lines*: `\nName: value\r` for each field, one after another. The line feed that
 ends the line before comes first, so that a pattern can begin with a byte that `re` skips to, and a field that
@@ -34,8 +34,11 @@ DROPPED_FROM_RESPONSES = HOP_BY_HOP
 # What a head is framed, routed or authenticated by. A `Connection` that names one of these asks a proxy to
 # change what the request means (CVE-2021-31999, CVE-2022-23652).
 ESSENTIAL = ("host", "content-length", "transfer-encoding", "authorization", "impersonate-*")
+# What is read here and has a `-`, beside the above. With a `_` it says nothing to kube-apiserver and may say
+# something to others, a bearer token among it: nobody needs it.
+READ = ("audit-id", "sec-websocket-*")
 # The same may not come in a trailer, where a recipient that merges trailers would take it for the head's.
-NOT_IN_TRAILERS = (*ESSENTIAL, *DROPPED_FROM_REQUESTS, "trailer", "expect", "sec-websocket-*")
+NOT_IN_TRAILERS = (*ESSENTIAL, *DROPPED_FROM_REQUESTS, *READ, "trailer", "expect")
 
 # kube-apiserver reads a bearer token from a WebSocket subprotocol entry that begins so; browsers use it.
 BEARER_SUBPROTOCOL = b"base64url.bearer.authorization.k8s.io."
@@ -65,19 +68,36 @@ def cutter(dropped: Iterable[str]) -> re.Pattern[bytes]:
 
 
 def names(of: Iterable[str]) -> re.Pattern[bytes]:
-    """A pattern that `fullmatch`es a name in `of`, in any case."""
-    return re.compile(rb"(?i)(?:%b)" % alternatives(of))
+    """A pattern that `fullmatch`es a name in `of`, in any case and with `_` for any `-`."""
+    return re.compile(rb"(?i)(?:%b)" % alternatives(of, rb"[-_]"))
+
+
+def disguised(of: Iterable[str]) -> re.Pattern[bytes]:
+    """A pattern that finds the fields in lines whose names are in `of` but for a `_` in place of a `-`.
+
+    Only the `-` that the table itself has count: `Impersonate-Extra-a_b` is what it seems to be.
+    """
+    mixed = alternatives(of, rb"[-_]")
+    return re.compile(rb"(?i)\n(?!(?:%b):)(%b):[^\r]*+\r" % (alternatives(of), mixed))
 
 
 def without(lines: bytes, dropped: Collection[bytes]) -> bytes:
     """Lines without the fields that `dropped` names (lower case); for the rare `Connection: x-name`."""
-    kept = [line for line in lines.split(b"\n")[1:] if line.partition(b":")[0].lower() not in dropped]
+    alike = {name.replace(b"_", b"-") for name in dropped}
+    kept = [
+        line
+        for line in lines.split(b"\n")[1:]
+        if line.partition(b":")[0].lower().replace(b"_", b"-") not in alike
+    ]
     return b"".join([b"\n" + line for line in kept])
 
 
 def without_bearer(lines: bytes) -> bytes:
-    """Lines without bearer tokens among the `Sec-WebSocket-Protocol` entries; a field left empty goes too."""
-    return _SUBPROTOCOLS.sub(_other_subprotocols, lines)
+    """Lines without bearer tokens among the `Sec-WebSocket-Protocol` entries; a field left empty goes too.
+
+    So do fields that are named like those of READ but for a `_`.
+    """
+    return _SUBPROTOCOLS.sub(_other_subprotocols, READ_DISGUISED.sub(b"", lines))
 
 
 def elements(value: bytes) -> list[bytes]:
@@ -88,10 +108,17 @@ def elements(value: bytes) -> list[bytes]:
 def _other_subprotocols(match: re.Match[bytes]) -> bytes:
     name, value = match.groups()
     entries = elements(value)
-    kept = [entry for entry in entries if not entry.lower().startswith(BEARER_SUBPROTOCOL)]
+    # An entry with a space in it is no token, and some may read its words one by one.
+    kept = [
+        entry
+        for entry in entries
+        if not any(word.startswith(BEARER_SUBPROTOCOL) for word in entry.lower().split())
+    ]
     if len(kept) == len(entries):
         return match[0]
     return b"\n%b: %b\r" % (name, b", ".join(kept)) if kept else b""
 
 
 _SUBPROTOCOLS = re.compile(rb"(?i)\n(sec-websocket-protocol):([^\r]*+)\r")
+ESSENTIAL_DISGUISED = disguised(ESSENTIAL)
+READ_DISGUISED = disguised(READ)

@@ -22,7 +22,9 @@ from argotun.wire.fields import (
     DROPPED_FROM_REQUESTS,
     DROPPED_FROM_RESPONSES,
     ESSENTIAL,
+    ESSENTIAL_DISGUISED,
     LINES,
+    READ_DISGUISED,
     TOKEN,
     cutter,
     elements,
@@ -215,6 +217,11 @@ def parse_request(data: bytes) -> RequestHead:
             head.audit_id = audit_id
     if b"sec-websocket-protocol" in found:
         head._bearer = BEARER_SUBPROTOCOL in found[b"sec-websocket-protocol"].lower()
+    if b"_" in head._lines:
+        disguised = ESSENTIAL_DISGUISED.search(head._lines)
+        if disguised is not None:
+            raise HeadError(f"the header field {disguised[1].decode()} must be written with -")
+        head._bearer = head._bearer or READ_DISGUISED.search(head._lines) is not None
     return head
 
 

@@ -30,7 +30,10 @@ _CODES = {
 _DISCOVERY = re.compile(rb"/(?:version|apis?|openapi)/?(?:\?.*)?|/openapi/.*", re.DOTALL)
 # Long enough for a sentence with a host name of 253 bytes and an OpenSSL error.
 MAX_MESSAGE = 1024
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# Control characters, line separators, and marks that reorder text on a terminal (CVE-2021-42574).
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
 
 
 def is_discovery(target: bytes) -> bool:

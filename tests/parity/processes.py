@@ -10,6 +10,8 @@ from pathlib import Path
 
 import gevent
 
+from tests.secrecy import watch
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
 
@@ -19,6 +21,9 @@ class Program:
 
     def __init__(self, *argv: str, **environ: str) -> None:
         bare = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+        watch.hold(
+            environ.get("TOKEN", ""), *(argv[at + 1] for at, each in enumerate(argv) if each == "--token")
+        )
         self.process = subprocess.Popen(
             [sys.executable, "argotun.py", *argv],
             cwd=ROOT,
@@ -66,4 +71,4 @@ def program(*argv: str, **environ: str) -> Iterator[Program]:
     finally:
         if started.process.poll() is None:
             started.process.kill()
-        started.process.communicate()
+        watch.said(started.log + "".join(started.process.communicate()))

@@ -319,3 +319,57 @@ def test_a_wrong_option_is_refused(capsys, options, sentence):
 def test_the_url_that_agents_dial_is_not_guessed(capsys):
     assert cli.main(["--mode", "pki"]) == 2
     assert capsys.readouterr().err.startswith("argotun: --pki-server is not set")
+
+
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture
+def passphrase(tmp_path) -> str:
+    file = tmp_path / "passphrase"
+    file.write_text(f"{PASSPHRASE}\nnot a part of it\n")
+    return str(file)
+
+
+def test_the_key_of_the_ca_is_encrypted_by_a_passphrase(pki, passphrase, capsys):
+    folder = pki("--pki-passphrase-file", passphrase)
+    key = folder / "ca.key"
+    assert "BEGIN ENCRYPTED PRIVATE KEY" in key.read_text()
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in folder.iterdir() if each.name.startswith(".")] == []
+    before = (folder / "ca.crt").read_bytes()
+    # Others need no passphrase for theirs, and a second run needs the same one.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "server.crt", folder / "server.key")
+    pki("--pki-passphrase-file", passphrase)
+    assert (folder / "ca.crt").read_bytes() == before
+    assert PASSPHRASE not in capsys.readouterr().err
+
+
+def test_an_encrypted_key_without_its_passphrase_is_a_sentence(pki, passphrase, capsys, tmp_path):
+    pki("--pki-passphrase-file", passphrase)
+    pki(code=1)
+    assert "ca.key is encrypted: --pki-passphrase-file is needed" in capsys.readouterr().err
+    other = tmp_path / "other"
+    other.write_text("another passphrase\n")
+    pki("--pki-passphrase-file", str(other), code=1)
+    assert f"cannot be read with the passphrase in {other}" in capsys.readouterr().err
+
+
+def test_a_key_in_clear_is_encrypted_when_a_passphrase_comes(pki, passphrase):
+    folder = pki()
+    cert = (folder / "ca.crt").read_bytes()
+    assert "ENCRYPTED" not in (folder / "ca.key").read_text()
+    pki("--pki-passphrase-file", passphrase)
+    assert "ENCRYPTED" in (folder / "ca.key").read_text()
+    assert (folder / "ca.crt").read_bytes() == cert
+    assert not list(folder.glob("**/*clear*"))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "short\n", "x" * 600])
+def test_a_passphrase_that_is_none_is_refused(pki, tmp_path, capsys, text):
+    file = tmp_path / "bad"
+    file.write_text(text)
+    pki("--pki-passphrase-file", str(file), code=2)
+    said = capsys.readouterr().err
+    assert "--pki-passphrase-file" in said
+    assert "12 to 500 characters" in said

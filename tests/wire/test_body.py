@@ -92,6 +92,10 @@ INVALID = {
     "trailer that authenticates": b"0\r\nauthorization: Bearer a\r\n\r\n",
     "trailer that impersonates": b"0\r\nX: a\r\nImpersonate-User: a\r\n\r\n",
     "trailer that claims an identity": b"0\r\nX-Remote-User: a\r\n\r\n",
+    "trailer that claims an identity with _": b"0\r\nX_Remote_User: a\r\n\r\n",
+    "trailer that impersonates with _": b"0\r\nImpersonate_User: a\r\n\r\n",
+    "trailer that frames with _": b"0\r\nContent_Length: 5\r\n\r\n",
+    "trailer that names the audit's id": b"0\r\nAudit-ID: a\r\n\r\n",
     "trailer that is hop-by-hop": b"0\r\nConnection: close\r\n\r\n",
 }
 SIZES = pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 20])

@@ -9,7 +9,9 @@ from argotun.wire.fields import (
     DROPPED_FROM_RESPONSES,
     ESSENTIAL,
     NOT_IN_TRAILERS,
+    READ,
     cutter,
+    disguised,
     elements,
     names,
     reader,
@@ -104,13 +106,24 @@ def test_reader_gives_names_as_written_and_marks_what_must_go() -> None:
 @pytest.mark.parametrize("name", examples(ESSENTIAL))
 def test_essential_name_is_known_in_any_case(name: bytes) -> None:
     assert names(ESSENTIAL).fullmatch(name)
+    assert names(ESSENTIAL).fullmatch(name.replace(b"-", b"_"))
     assert not names(ESSENTIAL).fullmatch(name + b" ")
     assert not names(ESSENTIAL).fullmatch(b"x" + name)
 
 
-@pytest.mark.parametrize("table", [ESSENTIAL, DROPPED_FROM_REQUESTS])
+@pytest.mark.parametrize("table", [ESSENTIAL, DROPPED_FROM_REQUESTS, READ])
 def test_what_may_not_travel_in_a_head_may_not_follow_in_a_trailer(table: tuple[str, ...]) -> None:
     assert set(table) <= set(NOT_IN_TRAILERS)
+
+
+@pytest.mark.parametrize("name", [name for name in examples(ESSENTIAL + READ) if b"-" in name])
+def test_underscore_disguises_no_name_that_matters(name: bytes) -> None:
+    found = disguised(ESSENTIAL + READ)
+    assert found.sub(b"", BETWEEN % b"\n%b: x\r" % name.replace(b"-", b"_")) == KEPT
+    assert found.sub(b"", BETWEEN % b"\n%b: x\r" % name.replace(b"-", b"_", 1)) == KEPT
+    for other in (name, b"x_" + name.replace(b"-", b"_"), b"A: " + name.replace(b"-", b"_")):
+        lines = BETWEEN % b"\n%b: x\r" % other
+        assert found.sub(b"", lines) == lines
 
 
 def test_without_cuts_named_lines_only() -> None:
@@ -118,6 +131,7 @@ def test_without_cuts_named_lines_only() -> None:
     assert without(lines, {b"a"}) == b"\nb: 2\r\nAB: 3\r"
     assert without(lines, {b"a", b"b", b"ab"}) == b""
     assert without(b"", {b"a"}) == b""
+    assert without(b"\nX_A: 1\r\nx-a: 2\r\nxa: 3\r", {b"x_a"}) == b"\nxa: 3\r"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +144,7 @@ def test_without_cuts_named_lines_only() -> None:
         (b" T.", b""),
         (b" T.x , T.y", b""),
         (b" aT.x", b"\nSec-WebSocket-Protocol: aT.x\r"),
+        (b" a T.x, b\tT.y ,c", b"\nSec-WebSocket-Protocol: c\r"),
         (b"", b"\nSec-WebSocket-Protocol:\r"),
     ],
 )

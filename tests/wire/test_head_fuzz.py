@@ -32,7 +32,7 @@ FORBIDDEN = re.compile(
     rb"(?im)^(authorization|cookie2?|proxy-[^:]*|x-remote-[^:]*|x-forwarded-[^:]*|forwarded|x-real-ip|keep-alive|te"
     rb"|http2-settings):"
 )
-BEARER = re.compile(rb"(?im)^sec-websocket-protocol:.*base64url\.bearer\.authorization\.k8s\.io\.")
+BEARER = re.compile(rb"(?im)^sec-websocket-protocol:(?:.*[ \t,])?base64url\.bearer\.authorization\.k8s\.io\.")
 
 NAMES = (
     *(b"Content-Length", b"content-length", b"Transfer-Encoding", b"Connection", b"CONNECTION", b"Upgrade"),
@@ -45,7 +45,18 @@ NAMES = (
         b"HTTP2-Settings",
         b"Sec-WebSocket-Protocol",
     ),
-    *(b"Impersonate-User", b"Audit-ID", b"Accept", b"Location", b"X-A", b"x-a", b"Content_Length", b"Host"),
+    *(
+        b"Impersonate-User",
+        b"Impersonate_User",
+        b"Audit-ID",
+        b"Audit_ID",
+        b"Accept",
+        b"Location",
+        b"X-A",
+        b"x-a",
+        b"Content_Length",
+        b"Host",
+    ),
 )
 LENGTHS = (b"0", b"5", b" 7\t")
 VALUES = (

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argotun.observe.logs import escape
 from argotun.wire.head import parse_response
 from argotun.wire.status import MAX_MESSAGE, error_response
 
@@ -169,6 +170,22 @@ def test_message_cannot_break_out_of_its_line(message: str, target: bytes) -> No
     assert text.startswith("argotun:")
     assert len(text.splitlines()) == 1
     assert not set(text) & set(map(chr, [*range(32), *range(127, 160)]))
+
+
+@pytest.mark.parametrize("mark", [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F])
+@pytest.mark.parametrize("target", [b"/api/v1/pods", b"/version"])
+def test_message_cannot_turn_the_order_of_a_terminal(mark: int, target: bytes) -> None:
+    _, body = read(error_response(503, f"failed{chr(mark)} gpj.exe", target=target))
+    text = body.decode()
+    assert "argotun: failed  gpj.exe" in (text if target == b"/version" else json.loads(text)["message"])
+
+
+def test_what_a_log_escapes_is_in_no_message() -> None:
+    marks = [chr(code) for code in range(0x10000) if escape(chr(code)) != chr(code)]
+    assert len(marks) > 70
+    for mark in marks:
+        _, body = read(error_response(502, f"a{mark}b"))
+        assert json.loads(body)["message"] == "argotun: a b"
 
 
 def test_message_is_bounded() -> None:

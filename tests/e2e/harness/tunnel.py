@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from tests.secrecy import watch
+
 from .cluster import Cluster
 from .http import Endpoint
 from .pki import Authority
@@ -56,6 +58,7 @@ class Tunnel:
         """Put a ServiceAccount token where the agent reads it, in one step, as a kubelet does."""
         fresh = self.account_token.with_suffix(".new")
         fresh.write_text(token)
+        watch.hold(token, self.agent_token.read_text(), CLIENT_TOKEN)
         fresh.replace(self.account_token)
 
     def start(self) -> None:
@@ -131,9 +134,11 @@ class Tunnel:
         return code
 
     def stop(self) -> None:
-        """End whatever runs."""
+        """End whatever runs; no secret of the run may stand in what it has written."""
         for process in self.processes():
             process.stop(seconds=30)
+            watch.said(process.log.read_text(errors="replace"))
+        assert watch.leaks() == []
 
     def streams(self) -> int:
         """How many streams the server counts on its tunnel."""
