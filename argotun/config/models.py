@@ -52,6 +52,13 @@ class ServerConfig(TunnelConfig):
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_client_ca: str | None = None
+    internal_client_ca: str | None = None
+    """`tls_client_ca` where none is named."""
+    internal_client_names: tuple[str, ...] = ("argocd",)
+    """Of the callers' certificates, where client certificates are asked for and `callers` names no file."""
+    callers: str | None = None
+    max_connections_per_caller: int = 0
+    """0 is no limit: Argo CD is most often the one caller, and has a connection for each of its watches."""
     internal_plain: bool = False
     rate_limit: float = 0.0
     """Requests per second over all clusters; 0 is no limit."""

@@ -1,7 +1,7 @@
 """The access log: one line per proxied request on stdout, formatted once, written in batches.
 
-    2026-01-02T03:04:05.678Z INFO  access: request cluster=dev method=GET path=/api/v1/pods status=200
-        bytes_in=0 bytes_out=1024 seconds=0.001234 stream=7 audit_id=4a6f…       (one line)
+    2026-01-02T03:04:05.678Z INFO  access: request cluster=dev caller=argocd method=GET path=/api/v1/pods
+        status=200 bytes_in=0 bytes_out=1024 seconds=0.001234 stream=7 audit_id=4a6f…       (one line)
 
 As JSON the same names are keys. The path comes without its query, which may hold secrets. Where argotun
 answered or aborted in the API's place, `error` says why.
@@ -57,6 +57,7 @@ class AccessLog:
         method, audit_id = request.method, request.audit_id
         self._write(
             f"{timestamp(time.time())} INFO  access: request cluster={quote(request.cluster)}"
+            f" caller={quote(request.caller) if request.caller else '-'}"
             f" method={_METHODS.get(method) or _quote(method)}"
             f" path={_quote(request.target.partition(b'?')[0])}"
             f" status={request.status} bytes_in={request.bytes_in} bytes_out={request.bytes_out}"
@@ -70,6 +71,7 @@ class AccessLog:
         self._write(
             f'{{"ts": "{timestamp(time.time())}", "level": "info", "logger": "access",'
             f' "msg": "request", "cluster": {json.dumps(plain(request.cluster))},'
+            f' "caller": {json.dumps(plain(request.caller)) if request.caller else "null"},'
             f' "method": {_string(request.method)}, "path": {_string(request.target.partition(b"?")[0])},'
             f' "status": {request.status}, "bytes_in": {request.bytes_in},'
             f' "bytes_out": {request.bytes_out}, "seconds": {request.seconds:.6f},'
