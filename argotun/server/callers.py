@@ -111,8 +111,8 @@ class Callers:
     """The callers in force; `version` is another object whenever anything has changed that decides.
 
     `asked` says that the port asks for client certificates, `bound` that an agent whose cluster lists no
-    names shows one with the cluster's id. `names` are whose certificates count where there is no file, `limit`
-    is how many connections each caller may have (0: any number).
+    names shows one with the cluster's id. `names` are whose certificates count where there is no file,
+    `limit` is how many connections each caller may have (0: any number).
     `stats` gives the counters of a caller, and of all strangers together for "".
     """
 
