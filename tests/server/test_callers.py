@@ -1,4 +1,4 @@
-"""Who may call at the internal port, and what: certificates, tokens, the callers file, and what agents hear."""
+"""Who may call at the internal port, and what: certificates, tokens, the callers file, what agents hear."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 import trustme
+from cryptography import x509
 from gevent import socket
 from gevent import ssl as gevent_ssl
 
@@ -17,7 +18,7 @@ from argotun.observe.request import Request
 from argotun.server import app
 from tests.rig import Api, Peer, Rig, Script, until
 
-TOKEN = "a-token-of-a-dashboard"
+TOKEN = "what-the-dashboard-shows"
 SHA256 = sha256(TOKEN.encode()).hexdigest()
 BEARER = f"Authorization: Bearer {TOKEN}\r\n".encode()
 PODS = "/tunnel/c1/api/v1/pods"
@@ -82,7 +83,9 @@ class Site(Rig):
         if name is not None:
             context.load_cert_chain(self.authority.path(f"{name}.pem"), self.authority.path(f"{name}.key"))
         plain = socket.create_connection(self.server.internal_address)
-        return self.keep(Peer(context.wrap_socket(plain, server_hostname="127.0.0.1")))
+        return self.keep(
+            Peer(context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False))
+        )
 
     def status(self, name: str | None, path: str = PODS, extra: bytes = b"") -> int:
         """Of one GET with that certificate; a refusal's words are argotun's and in a Status."""
@@ -162,8 +165,7 @@ def test_an_agents_name_never_calls_even_if_it_is_a_callers() -> None:
         with Site(cluster={"certNames": ["agent.example"]}, **options) as site:  # type: ignore[arg-type]
             assert site.status("agent", extra=BEARER) == 503
             site.write_clusters([{"id": "c1", "token": site.TOKEN, "certNames": ["agent.example", "argocd"]}])
-            kept = site.as_caller("argocd")
-            until(lambda site=site, kept=kept: site.get(client=kept).status == 503, "the refusal", 5.0)
+            until(lambda site=site: site.status("argocd") == 503, "the refusal")
 
 
 def test_callers_may_have_a_ca_of_their_own() -> None:
@@ -196,16 +198,10 @@ def test_a_spiffe_id_is_a_callers_name() -> None:
 
 
 def issue_uri(site: Site, uri: str) -> str:
-    """A certificate with that URI; trustme makes none."""
-    from cryptography import x509
-    from trustme import _ca as inside
-
-    known = inside._identity_string_to_x509
-    inside._identity_string_to_x509 = lambda text: x509.UniformResourceIdentifier(text)
-    try:
+    """A certificate with that URI; trustme makes none by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trustme, "_identity_string_to_x509", x509.UniformResourceIdentifier)
         return site.issue(uri)
-    finally:
-        inside._identity_string_to_x509 = known
 
 
 def test_a_token_calls_without_a_certificate_and_only_reads() -> None:
@@ -216,7 +212,7 @@ def test_a_token_calls_without_a_certificate_and_only_reads() -> None:
         assert site.status(None, extra=BEARER * 2) == 503
         assert site.status(site.issue("other.example"), extra=BEARER) == 200
         assert {request.caller for who, request in site.said if who == "agent"} == {"dashboard"}
-        assert b"a-token" not in b"".join(site.heads)
+        assert b"dashboard" not in b"".join(site.heads)
 
 
 def test_a_kept_connection_is_whoever_its_request_says() -> None:
@@ -259,8 +255,11 @@ def test_clusters_are_named_by_id_and_by_label() -> None:
         assert site.status("by-label", "/status") == 503
         assert site.status("by-label", "/metrics") == 503
         kept = site.as_caller("by-label")
+        assert site.get(client=kept).status == 200
+        version = site.server.callers.version
         site.write_clusters([{"id": "c1", "token": site.TOKEN, "labels": {"stage": "prod"}}])
-        until(lambda: site.get(client=kept).status == 503, "the label's end", 5.0)
+        until(lambda: site.server.callers.version is not version, "the new labels")
+        assert site.get(client=kept).status == 503
 
 
 READING = [
@@ -424,9 +423,7 @@ def test_no_clients_word_about_the_caller_reaches_agent_or_api(listed: Site) -> 
         b"Argotun_Caller: c\r\n",
     ):
         assert listed.status("argocd", extra=forged) == 200
-        assert b"rgotun" not in listed.heads[-1].replace(b"argotun", b"", 0).split(b"\r\n", 1)[1].replace(
-            b"Host", b""
-        )
+        assert b"caller" not in listed.heads[-1].lower()
     until(lambda: len([1 for who, _ in listed.said if who == "agent"]) == 3, "the agent's lines")
     assert {request.caller for _, request in listed.said} == {"argocd"}
 
