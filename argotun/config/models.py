@@ -127,6 +127,7 @@ class PkiConfig(LogConfig):
     pki_release: str = "argotun"
     pki_days: int = 365
     pki_renew: bool = False
+    pki_callers_ca: bool = False
 
 
 Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig

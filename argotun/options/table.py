@@ -215,6 +215,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("pki-namespace", PKI, LABEL, "namespace that the server is installed in"),
     Option("pki-release", PKI, LABEL, "name of the server's Helm release"),
     Option("pki-days", PKI, count("days", 1, 3650), "how long certificates are valid; the CA, ten years"),
+    Option(
+        "pki-callers-ca", PKI, SWITCH, "a CA of its own for who calls at the internal port, as Argo CD does"
+    ),
     Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
     # Every mode
     Option("log-level", EVERY, choice("debug", "info", "warn", "error"), "least severity that is logged"),
