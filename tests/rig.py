@@ -270,15 +270,20 @@ class Authority:
         self.ca = trustme.CA()
         self.folder = folder
         self.ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-        for name, identities in {"server": ("127.0.0.1", "localhost"), "agent": ("agent.example",)}.items():
-            issued = self.ca.issue_cert(*identities)
-            issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
-            with open(folder / f"{name}.pem", "wb") as file:
-                file.writelines(part.bytes() for part in issued.cert_chain_pems)
+        self.issue("server", "127.0.0.1", "localhost")
+        self.issue("agent", "agent.example")
+        self.issue("argocd", common_name="argocd")
         self.issued = self.ca.issue_cert("127.0.0.1", "localhost")
 
+    def issue(self, name: str, *identities: str, **more: Any) -> None:
+        """A certificate of these alternative names as `NAME.pem` and `NAME.key`, as trustme makes it."""
+        issued = self.ca.issue_cert(*identities, **more)
+        issued.private_key_pem.write_to_path(str(self.folder / f"{name}.key"))
+        with open(self.folder / f"{name}.pem", "wb") as file:
+            file.writelines(part.bytes() for part in issued.cert_chain_pems)
+
     def path(self, name: str) -> str:
-        """Path of `ca.pem`, `server.pem`, `server.key`, `agent.pem` or `agent.key`."""
+        """Path of `ca.pem`, or of the `.pem` or `.key` of `server`, `agent`, `argocd` or what was issued."""
         return str(self.folder / name)
 
     def server_context(self) -> ssl.SSLContext:

@@ -159,7 +159,10 @@ class Connector:
             config,
             opener=False,
             ours=Hello(
-                release=argotun.__version__, max_streams=config.max_conns, target=host_port(*config.target)
+                release=argotun.__version__,
+                max_streams=config.max_conns,
+                target=host_port(*config.target),
+                callers=True,
             ),
             on_hello=hello,
             on_goaway=lambda _, reason, text: self._sent_away(reason, text, leave),

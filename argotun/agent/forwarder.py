@@ -165,6 +165,8 @@ class Forwarder:
             return used
         head = parse_request(raw)
         self._begin(head, len(raw))
+        if head.caller == b"":
+            raise HeadError("Argotun-Caller must be there once, as a name")
         if self._upstream is None:
             self._channel.consumed(used)
             self.end(Cause.UNREACHABLE, self._unreachable)
@@ -196,6 +198,8 @@ class Forwarder:
             monotonic(), self._cluster, head.method, head.target, head.audit_id or b"", size
         )
         request.stream = self._channel.id
+        if head.caller is not None:
+            request.caller = head.caller.decode("ascii")
         if upstream is None:
             stage = WAITING
         elif not upstream.served:

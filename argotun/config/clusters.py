@@ -39,6 +39,7 @@ class Cluster:
     cert_names: tuple[str, ...] = ()
     rate_limit: float | None = None
     """Requests per second; None is no limit."""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 # One reader for each key: its value → what is kept. They raise Refused.
@@ -113,6 +114,21 @@ def read_rate(value: Any) -> float | None:
     return float(value) or None
 
 
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,252}[A-Za-z0-9])?", re.ASCII)
+
+
+def read_labels(value: Any) -> tuple[tuple[str, str], ...]:
+    """Labels by which a caller's entry may name clusters; as Kubernetes writes them, a value may be empty."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict) or not all(
+        LABEL.fullmatch(key) and isinstance(label, str) and (not label or LABEL.fullmatch(label))
+        for key, label in value.items()
+    ):
+        raise Refused('an object of labels such as {"stage": "test"}')
+    return tuple(sorted(value.items()))
+
+
 TOKEN_KEYS: dict[str, Callable[[Any], tuple[bytes, ...]]] = {
     "token": read_token,
     "tokens": read_tokens,
@@ -124,6 +140,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "targetAddr": read_target,
     "certNames": read_names,
     "rateLimit": read_rate,
+    "labels": read_labels,
 }
 FOREIGN = "argocd"
 """Keys that start so are the chart's own, and none of the server's business."""
@@ -174,7 +191,9 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
     tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
     if not tokens:
         raise ClustersError(f"{OPTION}: {where}, token", None, f"one of {', '.join(TOKEN_KEYS)}")
-    return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"))
+    return Cluster(
+        name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"), labels=read("labels")
+    )
 
 
 def unknown_keys(entry: Iterable[str]) -> list[str]:
@@ -189,19 +208,19 @@ def unknown_keys(entry: Iterable[str]) -> list[str]:
     return found
 
 
-def parse_json(text: str) -> list[Any]:
-    """The JSON list in `text`; raises ClustersError, which names the place and repeats nothing of it."""
+def parse_json(text: str, option: str = OPTION, expected: str = "a JSON list of clusters") -> list[Any]:
+    """The JSON list that an option gives; raises ClustersError, which names the place and repeats nothing."""
     try:
         value = json.loads(text, object_pairs_hook=distinct, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
-        place = f"{OPTION}: line {error.lineno}, column {error.colno}"
+        place = f"{option}: line {error.lineno}, column {error.colno}"
         raise ClustersError(place, HIDDEN, f"JSON ({error.msg})") from None
     except Refused as refused:
-        raise ClustersError(OPTION, refused.shown, str(refused)) from None
+        raise ClustersError(option, refused.shown, str(refused)) from None
     except (ValueError, RecursionError):
-        raise ClustersError(OPTION, HIDDEN, "JSON without numbers or nesting out of all proportion") from None
+        raise ClustersError(option, HIDDEN, "JSON without numbers or nesting out of all proportion") from None
     if not isinstance(value, list):
-        raise ClustersError(OPTION, HIDDEN, "a JSON list of clusters")
+        raise ClustersError(option, HIDDEN, expected)
     return value
 
 

@@ -55,6 +55,13 @@ class ServerConfig(TunnelConfig):
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_client_ca: str | None = None
+    internal_client_ca: str | None = None
+    """`tls_client_ca` where none is named."""
+    internal_client_names: tuple[str, ...] = ("argocd",)
+    """Of the callers' certificates, where client certificates are asked for and `callers` names no file."""
+    callers: str | None = None
+    max_connections_per_caller: int = 0
+    """0 is no limit: Argo CD is most often the one caller, and has a connection for each of its watches."""
     internal_plain: bool = False
     rate_limit: float = 0.0
     """Requests per second over all clusters; 0 is no limit."""
@@ -123,6 +130,7 @@ class PkiConfig(LogConfig):
     pki_release: str = "argotun"
     pki_days: int = 365
     pki_renew: bool = False
+    pki_callers_ca: bool = False
 
 
 Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig

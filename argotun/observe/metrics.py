@@ -7,7 +7,7 @@ path or from an unauthenticated peer, and every label has a bounded set of value
 
 import platform
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -23,7 +23,7 @@ from argotun.turns import NEXT_TURN
 AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
 """Why the public port turned an agent away; `handshake` is a TLS handshake that failed."""
 
-Reloaded = Literal["clusters", "certificates", "token"]
+Reloaded = Literal["clusters", "callers", "certificates", "token"]
 """Files that are read again while the process runs; the agent has no clusters file."""
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
@@ -84,6 +84,21 @@ class ClusterStats(TunnelStats):
             requests[key] = requests.get(key, 0) + 1
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
+
+
+class CallerStats:
+    """The server's counters of one caller: requests, those of them that were refused, open connections."""
+
+    __slots__ = ("connections", "refused", "requests")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.refused = 0
+        self.requests = 0
+
+
+STRANGERS = "none"
+"""The label of all together who are no caller, and of everybody at a port that asks for no names."""
 
 
 def _bounded(status: int) -> int:
@@ -165,6 +180,18 @@ _AGENT_ROWS = (
 )
 
 
+_CALLER_ROWS = (
+    _Row(_COUNTER, "argotun_caller_requests", "requests", "Requests by who asked"),
+    _Row(_COUNTER, "argotun_caller_refused", "refused", "Requests that who asked may not make"),
+    _Row(
+        _GAUGE,
+        "argotun_caller_connections",
+        "connections",
+        "Open connections to the internal port by whose they are",
+    ),
+)
+
+
 class Metrics(Collector):
     """The metrics of both roles, and the registry that a scrape reads.
 
@@ -238,11 +265,12 @@ class ServerMetrics(Metrics):
     """The server's metrics; clusters come and go by `cluster` and `forget`."""
 
     mode = "server"
-    reloads = ("clusters", "certificates")
+    reloads = ("clusters", "callers", "certificates")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._rate_limited_by_forgotten = 0
         self._clusters: dict[str, ClusterStats] = {}
+        self._callers: dict[str, CallerStats] = {}
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -259,6 +287,31 @@ class ServerMetrics(Metrics):
         if stats is not None:
             self._rate_limited_by_forgotten += stats.rate_limited  # a counter never falls
 
+    def caller(self, name: str) -> CallerStats:
+        """A caller's counters, made at the first call; "" is for all who are none. Only for listed names."""
+        stats = self._callers.get(name)
+        if stats is None:
+            stats = self._callers[name] = CallerStats()
+        return stats
+
+    def keep_callers(self, names: Iterable[str]) -> None:
+        """Remove all series of callers that are not listed any more."""
+        kept = {"", *names}
+        self._callers = {name: stats for name, stats in self._callers.items() if name in kept}
+        for name in kept:
+            self.caller(name)
+
+    def caller_status(self) -> dict[str, dict[str, int]]:
+        """Connections, requests and refusals of each caller, for a person."""
+        return {
+            name or STRANGERS: {
+                "connections": stats.connections,
+                "requests": stats.requests,
+                "refused": stats.refused,
+            }
+            for name, stats in self._callers.items()
+        }
+
     def auth_failures(self, reason: AuthFailure) -> None:
         """Count an agent that was turned away."""
         self._auth_failures[reason] += 1
@@ -270,6 +323,8 @@ class ServerMetrics(Metrics):
         yield from _requests(clusters)
         yield from _rows(_CLUSTER_ROWS, [((name,), stats) for name, stats in clusters], ("cluster",))
         yield from _links([((name,), stats) for name, stats in clusters], ("cluster",))
+        callers = [((name or STRANGERS,), stats) for name, stats in self._callers.items()]
+        yield from _rows(_CALLER_ROWS, callers, ("caller",))
         yield GaugeMetricFamily(
             "agents_connected", "Connected agents", sum(stats.sessions for _, stats in clusters)
         )
@@ -329,7 +384,9 @@ def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
     yield duration
 
 
-def _rows(rows: Iterable[_Row], owners: _Labelled, labels: tuple[str, ...]) -> Iterator[Metric]:
+def _rows(
+    rows: Iterable[_Row], owners: Sequence[tuple[tuple[str, ...], object]], labels: tuple[str, ...]
+) -> Iterator[Metric]:
     """One family per row of a table, one sample per owner."""
     for row in rows:
         family = row.family(row.name, row.help, labels=labels)

@@ -103,6 +103,12 @@ ERRORS: tuple[Rule, ...] = (
     ),
     Rule(
         ServerConfig,
+        "internal-client-ca",
+        lambda c, _: c.internal_client_ca and (not c.tls_cert or c.internal_plain),
+        "needs TLS at the internal port: --tls-cert and --tls-key, without --internal-plain",
+    ),
+    Rule(
+        ServerConfig,
         "internal-addr",
         lambda c, _: same_place(c.internal_addr, c.addr),
         "{value} is the place of --addr: expected another address",
@@ -200,6 +206,18 @@ ERRORS: tuple[Rule, ...] = (
 )
 
 WARNINGS: tuple[Rule, ...] = (
+    Rule(
+        ServerConfig,
+        "callers",
+        lambda c, _: c.callers and (not c.tls_cert or c.internal_plain),
+        "refuses every request while the internal port has no TLS: nobody can show there who they are",
+    ),
+    Rule(
+        ServerConfig,
+        "internal-client-names",
+        lambda c, given: c.callers and "internal-client-names" in given,
+        "counts for nothing beside --callers",
+    ),
     Rule(
         ServerConfig,
         "idle-timeout",

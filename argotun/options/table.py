@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from argotun.config.callers import CALLER_NAMES
 from argotun.config.models import CONFIGS
 from argotun.config.network import HOST_NAME, HOST_NAMES, LISTEN, LISTEN_OR_OFF, PROXY_URL, SERVER_URL, TARGET
 from argotun.config.values import (
@@ -91,6 +92,30 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls-cert", SERVER, FILE, "certificate chain of both ports, PEM; without it they are plain HTTP"),
     Option("tls-key", SERVER, FILE, "private key of --tls-cert, PEM"),
     Option("tls-client-ca", SERVER, FILE, "CA that client certificates on both ports must come from, PEM"),
+    Option(
+        "internal-client-ca",
+        SERVER,
+        FILE,
+        "CA of its own for the internal port's clients, PEM; without it --tls-client-ca",
+    ),
+    Option(
+        "internal-client-names",
+        SERVER,
+        CALLER_NAMES,
+        "names of the certificates that may call at the internal port, with commas; without --callers only",
+    ),
+    Option(
+        "callers",
+        SERVER,
+        FILE,
+        "JSON list of who may call, by certificate or token, and what they may; re-read when it changes",
+    ),
+    Option(
+        "max-connections-per-caller",
+        SERVER,
+        count("connections", 0, 1_000_000),
+        "connections that one caller may have to the internal port; 0 is no limit",
+    ),
     Option("internal-plain", SERVER, SWITCH, "keep the internal port plain HTTP, behind its NetworkPolicy"),
     Option(
         "rate-limit", SERVER, rate("requests per second"), "requests per second over all clusters, then 429"
@@ -190,6 +215,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("pki-namespace", PKI, LABEL, "namespace that the server is installed in"),
     Option("pki-release", PKI, LABEL, "name of the server's Helm release"),
     Option("pki-days", PKI, count("days", 1, 3650), "how long certificates are valid; the CA, ten years"),
+    Option(
+        "pki-callers-ca", PKI, SWITCH, "a CA of its own for who calls at the internal port, as Argo CD does"
+    ),
     Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
     # Every mode
     Option("log-level", EVERY, choice("debug", "info", "warn", "error"), "least severity that is logged"),

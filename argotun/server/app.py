@@ -16,6 +16,7 @@ from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import HealthServer, Probes
 from argotun.server.agents import AgentPort
+from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
@@ -48,11 +49,23 @@ class Server:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
             self.metrics.watch_certificates(tls)
         self._tls = tls
+        self.callers = Callers(
+            config.callers,
+            config.internal_client_names,
+            self.clusters,
+            self.metrics.caller,
+            asked=bool(config.internal_client_ca or config.tls_client_ca),
+            bound=config.tls_client_ca is not None,
+            limit=config.max_connections_per_caller,
+            on_error=lambda: self.metrics.reload_errors("callers"),
+        )
+        internal_tls = self._internal_tls(tls)
         self.clients = ClientPort(
             config,
             registry=self.registry,
             placement=self.placement,
             clusters=self.clusters,
+            callers=self.callers,
             metrics=self.metrics,
             access=self.access,
             probes=self.probes,
@@ -76,13 +89,34 @@ class Server:
         self._internal_listener = Listener(
             config.internal_addr,
             self.clients.serve,
-            None if config.internal_plain else tls,
+            internal_tls,
             handshake_timeout=timeout,
         )
-        self._health = HealthServer(*config.health_addr, self.probes) if config.health_addr else None
+        # Whoever reaches the health port shows nothing of who they are.
+        discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason)
+        self._health = HealthServer(*config.health_addr, discreet) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
         self._since = monotonic()
         self.draining = False
+
+    def _internal_tls(self, tls: ServerTls | None) -> ServerTls | None:
+        """TLS of the internal port: the public one's, unless its callers are told apart in another way."""
+        config = self.config
+        if tls is None or config.internal_plain or not (config.internal_client_ca or config.callers):
+            return None if config.internal_plain else tls
+        assert config.tls_cert is not None
+        assert config.tls_key is not None
+        option = "--internal-client-ca" if config.internal_client_ca else "--tls-client-ca"
+        made = ServerTls(
+            config.tls_cert,
+            config.tls_key,
+            config.internal_client_ca or config.tls_client_ca,
+            anonymous=lambda: self.callers.takes_tokens,
+            ca_option=option,
+            prefix="internal-",
+        )
+        self.metrics.watch_certificates(made)
+        return made
 
     @property
     def public_address(self) -> tuple[str, int]:
@@ -97,6 +131,8 @@ class Server:
     def start(self) -> None:
         """Read the clusters and bind the ports. ConfigError when either is not possible."""
         self.clusters.load()
+        self.callers.load()
+        self.metrics.keep_callers(self.callers.names)
         self._public_listener.start()
         self._internal_listener.start()
         if self._health is not None:
@@ -181,6 +217,9 @@ class Server:
             change = self.clusters.refresh()
             if self.clusters.errors > errors:
                 self.metrics.reload_errors("clusters")
+            if self.callers.refresh():
+                self.metrics.keep_callers(self.callers.names)
+                self.clients.recheck()
             if change is None:
                 continue
             log.info(
@@ -232,6 +271,13 @@ class Server:
     def _unready_reason(self) -> str:
         return "draining" if self.draining else "no agent is connected"
 
+    def _summary(self) -> dict[str, object]:
+        """The status without what is said of each cluster and caller."""
+        whole = self._status()
+        clusters: Any = whole.pop("clusters")
+        whole.pop("callers")
+        return whole | {"clusters": len(clusters), "agents": len(self.registry)}
+
     def _status(self) -> dict[str, object]:
         now = monotonic()
         clusters: dict[str, Any] = {}
@@ -255,6 +301,7 @@ class Server:
             "draining": self.draining,
             "connections": len(self.clients.connections),
             "clusters": clusters,
+            "callers": self.metrics.caller_status(),
         }
 
 

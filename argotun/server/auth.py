@@ -51,17 +51,6 @@ def certificate_allowed(cluster: Cluster, peercert: Mapping[str, Any] | None) ->
     return not allowed.isdisjoint(certificate_names(peercert or {}))
 
 
-def caller_name(sock: Any) -> str:
-    """The common name in a client's certificate, else an alternative name; "" without a certificate."""
-    getpeercert = getattr(sock, "getpeercert", None)
-    certificate = getpeercert() if getpeercert is not None else None
-    if not certificate:
-        return ""
-    subject = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in NAME_TYPES]
-    return next(iter(subject + others), "")
-
-
 def certificate_names(peercert: Mapping[str, Any]) -> set[str]:
     """The names in a verified certificate, casefolded: alternative names and common names."""
     names = {value for kind, value in peercert.get("subjectAltName", ()) if kind in NAME_TYPES}

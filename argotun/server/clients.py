@@ -1,6 +1,7 @@
 """The port for clients: which requests are let through to which cluster, and what else is answered."""
 
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -10,10 +11,11 @@ import gevent
 
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
+from argotun.observe.logs import fields
 from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
-from argotun.server.auth import caller_name
+from argotun.server.callers import Access, Callers
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
@@ -23,6 +25,11 @@ from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Cause, Refusal
 from argotun.wire.status import is_discovery
+
+log = logging.getLogger("argotun.server")
+
+OPEN = (b"/healthz", b"/readyz")
+"""What everybody may ask who reaches the port."""
 
 NOTICE = 5.0
 """Seconds at most, and a quarter of the drain, that new clients are served as before: load balancers and
@@ -55,6 +62,7 @@ class ClientPort:
         registry: Registry,
         placement: Placement,
         clusters: ClustersFile,
+        callers: Callers,
         metrics: ServerMetrics,
         access: AccessLog,
         probes: Probes,
@@ -77,6 +85,8 @@ class ClientPort:
         self._registry = registry
         self._placement = placement
         self._clusters = clusters
+        self._callers = callers
+        self._told_at = 0.0
         self._metrics = metrics
         self._access = access.request
         self._probes = probes
@@ -94,7 +104,7 @@ class ClientPort:
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Serve one client connection in the calling greenlet until it ends."""
-        connection = Connection(self, sock, caller_name(sock))
+        connection = Connection(self, sock, self._callers.visitor(sock))
         self.connections.add(connection)
         try:
             connection.serve()
@@ -102,6 +112,35 @@ class ClientPort:
             self.connections.discard(connection)
 
     # ── asked by the connections ───────────────────────────────────────────────────────────────
+
+    def refuse(self, request: Request, head: RequestHead, access: Access, own: bool) -> str:
+        """Why whoever asks may not; "" where it may. `own` is a request for something of the server's."""
+        name = request.cluster
+        if not own:
+            why = access.refuses(head, request.target, self._clusters.clusters.get(name), name)
+        elif head.target.partition(b"?")[0] in OPEN:
+            return ""
+        else:
+            why = access.refusal
+            if not why and access.caller is not None and not access.caller.everywhere:
+                why = f"caller {access.name!r} may not see what concerns every cluster"
+        if why:
+            access.stats.refused += 1
+            self._tell(request, why)
+        return why
+
+    def _tell(self, request: Request, why: str) -> None:
+        """A line about a refusal, at most one in a second: whoever asks decides how many there would be."""
+        now = monotonic()
+        if now - self._told_at >= 1.0:
+            self._told_at = now
+            log.warning(
+                "a request was refused: %s",
+                why,
+                extra=fields(
+                    caller=request.caller, cluster=request.cluster, path=request.target.partition(b"?")[0]
+                ),
+            )
 
     def admit(self, request: Request, held: Session | None) -> Session | Refusal:
         """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
@@ -204,6 +243,24 @@ class ClientPort:
                 elif connection.watching:
                     connection.end_watch()
             gevent.sleep(0.05)
+
+    def recheck(self) -> None:
+        """Who may call has changed: end what is in progress for those who may not any more.
+
+        A connection without a request hears of it with its next one.
+        """
+        for connection in list(self.connections):
+            exchange = connection.exchange
+            if exchange.idle or not exchange.request.cluster:
+                continue
+            before, name = connection.visitor.used, exchange.request.cluster
+            access = connection.visitor.now()
+            why = access.forbids(self._clusters.clusters.get(name), name)
+            if not why and access.rights != before.rights:
+                why = f"what caller {access.name!r} may do has changed"
+            if why:
+                log.warning("a request was ended: %s", why, extra=fields(caller=access.name, cluster=name))
+                connection.forbid(why)
 
     def forget(self, cluster: str) -> None:
         """A cluster left the clusters file: keep nothing of it."""

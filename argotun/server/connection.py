@@ -23,6 +23,7 @@ from gevent.event import Event
 from argotun.errors import HeadError
 from argotun.observe.logs import fields
 from argotun.observe.request import Request
+from argotun.server.callers import Access, Visitor
 from argotun.server.exchange import Exchange
 from argotun.server.registry import Session
 from argotun.server.routes import ROUTE, WATCH
@@ -72,6 +73,9 @@ class Port(Protocol):
     stall_timeout: float
     limits: dict[Situation, float]
 
+    def refuse(self, request: Request, head: RequestHead, access: Access, own: bool) -> str:
+        """Why whoever asks may not; "" where it may. `own` is a request for something of the server's."""
+
     def admit(self, request: Request, held: Session | None) -> Session | Refusal:
         """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
 
@@ -86,11 +90,10 @@ class Port(Protocol):
 
 
 class Connection:
-    """One connection to the port for clients; `caller` is the name in its certificate, "" without one."""
+    """One connection to the port for clients; `visitor` says who is at its other end."""
 
     __slots__ = (
         "_began",
-        "_caller",
         "_leaving",
         "_mark",
         "_outlet",
@@ -102,11 +105,12 @@ class Connection:
         "_woken",
         "exchange",
         "record",
+        "visitor",
     )
 
-    def __init__(self, port: Port, sock: Any, caller: str = "") -> None:
+    def __init__(self, port: Port, sock: Any, visitor: Visitor) -> None:
         self._port = port
-        self._caller = caller
+        self.visitor = visitor
         self._reader = Reader(sock)
         self._outlet = Outlet(sock, self._unwritable, stall=port.stall_timeout)
         self._outlet.on_drained = self.proceed
@@ -137,6 +141,7 @@ class Connection:
         finally:
             self.exchange.leave()
             self._close()
+            self.visitor.leave()
 
     # ── the exchange asks ──────────────────────────────────────────────────────────────────────
 
@@ -194,6 +199,11 @@ class Connection:
     def end_watch(self) -> bool:
         """End a watch gracefully, with its final chunk; False while it is in the middle of one."""
         return self.exchange.end(Cause.WATCH_OVER) == Action.FINAL_CHUNK
+
+    def forbid(self, why: str) -> None:
+        """End the request in progress, and the connection: whoever asked may not any more."""
+        self.exchange.end(Cause.DRAINED, why)
+        self.close(0.0)
 
     def close(self, seconds: float) -> None:
         """Close: what is queued has `seconds` to leave, a request in progress ends as the table says."""
@@ -335,9 +345,13 @@ class Connection:
             head.audit_id or port.new_audit_id(),
             len(raw),
         )
-        request.caller = self._caller
+        access = self.visitor.access(head)
+        request.caller = access.name
+        access.stats.requests += 1
         exchange.begin(request, head)
-        if route is None:
+        if not (access.free and route) and (why := port.refuse(request, head, access, route is None)):
+            exchange.end(Cause.CALLER, why)
+        elif route is None:
             answer = port.local(head)
             if isinstance(answer, Refusal):
                 exchange.end(*answer)
@@ -350,7 +364,7 @@ class Connection:
             if isinstance(session, Refusal):
                 exchange.end(*session)
             else:
-                exchange.send(session)
+                exchange.send(session, access.told, access.acts)
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────
 
@@ -363,7 +377,7 @@ class Connection:
             if self._leaving or self._outlet.closed:
                 return
             request = Request(self._began or monotonic())
-            request.caller = self._caller
+            request.caller = self.visitor.name
             self.exchange.begin(request, None)
         self.exchange.end(Cause.REQUEST_INVALID, str(error), error.status)
 

@@ -15,7 +15,8 @@ class Session:
 
     `named` is the target that the clusters file names, if it does; `target` the address that
     CONNECT carries, where empty means the agent's own; `token` is the digest and `certificate` the
-    client certificate, as `getpeercert()` gives it, that let the agent in.
+    client certificate, as `getpeercert()` gives it, that let the agent in; `callers` that it wants
+    to hear who asks.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Session:
         self.token = token
         self.certificate = certificate
         self.since = monotonic()
+        theirs = tunnel.mux.theirs
+        self.callers = theirs is not None and theirs.callers
         self.replaced = False
 
     @property

@@ -198,12 +198,30 @@ class _FollowedFiles:
 class ServerTls(_FollowedFiles):
     """The listeners' TLS: a certificate, and with `client_ca` one that every client must present.
 
-    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates.
-    Raises ConfigError when one cannot be used.
+    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates. While
+    `anonymous` says so, a client may come without one: what it may do is then for others to decide.
+    `ca_option` names the option of `client_ca`, `prefix` stands before the names in `expiry`.
+    Raises ConfigError when a file cannot be used.
     """
 
-    def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
-        super().__init__(client_ca, cert, key, ("--tls-client-ca", "--tls-cert", "--tls-key"))
+    def __init__(
+        self,
+        cert: str,
+        key: str,
+        client_ca: str | None = None,
+        anonymous: Callable[[], bool] = lambda: False,
+        ca_option: str = "--tls-client-ca",
+        prefix: str = "",
+    ) -> None:
+        self._anonymous = anonymous
+        super().__init__(client_ca, cert, key, (ca_option, "--tls-cert", "--tls-key"), prefix)
+
+    def context(self) -> SSLContext:
+        """As the base class gives it; what `anonymous` says now is for the handshakes to come."""
+        context = super().context()
+        if self._ca is not None:
+            context.verify_mode = ssl.CERT_OPTIONAL if self._anonymous() else ssl.CERT_REQUIRED
+        return context
 
     def _empty_context(self) -> SSLContext:
         context = SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -25,7 +25,8 @@ class Hello:
     `host:port`: on the agent's side the one that it serves, on the server's the one that the
     clusters file names, if it does. `cluster` is the id that the server knows the agent by. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
-    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py.
+    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py, and
+    `callers` that it understands `Argotun-Caller` and passes none on.
     """
 
     release: str = ""
@@ -36,6 +37,7 @@ class Hello:
     pool: int = 0
     share: int = MIN_SHARE
     reasons: bool = False
+    callers: bool = False
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -50,6 +52,7 @@ class Hello:
                 "pool": self.pool,
                 "share": self.share,
                 "reasons": self.reasons,
+                "callers": self.callers,
             },
             separators=(",", ":"),
         ).encode()
@@ -74,6 +77,7 @@ def decode(payload: bytes) -> Hello:
         pool=_number(said, "pool", 0, least=0),
         share=_number(said, "share", MIN_SHARE, least=1),
         reasons=_flag(said, "reasons"),
+        callers=_flag(said, "callers"),
     )
 
 

@@ -44,7 +44,7 @@
 {{- define "argotun.check.data" -}}
 {{- $wrong := list -}}
 {{- $tls := .Values.tls -}}
-{{- range $secret, $data := dict "certSecret" "certData" "clientCASecret" "clientCAData" "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" -}}
+{{- range $secret, $data := dict "certSecret" "certData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" -}}
 {{- if and (get $tls $secret) (get $tls $data) -}}
 {{- $wrong = append $wrong (printf "tls.%s, tls.%s: expected only one of them" $secret $data) -}}
 {{- end -}}
@@ -102,8 +102,17 @@
 {{- if and $v.tls.enabled (not (include "argotun.certSecret" .)) -}}
 {{- $wrong = append $wrong "tls.certSecret: expected the Secret with the server's tls.crt and tls.key, since tls.enabled is true" -}}
 {{- end -}}
+{{- if and (include "argotun.callersSecret" .) (eq (include "argotun.internalScheme" .) "http") -}}
+{{- $wrong = append $wrong "callers, existingCallersSecret: nobody can show who they are while the internal port is plain HTTP" -}}
+{{- end -}}
+{{- if and (include "argotun.callersSecret" .) $v.tls.internalClientNames -}}
+{{- $wrong = append $wrong "tls.internalClientNames: counts for nothing beside callers; say only one" -}}
+{{- end -}}
+{{- if and (include "argotun.internalClientCASecret" .) $v.tls.internalPlain -}}
+{{- $wrong = append $wrong "tls.internalClientCASecret: has no meaning while tls.internalPlain is true" -}}
+{{- end -}}
 {{- if not (include "argotun.tls" .) -}}
-{{- range $name := list "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalPlain" -}}
+{{- range $name := list "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "internalClientNames" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: has no meaning without tls.enabled: true" $name) -}}
 {{- end -}}
@@ -169,12 +178,12 @@
 {{- define "argotun.check.agent" -}}
 {{- $wrong := list -}}
 {{- $v := .Values -}}
-{{- range $name := list "clusters" "existingClustersSecret" -}}
+{{- range $name := list "clusters" "existingClustersSecret" "callers" "existingCallersSecret" -}}
 {{- if get $v $name -}}
 {{- $wrong = append $wrong (printf "%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := list "enabled" "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalPlain" -}}
+{{- range $name := list "enabled" "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "internalClientNames" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}

@@ -12,6 +12,17 @@
 {{- if include "argotun.clientCASecret" . }}
 - --tls-client-ca=/tls-client-ca/ca.crt
 {{- end }}
+{{- if include "argotun.internalClientCASecret" . }}
+- --internal-client-ca=/tls-internal-client-ca/ca.crt
+{{- end }}
+{{- if include "argotun.callersSecret" . }}
+- --callers=/callers/callers.json
+{{- else if .Values.tls.internalClientNames }}
+- {{ printf "--internal-client-names=%s" (join "," .Values.tls.internalClientNames) | quote }}
+{{- end }}
+{{- if gt (int .Values.maxConnectionsPerCaller) 0 }}
+- --max-connections-per-caller={{ int .Values.maxConnectionsPerCaller }}
+{{- end }}
 {{- if .Values.tls.internalPlain }}
 - --internal-plain
 {{- end }}
@@ -71,6 +82,12 @@
 {{- end -}}
 {{- with include "argotun.clientCASecret" . -}}
 {{- $files = append $files (dict "name" "tls-client-ca" "path" "/tls-client-ca" "secret" . "items" (list "ca.crt")) -}}
+{{- end -}}
+{{- with include "argotun.internalClientCASecret" . -}}
+{{- $files = append $files (dict "name" "tls-internal-client-ca" "path" "/tls-internal-client-ca" "secret" . "items" (list "ca.crt")) -}}
+{{- end -}}
+{{- with include "argotun.callersSecret" . -}}
+{{- $files = append $files (dict "name" "callers" "path" "/callers" "secret" . "items" (list "callers.json")) -}}
 {{- end -}}
 {{- toJson $files -}}
 {{- end -}}

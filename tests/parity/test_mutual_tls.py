@@ -21,7 +21,7 @@ def rig() -> Iterator[Rig]:
 def context(authority: Authority, certificate: bool) -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=authority.path("ca.pem"))
     if certificate:
-        made.load_cert_chain(authority.path("agent.pem"), authority.path("agent.key"))
+        made.load_cert_chain(authority.path("argocd.pem"), authority.path("argocd.key"))
     return made
 
 

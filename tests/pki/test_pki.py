@@ -319,3 +319,18 @@ def test_a_wrong_option_is_refused(capsys, options, sentence):
 def test_the_url_that_agents_dial_is_not_guessed(capsys):
     assert cli.main(["--mode", "pki"]) == 2
     assert capsys.readouterr().err.startswith("argotun: --pki-server is not set")
+
+
+def test_callers_may_have_a_ca_that_no_agents_certificate_comes_from(pki):
+    folder = pki("--pki-callers-ca")
+    again = pki()
+    for values in (server_values(folder), server_values(again)):
+        callers = base64.b64decode(values["tls"]["internalClientCAData"])
+        assert callers == (folder / "callers" / "ca.crt").read_bytes() != (folder / "ca.crt").read_bytes()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "callers" / "ca.crt")
+    server.load_cert_chain(folder / "server.crt", folder / "server.key")
+    server.verify_mode = ssl.CERT_REQUIRED
+    shake_hands(server, client_context(folder / "ca.crt", folder / "argocd.crt"), "argotun.example.com")
+    agent = folder / "agents" / "customer-a" / "tls.crt"
+    with pytest.raises(ssl.SSLError):
+        shake_hands(server, client_context(folder / "ca.crt", agent), "argotun.example.com")

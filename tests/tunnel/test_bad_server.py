@@ -232,6 +232,19 @@ def test_a_request_behind_one_that_is_asked_again_is_refused_at_once(
     serves(server)
 
 
+@pytest.mark.parametrize(
+    "said", [b"Argotun-Caller: a\r\n" * 2, b"Argotun-Caller: a,b\r\n", b"argotun-caller:\r\n"]
+)
+def test_a_server_that_names_two_callers_or_none_is_not_believed(server: V2Server, said: bytes) -> None:
+    stream = server.connect()
+    server.send(DATA, stream, REQUEST.replace(b"\r\n\r\n", b"\r\n" + said + b"\r\n"))
+    server.expect(CONNECTED, stream)
+    assert b"Argotun-Caller must be there once" in server.until(b'"code":400}\n', stream)
+    while (got := server.receive()) is not None and got.kind != CLOSE:
+        assert got.stream == stream
+    serves(server)
+
+
 def test_pings_without_end_do_not_grow_the_agent(rig: Rig, listening: Listening, server: V2Server) -> None:
     flood = frame(PING, 0, bytes(125)) * 4000
     tunnel = rig.agent.tunnels[0]

@@ -44,7 +44,7 @@ class Tunnel:
         self.give_account_token(cluster.token())
         self.server: Process | None = None
         self.agent: Process | None = None
-        argo = authority.issue("argo-cd")
+        argo = authority.issue("argocd")
         self.internal = Endpoint(self._internal) if plain else Endpoint(self._internal, "", self._ca, argo)
         self.endpoint = self.endpoint_of(CLUSTER_ID)
 
