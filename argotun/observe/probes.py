@@ -30,8 +30,8 @@ HEAD_TIME = 1.0
 FRESH = 1.0
 """Seconds for which `/metrics` and `/status` are given again as they are: a thousand clusters take 0.3 s."""
 
-ACCEPTS_PER_TURN = 16
-"""Connections accepted per turn of the event loop."""
+ACCEPTS_PER_TURN = 4
+"""Connections accepted per turn of the event loop; the descriptors of those that go are closed in another."""
 
 BACKLOG = 1024
 """Connections that the kernel holds until they are accepted."""

@@ -143,7 +143,8 @@ class Listener:
                 failing = False
             self._begin(sock, peer)
             accepted += 1
-            if accepted % _ACCEPTS_PER_TURN == 0:
+            # Where it is full, the descriptor of the one that was dropped is closed in another turn.
+            if accepted % _ACCEPTS_PER_TURN == 0 or self.places.taken >= self.places.limit:
                 gevent.sleep(NEXT_TURN)
 
     def _begin(self, sock: socket, address: tuple[Any, ...]) -> None:
