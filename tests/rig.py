@@ -32,6 +32,7 @@ from gevent.server import StreamServer
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
 from argotun.config.network import parse_proxy
+from argotun.observe import probes
 from argotun.server import clients
 from argotun.server.app import Server
 from argotun.server.registry import Session
@@ -44,6 +45,9 @@ PATIENCE = 30.0
 
 # No load balancer has to notice a drain here, except in the tests of just that.
 clients.NOTICE = 0.2
+
+# What a test looks at has just changed.
+probes.FRESH = 0.0
 
 
 def until(
@@ -368,6 +372,8 @@ class Rig:
             "internal_plain": True,
             "access_log": False,
             "reconnect_grace": 0.5,
+            # Agents of version 1 are tried beside those of version 2.
+            "min_wire_version": 1,
         }
         if self._mutual:
             values |= {

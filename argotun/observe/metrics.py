@@ -20,8 +20,9 @@ from argotun import __version__
 from argotun.observe.exposition import render
 from argotun.turns import NEXT_TURN
 
-AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
-"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed."""
+AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake", "version"]
+"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed, `version` an old one
+of the tunnel's protocol."""
 
 Reloaded = Literal["clusters", "callers", "certificates", "token"]
 """Files that are read again while the process runs; the agent has no clusters file."""
@@ -131,6 +132,14 @@ class AccessLines(Protocol):
     @property
     def dropped(self) -> int:
         """Lines that were not written because the output stalled."""
+
+
+class Places(Protocol):
+    """The part of a port's places that metrics read at a scrape."""
+
+    taken: int
+    dropped: int
+    refused: int
 
 
 class _Row(NamedTuple):
@@ -271,6 +280,7 @@ class ServerMetrics(Metrics):
         self._rate_limited_by_forgotten = 0
         self._clusters: dict[str, ClusterStats] = {}
         self._callers: dict[str, CallerStats] = {}
+        self._ports: dict[str, Places] = {}
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -312,6 +322,10 @@ class ServerMetrics(Metrics):
             for name, stats in self._callers.items()
         }
 
+    def watch_port(self, name: str, places: Places) -> None:
+        """Report how full a port is, and whom it sends away."""
+        self._ports[name] = places
+
     def auth_failures(self, reason: AuthFailure) -> None:
         """Count an agent that was turned away."""
         self._auth_failures[reason] += 1
@@ -339,6 +353,21 @@ class ServerMetrics(Metrics):
         for reason, count in self._auth_failures.items():
             failures.add_metric((reason,), count)
         yield failures
+        yield from self._places()
+
+    def _places(self) -> Iterator[Metric]:
+        taken = GaugeMetricFamily("argotun_connections", "Connections of a port", labels=("port",))
+        sent = CounterMetricFamily(
+            "argotun_connections_sent_away",
+            "Connections that a full port refused, or dropped before they had shown who they are",
+            labels=("port", "reason"),
+        )
+        for name, places in self._ports.items():
+            taken.add_metric((name,), places.taken)
+            sent.add_metric((name, "refused"), places.refused)
+            sent.add_metric((name, "dropped"), places.dropped)
+        yield taken
+        yield sent
 
 
 class AgentMetrics(Metrics, TunnelStats):

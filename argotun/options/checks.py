@@ -220,6 +220,13 @@ WARNINGS: tuple[Rule, ...] = (
     ),
     Rule(
         ServerConfig,
+        "min-wire-version",
+        lambda c, _: c.min_wire_version < 2,
+        "{value} lets agents in that speak version 1, where one of them can slow down all others: "
+        "only until those agents are replaced",
+    ),
+    Rule(
+        ServerConfig,
         "idle-timeout",
         lambda c, _: c.idle_timeout <= CLIENT_IDLE,
         "{value} is risky: clients reuse connections for up to 5m and would find them closed",

@@ -10,7 +10,16 @@ from typing import Any
 
 from argotun.config.callers import CALLER_NAMES
 from argotun.config.models import CONFIGS
-from argotun.config.network import HOST_NAME, HOST_NAMES, LISTEN, LISTEN_OR_OFF, PROXY_URL, SERVER_URL, TARGET
+from argotun.config.network import (
+    HOST_NAME,
+    HOST_NAMES,
+    LISTEN,
+    LISTEN_OR_OFF,
+    NETWORKS,
+    PROXY_URL,
+    SERVER_URL,
+    TARGET,
+)
 from argotun.config.values import (
     CLUSTER_IDS,
     CLUSTERS,
@@ -21,6 +30,7 @@ from argotun.config.values import (
     NAME,
     SECRET_TOKEN,
     SWITCH,
+    WIRE_VERSION,
     Kind,
     choice,
     count,
@@ -141,6 +151,49 @@ OPTIONS: tuple[Option, ...] = (
     Option("head-timeout", SERVER, duration(0.1), "time for a client to send a request's head"),
     Option("body-timeout", SERVER, duration(0.1), "time between two pieces of a request's body"),
     Option("handshake-timeout", SERVER, duration(0.1), "time for a client to finish its TLS handshake"),
+    Option(
+        "hello-timeout",
+        SERVER,
+        duration(0.1),
+        "time for a client's first words, its PROXY header and TLS ClientHello, from the accept on",
+    ),
+    Option(
+        "trusted-proxies",
+        SERVER,
+        NETWORKS,
+        "networks whose connections to the public port begin with a PROXY header (version 1 or 2), "
+        "which is believed",
+    ),
+    Option(
+        "public-connections",
+        SERVER,
+        count("connections", 16, 1_000_000),
+        "connections to the public port at once; over it, who has shown no token longest is dropped",
+    ),
+    Option(
+        "public-connections-per-address",
+        SERVER,
+        count("connections", 1, 1_000_000),
+        "the same for one address; agents behind one NAT or load balancer share it",
+    ),
+    Option(
+        "internal-connections",
+        SERVER,
+        count("connections", 16, 1_000_000),
+        "connections to the internal port at once: each watch is one",
+    ),
+    Option(
+        "internal-connections-per-address",
+        SERVER,
+        count("connections", 1, 1_000_000),
+        "the same for one address; Argo CD's controller is one",
+    ),
+    Option(
+        "min-wire-version",
+        SERVER,
+        WIRE_VERSION,
+        "oldest version that an agent may speak; 1, for agents of old, has none of version 2's limits",
+    ),
     Option(
         "idle-timeout",
         SERVER,

@@ -15,12 +15,14 @@ from argotun.config.models import KUBERNETES
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AuthFailure, ServerMetrics
+from argotun.seldom import Seldom
 from argotun.server.auth import authenticate, certificate_allowed, token_digest
 from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
-from argotun.transport.accept import accept
+from argotun.transport.accept import accept, offered
+from argotun.transport.places import Dropped, Places
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import SUBPROTOCOL
@@ -38,6 +40,12 @@ READ = 16 * 1024
 MAX_TUNNELS = 16
 """Of one cluster, those included that have not said HELLO or that drain: a rolling agent has two or three."""
 
+CHECKED = (b"/healthz", b"/")
+"""Where anybody hears 200; load balancers that are told no path ask for the second (GKE, ALB)."""
+
+OLD = f"agents must speak {SUBPROTOCOL} here: version 1 is let in with --min-wire-version 1 only"
+"""What an agent of version 1 is told."""
+
 ANSWER_FIELDS = {
     401: "WWW-Authenticate: Bearer\r\n",
     405: "Allow: GET\r\n",
@@ -50,7 +58,7 @@ ANSWER_FIELDS = {
 class AgentPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
 
-    `leaving` is called with a session whose agent says that it drains.
+    `leaving` is called with a session whose agent says that it drains; `places` are the port's.
     """
 
     def __init__(
@@ -62,8 +70,11 @@ class AgentPort:
         clusters: ClustersFile,
         metrics: ServerMetrics,
         leaving: Callable[[Session], None],
+        places: Places,
     ) -> None:
         self.draining = False
+        self._places = places
+        self._seldom = Seldom(log)
         self._config = config
         self._registry = registry
         self._placement = placement
@@ -80,7 +91,15 @@ class AgentPort:
         except HeadError as error:
             _answer(sock, error.status, str(error))
         except ArgotunError as error:
-            log.info("an agent's connection was refused: %s", error, extra=fields(peer=_name(peer)))
+            self._seldom.say(
+                logging.INFO,
+                str(error),
+                "an agent's connection was refused: %s",
+                error,
+                extra=fields(peer=_name(peer)),
+            )
+        except Dropped:
+            raise
         except (OSError, gevent.Timeout):
             # Silent or gone before it said who it is.
             pass
@@ -101,14 +120,15 @@ class AgentPort:
 
     def _route(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
         path = head.target.partition(b"?")[0]
-        if path not in (b"/connect", b"/healthz"):
-            _answer(sock, 404, "not found")
-        elif head.method != b"GET":
-            _answer(sock, 405, "only GET is served here")
+        no_body = head.method == b"HEAD"
+        if path not in (b"/connect", *CHECKED):
+            _answer(sock, 404, "not found", no_body)
+        elif head.method != b"GET" and not (no_body and path in CHECKED):
+            _answer(sock, 405, "only GET is served here", no_body)
         elif head.length:
-            _answer(sock, 400, "a body is not read here")
-        elif path == b"/healthz":
-            _answer(sock, 200, "ok")
+            _answer(sock, 400, "a body is not read here", no_body)
+        elif path in CHECKED:
+            _answer(sock, 200, "ok", no_body)
         elif self.draining:
             _answer(sock, 503, "the server is draining")
         else:
@@ -129,13 +149,20 @@ class AgentPort:
         if _field(head, b"origin") is not None:
             self._refuse(sock, peer, 403, "origin", "browsers are not served here")
             return
-        self._run(
-            accept(sock, head, rest, (SUBPROTOCOL,)), cluster, peer, token_digest(credential), certificate
-        )
+        if self._config.min_wire_version > 1 and head.upgrade and SUBPROTOCOL.encode() not in offered(head):
+            self._refuse(sock, peer, 426, "version", OLD)
+            return
+        socket = accept(sock, head, rest, (SUBPROTOCOL,))
+        place = self._places.of(peer)
+        if place is not None:
+            place.prove()
+        self._run(socket, cluster, peer, token_digest(credential), certificate)
 
     def _refuse(self, sock: Any, peer: Any, code: int, reason: AuthFailure, message: str) -> None:
         self._metrics.auth_failures(reason)
-        log.warning("an agent was refused: %s", message, extra=fields(peer=_name(peer)))
+        self._seldom.say(
+            logging.WARNING, reason, "an agent was refused: %s", message, extra=fields(peer=_name(peer))
+        )
         _answer(sock, code, message)
 
     def admitted(self, session: Session) -> bool:
@@ -234,7 +261,7 @@ def _field(head: RequestHead, name: bytes) -> bytes | None:
     return None if not values else values[0] if len(values) == 1 else b""
 
 
-def _answer(sock: Any, code: int, text: str) -> None:
+def _answer(sock: Any, code: int, text: str, no_body: bool = False) -> None:
     """One short answer in plain text, and the end of the connection."""
     body = f"{text}\n".encode()
     reason = HTTPStatus(code).phrase
@@ -242,7 +269,7 @@ def _answer(sock: Any, code: int, text: str) -> None:
         sock.sendall(
             f"HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n{ANSWER_FIELDS.get(code, '')}Connection: close\r\n\r\n".encode()
-            + body
+            + (b"" if no_body else body)
         )
     except OSError:
         # The peer has left; there is nobody to tell.

@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 
 import argotun
-from argotun import process
+from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
@@ -22,6 +22,7 @@ from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport.listen import Listener
+from argotun.transport.places import Places
 from argotun.transport.tls import ServerTls
 from argotun.wire.hello import Hello
 from argotun.wire.reasons import DRAINING, REPLACED, WORDS
@@ -60,6 +61,14 @@ class Server:
             on_error=lambda: self.metrics.reload_errors("callers"),
         )
         internal_tls = self._internal_tls(tls)
+        public, internal = descriptors.divide(
+            descriptors.allowed(), config.public_connections, config.internal_connections
+        )
+        self._few = (public, internal) != (config.public_connections, config.internal_connections)
+        public_places = Places(public, config.public_connections_per_address)
+        internal_places = Places(internal, config.internal_connections_per_address)
+        self.metrics.watch_port("public", public_places)
+        self.metrics.watch_port("internal", internal_places)
         self.clients = ClientPort(
             config,
             registry=self.registry,
@@ -69,6 +78,7 @@ class Server:
             metrics=self.metrics,
             access=self.access,
             probes=self.probes,
+            places=internal_places,
         )
         self.agents = AgentPort(
             config,
@@ -77,6 +87,7 @@ class Server:
             clusters=self.clusters,
             metrics=self.metrics,
             leaving=self._agent_leaves,
+            places=public_places,
         )
         timeout = config.handshake_timeout
         self._public_listener = Listener(
@@ -84,6 +95,9 @@ class Server:
             self.agents.serve,
             tls,
             handshake_timeout=timeout,
+            hello_timeout=config.hello_timeout,
+            places=public_places,
+            trusted=config.trusted_proxies,
             on_refused=lambda peer, error: self.metrics.auth_failures("handshake"),
         )
         self._internal_listener = Listener(
@@ -91,6 +105,8 @@ class Server:
             self.clients.serve,
             internal_tls,
             handshake_timeout=timeout,
+            hello_timeout=config.hello_timeout,
+            places=internal_places,
         )
         # Whoever reaches the health port shows nothing of who they are.
         discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason)
@@ -141,6 +157,13 @@ class Server:
         self._greenlets = [gevent.spawn(self._follow_clusters), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
+        if self._few:
+            log.warning(
+                "this process may have %d descriptors: the public port takes %d connections, the internal %d",
+                descriptors.allowed(),
+                self._public_listener.places.limit,
+                self._internal_listener.places.limit,
+            )
         log.info(
             "server listens",
             extra=fields(
@@ -307,4 +330,5 @@ class Server:
 
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
+    descriptors.tell(log)
     return process.run(Server(config))

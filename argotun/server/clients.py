@@ -15,12 +15,15 @@ from argotun.observe.logs import fields
 from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
+from argotun.seldom import Seldom
 from argotun.server.callers import Access, Callers
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
+from argotun.server.routes import LASTING
+from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Cause, Refusal
@@ -45,6 +48,10 @@ together, with our Retry-After between them; then it says "deadline exceeded" in
 SWEEP = 1.0
 """Seconds between two looks for connections that have waited too long."""
 
+IDLE_PART = 16
+"""Such a part of a crowded tunnel's streams is given up at once where it is idle: to look for them takes a
+millisecond."""
+
 AT_ONCE = 250
 """Connections that are looked at in one turn of the event loop: about a millisecond's work."""
 
@@ -66,6 +73,7 @@ class ClientPort:
         metrics: ServerMetrics,
         access: AccessLog,
         probes: Probes,
+        places: Places,
     ) -> None:
         self.draining = False
         self.max_body = config.max_body
@@ -73,6 +81,7 @@ class ClientPort:
         self.limits = {
             Situation.BUSY: 0.0,
             Situation.UNUSED: config.idle_timeout,
+            Situation.UNSPOKEN: config.head_timeout,
             Situation.IN_HEAD: config.head_timeout,
             Situation.IN_BODY: config.body_timeout,
             Situation.ASKED: config.response_timeout,
@@ -90,6 +99,8 @@ class ClientPort:
         self._metrics = metrics
         self._access = access.request
         self._probes = probes
+        self._places = places
+        self._seldom = Seldom(log, most=1, seconds=60.0)
         rate = config.rate_limit
         self._bucket = TokenBucket(rate, rate) if rate else None
         self._buckets: dict[str, tuple[float, TokenBucket]] = {}
@@ -104,7 +115,7 @@ class ClientPort:
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Serve one client connection in the calling greenlet until it ends."""
-        connection = Connection(self, sock, self._callers.visitor(sock))
+        connection = Connection(self, sock, self._callers.visitor(sock), self._places.of(peer))
         self.connections.add(connection)
         try:
             connection.serve()
@@ -150,16 +161,50 @@ class ClientPort:
             return Refusal(Cause.UNKNOWN_CLUSTER, f"no cluster {name!r} is known here")
         stats = self._metrics.cluster(name)
         now = request.began
-        if self._bucket is not None and not self._bucket.take(now):
-            stats.rate_limited += 1
-            return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
+        # The cluster's own first: what it refuses takes nothing from the others.
         if cluster.rate_limit is not None and not self._cluster_bucket(name, cluster.rate_limit).take(now):
             stats.rate_limited += 1
             return Refusal(Cause.RATE_LIMIT, f"the rate limit of cluster {name!r} is reached")
-        if held is not None:
-            return held
-        session = self._placement.pick(name) or self._placement.wait(name, self._grace(request.target))
-        return session or Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
+        if self._bucket is not None and not self._bucket.take(now):
+            stats.rate_limited += 1
+            return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
+        session = held or self._placement.pick(name)
+        if session is None:
+            session = self._placement.wait(name, self._grace(request.target))
+        if session is None:
+            return Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
+        if len(session.tunnel.mux.streams) >= session.ample:
+            return self._crowded(session, request, held)
+        return session
+
+    def _crowded(self, session: Session, request: Request, held: Session | None) -> Session | Refusal:
+        """Only the last tenth of the agent's streams is free, and it is for requests that do not last.
+
+        Streams that idle connections keep are given up first, those that have been idle longest.
+        """
+        streams = session.tunnel.mux.streams
+        if request.began - session.looked > SWEEP:
+            session.looked = request.began
+            idle = [c for c in self.connections if c.exchange.session is session and c.idle]
+            idle.sort(key=lambda connection: connection.exchange.request.ended)
+            for connection in idle[: max(1, len(streams) // IDLE_PART)]:
+                connection.exchange.release()
+            if len(idle) > 1:
+                session.looked = 0.0
+        lasting = len(streams) >= session.ample and LASTING.search(request.target)
+        if lasting or len(streams) >= session.most:
+            self._seldom.say(
+                logging.WARNING,
+                session.cluster,
+                "requests are refused: the agent is at its limit of streams (--max-conns), or near it",
+                extra=fields(cluster=session.cluster, streams=len(streams), limit=session.most),
+            )
+        if lasting:
+            words = (
+                "the agent is near its limit of streams: what is left is kept for requests that do not last"
+            )
+            return Refusal(Cause.RATE_LIMIT, words)
+        return session
 
     def _grace(self, target: bytes) -> float:
         """Seconds that a request waits for an agent to come back."""

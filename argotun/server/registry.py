@@ -3,6 +3,7 @@
 Which of them gets a request is not decided here, but in `placement`.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
@@ -16,7 +17,8 @@ class Session:
     `named` is the target that the clusters file names, if it does; `target` the address that
     CONNECT carries, where empty means the agent's own; `token` is the digest and `certificate` the
     client certificate, as `getpeercert()` gives it, that let the agent in; `callers` that it wants
-    to hear who asks.
+    to hear who asks. `most` is the agent's limit of streams, `ample` their number from which on only the last
+    tenth is left, `looked` when idle ones were last looked for.
     """
 
     def __init__(
@@ -40,6 +42,10 @@ class Session:
         self.since = monotonic()
         theirs = tunnel.mux.theirs
         self.callers = theirs is not None and theirs.callers
+        # Where the agent states no limit there is no last tenth of it.
+        self.most = (theirs.max_streams if theirs is not None else 0) or sys.maxsize
+        self.ample = self.most - max(1, self.most // 10)
+        self.looked = 0.0
         self.replaced = False
 
     @property

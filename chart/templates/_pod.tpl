@@ -29,6 +29,12 @@
 {{- if gt (float64 .Values.rateLimit) 0.0 }}
 - --rate-limit={{ toJson .Values.rateLimit }}
 {{- end }}
+{{- with .Values.trustedProxies }}
+- --trusted-proxies={{ join "," . }}
+{{- end }}
+{{- if ne (int .Values.minWireVersion) 2 }}
+- --min-wire-version={{ int .Values.minWireVersion }}
+{{- end }}
 {{- end -}}
 
 {{- define "argotun.agent.args" -}}

@@ -9,6 +9,7 @@ import pytest
 from gevent import socket
 from gevent.ssl import create_default_context
 
+from argotun.config import ServerConfig
 from argotun.server import agents
 from argotun.wire.head import parse_request
 from tests.raw_websocket import RawWebSocket, Refused, dial
@@ -166,7 +167,11 @@ def test_a_head_that_comes_byte_by_byte_for_ever_is_let_go(hasty: Rig) -> None:
     [
         (b"GET /healthz", 200),
         (b"GET /healthz?verbose", 200),
-        (b"GET /", 404),
+        (b"HEAD /healthz", 200),
+        (b"GET /", 200),
+        (b"HEAD /", 200),
+        (b"GET /?x", 200),
+        (b"POST /", 405),
         (b"GET /metrics", 404),
         (b"GET /readyz", 404),
         (b"GET /status", 404),
@@ -184,8 +189,11 @@ def test_a_head_that_comes_byte_by_byte_for_ever_is_let_go(hasty: Rig) -> None:
     ],
 )
 def test_nothing_but_connect_and_healthz_is_served(plain: Rig, request_line: bytes, status: int) -> None:
-    answer = raw(plain, request_line + b" HTTP/1.1\r\nHost: a\r\n\r\n").response()
+    method = request_line.partition(b" ")[0].decode()
+    peer = raw(plain, request_line + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = peer.response(method)
     assert answer.status == status
+    assert not peer.rest()
     assert answer.header("connection") == "close"
 
 
@@ -234,6 +242,19 @@ def test_a_subprotocol_that_only_looks_like_ours_is_version_1(plain: Rig, offer:
     until(lambda: [s.tunnel.version for s in plain.server.registry.all()] == [1], "the session")
     ws.close()
     until(lambda: not plain.server.registry.all(), "its end")
+
+
+@pytest.mark.parametrize("offer", [b"", b"Sec-WebSocket-Protocol: argotun.v1\r\n"])
+def test_version_1_is_refused_unless_it_is_asked_for(offer: bytes) -> None:
+    with Rig(agent=None, server={"min_wire_version": ServerConfig().min_wire_version}) as rig:
+        with pytest.raises(Refused) as caught:
+            dial(rig.server.public_address, BEARER + offer, context=context(rig))
+        assert caught.value.status == 426
+        assert b"--min-wire-version" in caught.value.body
+        assert b"Upgrade: websocket\r\n" in caught.value.head
+        assert failures(rig)["version"] == 1
+        V2Agent(rig, context=context(rig))
+        until(lambda: len(rig.server.registry) == 1, "the session")
 
 
 def test_frames_that_came_with_the_upgrade_are_read(plain: Rig) -> None:

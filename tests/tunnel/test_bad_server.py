@@ -288,6 +288,12 @@ def test_another_target_is_refused(rig: Rig, server: V2Server) -> None:
     server.expect(CONNECTED, stream)
 
 
+def test_a_flood_of_other_targets_is_a_few_lines(server: V2Server, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(300):
+        server.expect(ERROR, server.connect("evil.example:443"))
+    assert 0 < caplog.text.count("evil.example") <= 10
+
+
 def test_more_streams_than_max_conns_are_an_error_each(rig: Rig, listening: Listening) -> None:
     with Listening() as other:
         agent = Agent(rig.agent_config(server=f"ws://127.0.0.1:{other.address[1]}/connect", max_conns=3))
