@@ -270,7 +270,10 @@ class Authority:
         self.ca = trustme.CA()
         self.folder = folder
         self.ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-        for name, identities in {"server": ("127.0.0.1", "localhost"), "agent": ("agent.example",)}.items():
+        for name, identities in {
+            "server": ("127.0.0.1", "localhost"),
+            "agent": ("agent.example", "c1", "c2", "c3", "c4"),
+        }.items():
             issued = self.ca.issue_cert(*identities)
             issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
             with open(folder / f"{name}.pem", "wb") as file:
@@ -295,7 +298,7 @@ class Rig:
     `agent=None` starts none. `cluster` adds keys to the entry of the one cluster, `c1`.
     """
 
-    TOKEN = "tok-c1"
+    TOKEN = "token-of-agent-c1"
     ACCOUNT = "sa-token"
     """What the agent of `c1` shows its API."""
 

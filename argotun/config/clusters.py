@@ -12,8 +12,7 @@ from argotun.config.values import (
     CLUSTER_ID_EXPECTED,
     CLUSTER_ID_PATTERN,
     HIDDEN,
-    TOKEN_EXPECTED,
-    TOKEN_PATTERN,
+    LONGEST_TOKEN,
     UNSET,
     Refused,
     Words,
@@ -25,9 +24,13 @@ from argotun.errors import ClustersError
 OPTION = "--clusters"
 
 ID = re.compile(CLUSTER_ID_PATTERN, re.ASCII)
-TOKEN = re.compile(TOKEN_PATTERN)
+SHORTEST_TOKEN = 16
+"""Characters; fewer can be guessed. A random token such as `openssl rand -hex 32` gives has 64."""
+TOKEN = re.compile(rf"[\x21-\x7e]{{{SHORTEST_TOKEN},{LONGEST_TOKEN}}}")
 DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 EMPTY_DIGEST = sha256(b"").digest()
+ANY_NAME = "*"
+"""In `certNames`: any certificate of the client CA will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Cluster:
     tokens: tuple[bytes, ...] = field(repr=False)
     target_addr: str | None = None
     cert_names: tuple[str, ...] = ()
+    """Names of which the agent's certificate must carry one; none stands for the id."""
     rate_limit: float | None = None
     """Requests per second; None is no limit."""
 
@@ -57,7 +61,9 @@ def read_token(value: Any) -> tuple[bytes, ...]:
     if value in ("", None):
         return ()
     if not isinstance(value, str) or not TOKEN.fullmatch(value):
-        raise Refused(f"text of {TOKEN_EXPECTED}", HIDDEN)
+        raise Refused(
+            f"text of {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without spaces", HIDDEN
+        )
     return (sha256(value.encode("ascii")).digest(),)
 
 
@@ -96,11 +102,14 @@ def read_target(value: Any) -> str | None:
 
 
 def read_names(value: Any) -> tuple[str, ...]:
-    """Names of which the agent's certificate must carry one."""
+    """Names of which the agent's certificate must carry one, or ANY_NAME alone."""
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise Refused("a list of names of the agent's certificate")
+    # An empty list says "none will do" to one reader and "all will do" to another.
+    if not isinstance(value, list) or not value or not all(isinstance(n, str) and n.strip() for n in value):
+        raise Refused(f'a list of names of the agent\'s certificate, or ["{ANY_NAME}"] for any')
+    if ANY_NAME in value and len(value) > 1:
+        raise Refused(f'names, or "{ANY_NAME}" alone')
     return tuple(value)
 
 
@@ -126,17 +135,16 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "certNames": read_names,
     "rateLimit": read_rate,
 }
-FOREIGN = "argocd"
-"""Keys that start so are the chart's own, and none of the server's business."""
+FOREIGN = re.compile(r"argocd(\..*)?")
+"""Keys that are the chart's own, and none of the server's business."""
 
 
-def parse_clusters(text: str) -> tuple[dict[str, Cluster], list[str]]:
-    """The clusters in a JSON list by id, and warnings about keys that mean nothing.
+def parse_clusters(text: str) -> dict[str, Cluster]:
+    """The clusters in a JSON list by id.
 
     Raises ClustersError with the entry and the key at fault; tokens are in none of the sentences.
     """
     clusters: dict[str, Cluster] = {}
-    warnings: list[str] = []
     owners: dict[bytes, str] = {}
     for index, entry in enumerate(parse_json(text)):
         where = f"clusters[{index}]"
@@ -155,8 +163,7 @@ def parse_clusters(text: str) -> tuple[dict[str, Cluster], list[str]]:
                     f"a token that no other cluster has; {owner!r} has it too",
                 )
         clusters[cluster.id] = cluster
-        warnings += [f"{where}: {sentence}" for sentence in unknown_keys(entry)]
-    return clusters, warnings
+    return clusters
 
 
 def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
@@ -171,6 +178,7 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
                 f"{OPTION}: {where}, {key}", shown if key in entry else UNSET, str(refused)
             ) from None
 
+    refuse_unknown_keys(where, entry)
     name = read("id")
     tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
     if not tokens:
@@ -178,16 +186,16 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
     return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"))
 
 
-def unknown_keys(entry: Iterable[str]) -> list[str]:
-    """A sentence for each key that is not read."""
-    found = []
+def refuse_unknown_keys(where: str, entry: Iterable[str]) -> None:
+    """Raise ClustersError for a key that is not read: a misspelt one would leave a cluster less guarded."""
     for key in entry:
-        if key not in KEYS and not key.startswith(FOREIGN):
+        if key not in KEYS and not FOREIGN.fullmatch(key):
             close = nearest(key, KEYS)
-            found.append(
-                f"key {quoted(key)!r} is ignored" + (f", {close} was probably meant" if close else "")
+            raise ClustersError(
+                f"{OPTION}: {where}, key",
+                quoted(key),
+                f"one of {', '.join(KEYS)}" + (f" ({close} was probably meant)" if close else ""),
             )
-    return found
 
 
 def parse_json(text: str) -> list[Any]:

@@ -61,6 +61,7 @@ class AgentPort:
     ) -> None:
         self.draining = False
         self._config = config
+        self._asks = config.tls_client_ca is not None
         self._registry = registry
         self._placement = placement
         self._clusters = clusters
@@ -118,7 +119,7 @@ class AgentPort:
             return
         getpeercert = getattr(sock, "getpeercert", None)
         certificate = getpeercert() if getpeercert is not None else None
-        if not certificate_allowed(cluster, certificate):
+        if not certificate_allowed(cluster, certificate, self._asks):
             self._refuse(sock, peer, 403, "certificate", _why_not(cluster, certificate))
             return
         if _field(head, b"origin") is not None:
@@ -139,7 +140,7 @@ class AgentPort:
         return (
             cluster is not None
             and session.token in cluster.tokens
-            and certificate_allowed(cluster, session.certificate)
+            and certificate_allowed(cluster, session.certificate, self._asks)
         )
 
     def _run(
@@ -209,7 +210,10 @@ class AgentPort:
 def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
     """What the agent's operator is told about a cluster that is bound to certificate names."""
     if certificate:
-        return f"the certificate is not one of cluster {cluster.id!r}"
+        return (
+            f"the certificate is not one of cluster {cluster.id!r}: its certNames, or else its id, "
+            "are the names that count"
+        )
     return (
         f"cluster {cluster.id!r} is bound to certNames and no client certificate arrived: "
         "a gateway that ends TLS passes none on"

@@ -5,7 +5,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
-from argotun.config.clusters import Cluster
+from argotun.config.clusters import ANY_NAME, Cluster
 
 NAME_TYPES = frozenset({"DNS", "URI", "IP Address", "email"})
 """Kinds of subjectAltName that may identify an agent."""
@@ -38,16 +38,17 @@ def authenticate(header: bytes | None, clusters: Mapping[str, Cluster]) -> Clust
     return found
 
 
-def certificate_allowed(cluster: Cluster, peercert: Mapping[str, Any] | None) -> bool:
+def certificate_allowed(cluster: Cluster, peercert: Mapping[str, Any] | None, asked: bool) -> bool:
     """Whether a client certificate, as `SSLSocket.getpeercert()` gives it, may speak for a cluster.
 
-    An entry without `certNames` takes any that the client CA vouches for. Otherwise one of the
-    certificate's alternative names or its common name must be listed, letter case aside; a wildcard
-    in a certificate stands only for itself.
+    One of the certificate's alternative names or its common name must be listed, letter case aside; a
+    wildcard in a certificate stands only for itself. An entry that lists none is bound to its id where
+    client certificates are `asked` for, and ANY_NAME takes all that the client CA vouches for.
     """
-    if not cluster.cert_names:
+    names = cluster.cert_names or ((cluster.id,) if asked else ())
+    if not names or ANY_NAME in names:
         return True
-    allowed = {name.casefold() for name in cluster.cert_names}
+    allowed = {name.casefold() for name in names}
     return not allowed.isdisjoint(certificate_names(peercert or {}))
 
 

@@ -4,7 +4,13 @@ from typing import Any
 
 PEM = "LS0tLS1CRUdJTg=="
 
-SECRETS = ("token-of-a", "first-of-b", "second-of-b", "token-of-an-agent", "a2V5LW9mLWFyZ28=")
+SECRETS = (
+    "token-of-customer-a",
+    "first-of-customer-b",
+    "second-of-customer-b",
+    "token-of-an-agent",
+    "a2V5LW9mLWFyZ28=",
+)
 """What stands for a secret in the sets below."""
 
 SERVER: dict[str, Any] = {"mode": "server"}
@@ -17,8 +23,8 @@ MODES = {"server": SERVER, "agent": AGENT}
 TLS = {"enabled": True, "certSecret": "server-tls", "clientCASecret": "client-ca"}
 ARGOCD = {"enabled": True, "caData": PEM, "clientCertData": "Yw==", "clientKeyData": "a2V5LW9mLWFyZ28="}
 CLUSTERS = [
-    {"id": "customer-a", "token": "token-of-a"},
-    {"id": "customer-b", "tokens": ["first-of-b", "second-of-b"]},
+    {"id": "customer-a", "token": "token-of-customer-a"},
+    {"id": "customer-b", "tokens": ["first-of-customer-b", "second-of-customer-b"]},
 ]
 MONITORING = {
     "monitoring": {"namespace": "monitoring"},

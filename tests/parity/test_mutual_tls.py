@@ -100,7 +100,7 @@ def test_a_renewed_server_certificate_needs_no_restart_and_ends_no_tunnel(rig: R
 
 
 def test_a_renewed_agent_certificate_is_shown_at_the_next_dial(rig: Rig) -> None:
-    fresh = issue(rig.authority, "agent", "agent.example")
+    fresh = issue(rig.authority, "agent", "c1")
     session = rig.session
     session.tunnel.end("the test ends it")
     until(lambda: rig.server.registry.of("c1") not in ([], [session]), "the agent's return")

@@ -97,21 +97,29 @@ CERTIFICATE = {
     "name", ["agent.a.example", "AGENT.A.EXAMPLE", "proxy-agent", "spiffe://x/a", "*.wild.example"]
 )
 def test_a_certificate_with_a_listed_name_is_taken(name):
-    assert certificate_allowed(Cluster("a", (), cert_names=("other", name)), CERTIFICATE)
+    assert certificate_allowed(Cluster("a", (), cert_names=("other", name)), CERTIFICATE, True)
 
 
-@pytest.mark.parametrize(
-    "name", ["agent.a", "a.wild.example", "*.a.example", "Org", "z", "agent.a.example.", "*"]
-)
+@pytest.mark.parametrize("name", ["agent.a", "a.wild.example", "*.a.example", "Org", "z", "agent.a.example."])
 def test_a_certificate_without_a_listed_name_is_refused(name):
-    assert not certificate_allowed(Cluster("a", (), cert_names=(name,)), CERTIFICATE)
+    assert not certificate_allowed(Cluster("a", (), cert_names=(name,)), CERTIFICATE, True)
 
 
 @pytest.mark.parametrize("certificate", [None, {}])
 def test_no_certificate_is_refused_where_names_are_listed(certificate):
-    assert not certificate_allowed(Cluster("a", (), cert_names=("a",)), certificate)
+    assert not certificate_allowed(Cluster("a", (), cert_names=("a",)), certificate, False)
 
 
 @pytest.mark.parametrize("certificate", [None, {}, CERTIFICATE])
-def test_any_certificate_and_none_is_taken_where_no_names_are_listed(certificate):
-    assert certificate_allowed(Cluster("a", ()), certificate)
+def test_any_certificate_and_none_is_taken_where_none_is_asked_for(certificate):
+    assert certificate_allowed(Cluster("a", ()), certificate, False)
+
+
+@pytest.mark.parametrize(("id", "allowed"), [("proxy-agent", True), ("a", False)])
+def test_an_entry_without_names_is_bound_to_its_id(id, allowed):
+    assert certificate_allowed(Cluster(id, ()), CERTIFICATE, True) is allowed
+    assert not certificate_allowed(Cluster(id, ()), {}, True)
+
+
+def test_a_star_takes_every_certificate_of_the_ca():
+    assert certificate_allowed(Cluster("a", (), cert_names=("*",)), CERTIFICATE, True)

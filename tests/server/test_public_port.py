@@ -15,7 +15,7 @@ from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.rig import PATIENCE, Peer, Rig, until
 from tests.v2_peers import SUBPROTOCOL, V2Agent, hello
 
-BEARER = b"Authorization: Bearer tok-c1\r\n"
+BEARER = b"Authorization: Bearer token-of-agent-c1\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +73,18 @@ def raw(rig: Rig, data: bytes) -> Peer:
     ("fields", "reason"),
     [
         (b"", "no_token"),
-        (b"Authorization: Bearer tok-c2\r\n", "unknown_token"),
-        (b"Authorization: Bearer tok-c1x\r\n", "unknown_token"),
-        (b"Authorization: Bearer tok-c\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c2\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c1x\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c\r\n", "unknown_token"),
         (b"Authorization: Bearer TOK-C1\r\n", "unknown_token"),
         (b"Authorization: Bearer\r\n", "unknown_token"),
-        (b"Authorization: Basic tok-c1\r\n", "unknown_token"),
-        (b"Authorization: tok-c1\r\n", "unknown_token"),
+        (b"Authorization: Basic token-of-agent-c1\r\n", "unknown_token"),
+        (b"Authorization: token-of-agent-c1\r\n", "unknown_token"),
         (b"Authorization:\r\n", "unknown_token"),
         (BEARER + BEARER, "unknown_token"),
-        (BEARER + b"authorization: Bearer tok-c2\r\n", "unknown_token"),
-        (b"Proxy-Authorization: Bearer tok-c1\r\n", "no_token"),
-        (b"Cookie: token=tok-c1\r\n", "no_token"),
+        (BEARER + b"authorization: Bearer token-of-agent-c2\r\n", "unknown_token"),
+        (b"Proxy-Authorization: Bearer token-of-agent-c1\r\n", "no_token"),
+        (b"Cookie: token=token-of-agent-c1\r\n", "no_token"),
     ],
 )
 def test_a_token_that_is_not_the_clusters_is_401_and_counted(rig: Rig, fields: bytes, reason: str) -> None:
@@ -99,7 +99,7 @@ def test_a_token_that_is_not_the_clusters_is_401_and_counted(rig: Rig, fields: b
 
 
 def test_a_token_in_the_query_is_no_token(rig: Rig) -> None:
-    assert refused(rig, path=b"/connect?token=tok-c1").status == 401
+    assert refused(rig, path=b"/connect?token=token-of-agent-c1").status == 401
 
 
 def test_a_certificate_of_another_name_is_403_and_counted() -> None:
