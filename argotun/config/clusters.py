@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from argotun.config.network import parse_target
+from argotun.config.service_accounts import RefusedKey, ServiceAccount, read_service_account
 from argotun.config.values import (
     CLUSTER_ID_EXPECTED,
     CLUSTER_ID_PATTERN,
@@ -44,6 +45,8 @@ class Cluster:
     """Names of which the agent's certificate must carry one; none stands for the id."""
     rate_limit: float | None = None
     """Requests per second; None is no limit."""
+    account: ServiceAccount | None = None
+    """Whose tokens the agent may show in place of one of `tokens`."""
 
 
 # One reader for each key: its value → what is kept. They raise Refused.
@@ -134,6 +137,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "targetAddr": read_target,
     "certNames": read_names,
     "rateLimit": read_rate,
+    "serviceAccount": read_service_account,
 }
 FOREIGN = re.compile(r"argocd(\..*)?")
 """Keys that are the chart's own, and none of the server's business."""
@@ -145,7 +149,7 @@ def parse_clusters(text: str) -> dict[str, Cluster]:
     Raises ClustersError with the entry and the key at fault; tokens are in none of the sentences.
     """
     clusters: dict[str, Cluster] = {}
-    owners: dict[bytes, str] = {}
+    owners: dict[bytes | tuple[str, str, str], str] = {}
     for index, entry in enumerate(parse_json(text)):
         where = f"clusters[{index}]"
         if not isinstance(entry, dict):
@@ -162,6 +166,14 @@ def parse_clusters(text: str) -> dict[str, Cluster]:
                     HIDDEN,
                     f"a token that no other cluster has; {owner!r} has it too",
                 )
+        account = cluster.account
+        if account and (owner := owners.setdefault(account.claims, cluster.id)) != cluster.id:
+            # Many clusters call their issuer https://kubernetes.default.svc, whatever their keys are.
+            raise ClustersError(
+                f"{OPTION}: {where}, serviceAccount",
+                Words("this issuer, audience and subject"),
+                f"an audience that no other cluster has; {owner!r} has the same",
+            )
         clusters[cluster.id] = cluster
     return clusters
 
@@ -173,17 +185,21 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
         try:
             return KEYS[key](entry.get(key))
         except Refused as refused:
-            shown = refused.shown or Words(quoted(repr(entry.get(key))))
+            shown = Words(refused.shown or quoted(repr(entry.get(key))))
+            place = f"{key}.{refused.key}" if isinstance(refused, RefusedKey) else key
             raise ClustersError(
-                f"{OPTION}: {where}, {key}", shown if key in entry else UNSET, str(refused)
+                f"{OPTION}: {where}, {place}", shown if key in entry else UNSET, str(refused)
             ) from None
 
     refuse_unknown_keys(where, entry)
     name = read("id")
     tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
-    if not tokens:
-        raise ClustersError(f"{OPTION}: {where}, token", UNSET, f"one of {', '.join(TOKEN_KEYS)}")
-    return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"))
+    account = read("serviceAccount")
+    if not tokens and account is None:
+        raise ClustersError(
+            f"{OPTION}: {where}, token", UNSET, f"one of {', '.join(TOKEN_KEYS)} or serviceAccount"
+        )
+    return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"), account)
 
 
 def refuse_unknown_keys(where: str, entry: Iterable[str]) -> None:

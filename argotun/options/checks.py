@@ -100,8 +100,20 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         AgentConfig,
         "token",
-        lambda c, _: not c.token and not c.token_file,
-        "is needed: a token, or --token-file",
+        lambda c, _: not (c.token or c.token_file or c.server_token_path),
+        "is needed: a token, --token-file, or --server-token-path",
+    ),
+    Rule(
+        AgentConfig,
+        "server-token-path",
+        lambda c, _: c.server_token_path and c.token,
+        "and --token exclude each other",
+    ),
+    Rule(
+        AgentConfig,
+        "server-token-path",
+        lambda c, _: c.server_token_path and c.token_file,
+        "and --token-file exclude each other",
     ),
     Rule(AgentConfig, "token-file", lambda c, _: c.token and c.token_file, "and --token exclude each other"),
     Rule(

@@ -15,11 +15,14 @@ from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import HealthServer, Probes
+from argotun.server.accounts import Accounts
 from argotun.server.agents import AgentPort
+from argotun.server.auth import Authenticator
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
+from argotun.server.revoked import RevokedFile
 from argotun.transport.listen import Listener
 from argotun.transport.tls import ServerTls
 from argotun.wire.hello import Hello
@@ -28,7 +31,7 @@ from argotun.wire.reasons import DRAINING, REPLACED, WORDS
 log = logging.getLogger("argotun.server")
 
 REFRESH = 1.0
-"""Seconds between two looks at the clusters file; a change is in force within two seconds."""
+"""Seconds between two looks at clusters, keys and revocations; a change is in force within two seconds."""
 
 
 class Server:
@@ -48,6 +51,11 @@ class Server:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
             self.metrics.watch_certificates(tls)
         self._tls = tls
+        self._accounts = Accounts(config.jwks_ca, lambda: self.metrics.reload_errors("jwks"))
+        self._revoked = RevokedFile(config.revoked, lambda: self.metrics.reload_errors("revoked"))
+        authenticator = Authenticator(
+            self.clusters, self._accounts, self._revoked, asked=config.tls_client_ca is not None
+        )
         self.clients = ClientPort(
             config,
             registry=self.registry,
@@ -56,20 +64,26 @@ class Server:
             metrics=self.metrics,
             access=self.access,
             probes=self.probes,
+            revoked=authenticator.revoked,
         )
         self.agents = AgentPort(
             config,
             registry=self.registry,
             placement=self.placement,
-            clusters=self.clusters,
+            authenticator=authenticator,
             metrics=self.metrics,
             leaving=self._agent_leaves,
         )
+        public_tls = None
+        if config.tls_cert and config.tls_key:
+            public_tls = ServerTls(
+                config.tls_cert, config.tls_key, config.tls_client_ca, authenticator.needs_certificates
+            )
         timeout = config.handshake_timeout
         self._public_listener = Listener(
             config.addr,
             self.agents.serve,
-            tls,
+            public_tls,
             handshake_timeout=timeout,
             on_refused=lambda peer, error: self.metrics.auth_failures("handshake"),
         )
@@ -97,12 +111,14 @@ class Server:
     def start(self) -> None:
         """Read the clusters and bind the ports. ConfigError when either is not possible."""
         self.clusters.load()
+        self._revoked.load()
+        self._accounts.use(self.clusters.clusters)
         self._public_listener.start()
         self._internal_listener.start()
         if self._health is not None:
             self._health.start()
         self.clients.start()
-        self._greenlets = [gevent.spawn(self._follow_clusters), gevent.spawn(self._measure)]
+        self._greenlets = [gevent.spawn(self._follow), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
         log.info(
@@ -132,6 +148,7 @@ class Server:
         self.draining = self.agents.draining = True
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
+        self._accounts.close()
         for session in self.registry.all():
             session.tunnel.end("the server ends")
         self.clients.stop()
@@ -168,35 +185,46 @@ class Server:
         if cluster in self.clusters.clusters:
             self.metrics.cluster(cluster).sessions = len(self.registry.of(cluster))
 
-    def _follow_clusters(self) -> None:
+    def _follow(self) -> None:
+        """Look at the files that say who may come in, and end what they no longer allow."""
         while True:
             gevent.sleep(REFRESH)
-            errors = self.clusters.errors
-            change = self.clusters.refresh()
-            if self.clusters.errors > errors:
-                self.metrics.reload_errors("clusters")
-            if change is None:
-                continue
-            log.info(
-                "clusters file re-read",
-                extra=fields(
-                    added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
-                ),
-            )
-            for name in change.removed:
-                self._disconnect(name, "the cluster was removed")
-                self.clients.forget(name)
-            for name in change.changed:
+            self._follow_clusters()
+            for name in self._accounts.look():
                 self._disconnect_stale(name)
-            for name in change.added:
-                self.metrics.cluster(name)
+            if self._revoked.refresh():
+                for name in self.clusters.clusters:
+                    self._disconnect_stale(name)
+                self.clients.end_revoked()
+
+    def _follow_clusters(self) -> None:
+        errors = self.clusters.errors
+        change = self.clusters.refresh()
+        if self.clusters.errors > errors:
+            self.metrics.reload_errors("clusters")
+        if change is None:
+            return
+        self._accounts.use(self.clusters.clusters)
+        log.info(
+            "clusters file re-read",
+            extra=fields(
+                added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
+            ),
+        )
+        for name in change.removed:
+            self._disconnect(name, "the cluster was removed")
+            self.clients.forget(name)
+        for name in change.changed:
+            self._disconnect_stale(name)
+        for name in change.added:
+            self.metrics.cluster(name)
 
     def _disconnect(self, cluster: str, reason: str) -> None:
         for session in self.registry.of(cluster):
             session.tunnel.end(reason)
 
     def _disconnect_stale(self, name: str) -> None:
-        """End the sessions that the changed entry would no longer let in, or would target elsewhere."""
+        """End the sessions that would no longer be let in, or would be targeted elsewhere."""
         target = self.clusters.clusters[name].target_addr or ""
         for session in self.registry.of(name):
             if not self.agents.admitted(session):

@@ -1,6 +1,7 @@
 """The port for clients: which requests are let through to which cluster, and what else is answered."""
 
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -8,12 +9,14 @@ from typing import Any
 
 import gevent
 
+from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
+from argotun.observe.logs import fields
 from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
-from argotun.server.auth import caller_name
+from argotun.server.auth import Certificate, caller_name, shown_by
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
@@ -23,6 +26,8 @@ from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Cause, Refusal
 from argotun.wire.status import is_discovery
+
+log = logging.getLogger("argotun.server")
 
 NOTICE = 5.0
 """Seconds at most, and a quarter of the drain, that new clients are served as before: load balancers and
@@ -58,6 +63,7 @@ class ClientPort:
         metrics: ServerMetrics,
         access: AccessLog,
         probes: Probes,
+        revoked: Callable[[Certificate], bool] = lambda certificate: False,
     ) -> None:
         self.draining = False
         self.max_body = config.max_body
@@ -73,6 +79,8 @@ class ClientPort:
             Situation.LEAVING: LINGER,
         }
         self.connections: set[Connection] = set()
+        self._certificates: dict[Connection, Certificate] = {}
+        self._revoked = revoked
         self._reconnect_grace = config.reconnect_grace
         self._registry = registry
         self._placement = placement
@@ -94,12 +102,20 @@ class ClientPort:
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Serve one client connection in the calling greenlet until it ends."""
+        certificate = shown_by(sock)
+        if self._revoked(certificate):
+            log.warning("a client was refused: its certificate is revoked", extra=fields(peer=_address(peer)))
+            sock.close()
+            return
         connection = Connection(self, sock, caller_name(sock))
         self.connections.add(connection)
+        if certificate.fingerprint:
+            self._certificates[connection] = certificate
         try:
             connection.serve()
         finally:
             self.connections.discard(connection)
+            self._certificates.pop(connection, None)
 
     # ── asked by the connections ───────────────────────────────────────────────────────────────
 
@@ -205,6 +221,12 @@ class ClientPort:
                     connection.end_watch()
             gevent.sleep(0.05)
 
+    def end_revoked(self) -> None:
+        """End the connections of certificates that count no longer, and what runs on them."""
+        for connection, certificate in list(self._certificates.items()):
+            if self._revoked(certificate):
+                connection.close(0.0)
+
     def forget(self, cluster: str) -> None:
         """A cluster left the clusters file: keep nothing of it."""
         self._buckets.pop(cluster, None)
@@ -232,6 +254,10 @@ class ClientPort:
                     _count(self._metrics.cluster(request.cluster), request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
+
+
+def _address(peer: Any) -> str:
+    return host_port(peer[0], peer[1]) if isinstance(peer, tuple) else str(peer)
 
 
 def _count(stats: ClusterStats, request: Request) -> None:

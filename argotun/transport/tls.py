@@ -182,12 +182,23 @@ class _FollowedFiles:
 class ServerTls(_FollowedFiles):
     """The listeners' TLS: a certificate, and with `client_ca` one that every client must present.
 
-    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates.
-    Raises ConfigError when one cannot be used.
+    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates. While
+    `insists` says no, a client may present none; one that it presents is verified all the same.
+    Raises ConfigError when a file cannot be used.
     """
 
-    def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
+    def __init__(
+        self, cert: str, key: str, client_ca: str | None = None, insists: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._insists = insists
         super().__init__(client_ca, cert, key, ("--tls-client-ca", "--tls-cert", "--tls-key"))
+
+    def context(self) -> SSLContext:
+        """As above, for the next handshake."""
+        context = super().context()
+        if self._ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED if self._insists() else ssl.CERT_OPTIONAL
+        return context
 
     def _empty_context(self) -> SSLContext:
         context = SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -203,7 +203,7 @@ TOGETHER = [
         "--sa-token-path '/var/run/secrets/kubernetes.io/serviceaccount/token' cannot be read: outside a "
         "cluster say where it is",
     ),
-    (AGENT[:4] + AGENT[6:], "--token is needed: a token, or --token-file"),
+    (AGENT[:4] + AGENT[6:], "--token is needed: a token, --token-file, or --server-token-path"),
     ((*AGENT, "--token-file", "FILE"), "--token-file and --token exclude each other"),
     (AGENT[:2] + AGENT[4:], "--server is needed: the server's URL such as wss://host/connect"),
     ((*SERVER, "--tls-cert", "FILE"), "--tls-cert needs --tls-key"),

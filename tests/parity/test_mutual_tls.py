@@ -104,7 +104,7 @@ def test_a_renewed_agent_certificate_is_shown_at_the_next_dial(rig: Rig) -> None
     session = rig.session
     session.tunnel.end("the test ends it")
     until(lambda: rig.server.registry.of("c1") not in ([], [session]), "the agent's return")
-    certificate = rig.session.certificate
+    certificate = rig.session.certificate.content
     assert certificate is not None
     assert int(certificate["serialNumber"], 16) == fresh
 

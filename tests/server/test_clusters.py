@@ -22,7 +22,7 @@ T = "t" * 16
 IDS = "1 to 128 letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit"
 TOKEN = "text of 16 to 16384 visible ASCII characters without spaces"
 DIGESTS = "64 hex digits, the SHA-256 of the token, or a list of such"
-KEYS = "one of token, tokens, tokenSha256"
+KEYS = "one of token, tokens, tokenSha256 or serviceAccount"
 TARGET = "host:port such as kubernetes.default.svc:443, or no such key"
 NAMES = 'a list of names of the agent\'s certificate, or ["*"] for any'
 ALL = "one of " + ", ".join(module.KEYS)
@@ -234,7 +234,7 @@ def test_no_json_raises_anything_but_clusters_error(entries):
         clusters = read(*entries)
     except ClustersError:
         return
-    assert all(cluster.tokens for cluster in clusters.values())
+    assert all(cluster.tokens or cluster.account for cluster in clusters.values())
 
 
 @given(st.text(max_size=30))
