@@ -170,8 +170,8 @@ def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
             "are the names that count"
         )
     return (
-        f"cluster {cluster.id!r} is bound to certNames, or else to its id, and no client certificate "
-        "arrived: a gateway that ends TLS passes none on"
+        f"cluster {cluster.id!r} is bound to certNames and no client certificate arrived: "
+        "a gateway that ends TLS passes none on"
     )
 
 
