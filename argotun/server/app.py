@@ -24,7 +24,7 @@ from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.server.revoked import RevokedFile
 from argotun.transport.listen import Listener
-from argotun.transport.tls import ServerTls
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.hello import Hello
 from argotun.wire.reasons import DRAINING, REPLACED, WORDS
 
@@ -74,11 +74,7 @@ class Server:
             metrics=self.metrics,
             leaving=self._agent_leaves,
         )
-        public_tls = None
-        if config.tls_cert and config.tls_key:
-            public_tls = ServerTls(
-                config.tls_cert, config.tls_key, config.tls_client_ca, authenticator.needs_certificates
-            )
+        public_tls = LenientTls(tls, authenticator.needs_certificates) if tls else None
         timeout = config.handshake_timeout
         self._public_listener = Listener(
             config.addr,

@@ -14,7 +14,7 @@ from argotun.errors import HandshakeError, TransportError
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
-from argotun.transport.tls import ServerTls
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.turns import NEXT_TURN
 
 BACKLOG = 4096
@@ -51,7 +51,7 @@ class Listener:
         self,
         address: tuple[str, int],
         handle: Handle,
-        tls: ServerTls | None = None,
+        tls: ServerTls | LenientTls | None = None,
         *,
         handshake_timeout: float = 10.0,
         handshakes: int = HANDSHAKES,

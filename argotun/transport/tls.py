@@ -182,23 +182,31 @@ class _FollowedFiles:
 class ServerTls(_FollowedFiles):
     """The listeners' TLS: a certificate, and with `client_ca` one that every client must present.
 
-    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates. While
-    `insists` says no, a client may present none; one that it presents is verified all the same.
-    Raises ConfigError when a file cannot be used.
+    All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates.
+    Raises ConfigError when one cannot be used.
     """
 
-    def __init__(
-        self, cert: str, key: str, client_ca: str | None = None, insists: Callable[[], bool] = lambda: True
-    ) -> None:
-        self._insists = insists
+    def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
         super().__init__(client_ca, cert, key, ("--tls-client-ca", "--tls-cert", "--tls-key"))
 
-    def context(self) -> SSLContext:
-        """As above, for the next handshake."""
-        context = super().context()
+    def lenient_context(self) -> SSLContext:
+        """As `context()`, but a client may present no certificate; one that it presents is verified.
+
+        It is another context: a session that began without a certificate is resumed nowhere else.
+        """
+        self.context()
+        return self._lenient
+
+    def _load(self) -> _Loaded:
+        loaded = super()._load()
+        self._next_lenient, _ = super()._load()
         if self._ca is not None:
-            context.verify_mode = ssl.CERT_REQUIRED if self._insists() else ssl.CERT_OPTIONAL
-        return context
+            self._next_lenient.verify_mode = ssl.CERT_OPTIONAL
+        return loaded
+
+    def _use(self, loaded: _Loaded) -> None:
+        self._lenient = self._next_lenient
+        super()._use(loaded)
 
     def _empty_context(self) -> SSLContext:
         context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -206,6 +214,18 @@ class ServerTls(_FollowedFiles):
         if self._ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+class LenientTls:
+    """A listener's TLS that wants a certificate of every client only while `insists` says so."""
+
+    def __init__(self, tls: ServerTls, insists: Callable[[], bool]) -> None:
+        self._tls = tls
+        self._insists = insists
+
+    def context(self) -> SSLContext:
+        """The context for the next handshake."""
+        return self._tls.context() if self._insists() else self._tls.lenient_context()
 
 
 class ClientTls(_FollowedFiles):

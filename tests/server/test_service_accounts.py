@@ -13,10 +13,11 @@ from typing import Any
 import gevent
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from gevent import socket
 
 from argotun.server import accounts, app, guesses
 from tests.raw_websocket import Refused, dial
-from tests.rig import Authority, Rig, until
+from tests.rig import Authority, Peer, Rig, until
 from tests.tokens import AUDIENCE, ISSUER, SUBJECT, Issuer, account, segment
 from tests.v2_peers import SUBPROTOCOL
 
@@ -110,6 +111,15 @@ def test_such_an_agent_needs_no_certificate_where_others_do() -> None:
             with pytest.raises(Refused) as caught:
                 dial(rig.server.public_address, fields % proof.encode(), context=bare)
             assert caught.value.status in (401, 403)
+
+
+def test_the_internal_port_wants_a_certificate_all_the_same() -> None:
+    with Rig(agent=None, cluster={"serviceAccount": account(KUBE)}, server={"internal_plain": False}) as rig:
+        bare = ssl.create_default_context(cafile=rig.authority.path("ca.pem"))
+        sock = socket.create_connection(rig.server.internal_address)
+        # With TLS 1.3 the refusal comes with the first read.
+        with pytest.raises(OSError, match="certificate required"):
+            Peer(bare.wrap_socket(sock, server_hostname="localhost")).rest()
 
 
 def test_an_entry_that_lists_names_wants_a_certificate_too() -> None:

@@ -123,7 +123,7 @@ class Site(Rig):
         """The name in the certificate that the newest session was let in with."""
         certificate = self.session.certificate
         assert certificate is not None
-        return str(certificate["subjectAltName"][0][1])
+        return str(certificate.content["subjectAltName"][0][1])
 
 
 def serial(pem: bytes) -> str:
