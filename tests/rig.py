@@ -275,7 +275,7 @@ class Authority:
         self.folder = folder
         self.ca.cert_pem.write_to_path(str(folder / "ca.pem"))
         self.issue("server", "127.0.0.1", "localhost")
-        self.issue("agent", "agent.example")
+        self.issue("agent", "agent.example", "c1", "c2", "c3", "c4")
         self.issue("argocd", common_name="argocd")
         self.issued = self.ca.issue_cert("127.0.0.1", "localhost")
 
@@ -304,7 +304,7 @@ class Rig:
     `agent=None` starts none. `cluster` adds keys to the entry of the one cluster, `c1`.
     """
 
-    TOKEN = "tok-c1"
+    TOKEN = "token-of-agent-c1"
     ACCOUNT = "sa-token"
     """What the agent of `c1` shows its API."""
 

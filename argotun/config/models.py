@@ -66,6 +66,8 @@ class ServerConfig(TunnelConfig):
     callers: str | None = None
     max_connections_per_caller: int = 0
     """0 is no limit: Argo CD is most often the one caller, and has a connection for each of its watches."""
+    revoked: str | None = None
+    jwks_ca: str | None = None
     internal_plain: bool = False
     rate_limit: float = 0.0
     """Requests per second over all clusters; 0 is no limit."""
@@ -106,7 +108,8 @@ class AgentConfig(TunnelConfig):
     """`wss://host[:port]/path`; the path is `/connect` when none was given."""
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
-    """Of `token` and `token_file` exactly one is set."""
+    server_token_path: str | None = None
+    """Of `token`, `token_file` and `server_token_path` exactly one is set."""
     target: Address = KUBERNETES
     target_host_name: str | None = None
     sa_token_path: str = f"{SERVICE_ACCOUNT}/token"

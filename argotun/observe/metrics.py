@@ -20,12 +20,14 @@ from argotun import __version__
 from argotun.observe.exposition import render
 from argotun.turns import NEXT_TURN
 
-AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake", "version"]
-"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed, `version` an old one
-of the tunnel's protocol."""
+AuthFailure = Literal[
+    "no_token", "unknown_token", "service_account", "certificate", "revoked", "origin", "handshake", "version"
+]
+"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed, `service_account` a
+token that names a cluster's account and proves nothing, `version` an old one of the tunnel's protocol."""
 
-Reloaded = Literal["clusters", "callers", "certificates", "token"]
-"""Files that are read again while the process runs; the agent has no clusters file."""
+Reloaded = Literal["clusters", "callers", "certificates", "token", "jwks", "revoked"]
+"""Files that are read again while the process runs; the agent has no clusters file, the server no token."""
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
 """Methods that have their own label value (RFC 9110 §9.3, RFC 5789); all others are OTHER."""
@@ -61,15 +63,17 @@ class ClusterStats(TunnelStats):
     """The server's counters of one cluster.
 
     `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests that its
-    own limit or the server's refused.
+    own limit or the server's refused, `takeovers` how often an agent came in place of a living one, from
+    another address.
     """
 
-    __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions")
+    __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions", "takeovers")
 
     def __init__(self) -> None:
         super().__init__()
         self.sessions = 0
         self.rate_limited = 0
+        self.takeovers = 0
         self.requests: dict[tuple[bytes, int], int] = {}
         self.buckets = [0] * len(_BOUND_LABELS)
         self.seconds = 0.0
@@ -169,6 +173,12 @@ _CLUSTER_ROWS = (
     _Row(_GAUGE, "argotun_tunnel_sessions", "sessions", "Tunnels that are up"),
     _Row(
         _COUNTER, "argotun_rate_limited", "rate_limited", "Requests to the cluster that a rate limit refused"
+    ),
+    _Row(
+        _COUNTER,
+        "argotun_takeovers",
+        "takeovers",
+        "Agents that came in place of a connected one, from another address",
     ),
     *_TUNNEL_ROWS,
 )
@@ -274,7 +284,7 @@ class ServerMetrics(Metrics):
     """The server's metrics; clusters come and go by `cluster` and `forget`."""
 
     mode = "server"
-    reloads = ("clusters", "callers", "certificates")
+    reloads = ("clusters", "callers", "certificates", "jwks", "revoked")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._rate_limited_by_forgotten = 0

@@ -134,9 +134,11 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         AgentConfig,
         "token",
-        lambda c, _: not c.token and not c.token_file,
-        "is not set: expected a token, or --token-file",
+        lambda c, _: not (c.token or c.token_file or c.server_token_path),
+        "is not set: expected a token, --token-file, or --server-token-path",
     ),
+    either(AgentConfig, "server-token-path", "token"),
+    either(AgentConfig, "server-token-path", "token-file"),
     either(AgentConfig, "token-file", "token"),
     *pair(AgentConfig, "target-client-cert", "target-client-key"),
     either(AgentConfig, "plain-target", "target-client-cert"),

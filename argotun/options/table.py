@@ -126,6 +126,18 @@ OPTIONS: tuple[Option, ...] = (
         count("connections", 0, 1_000_000),
         "connections that one caller may have to the internal port; 0 is no limit",
     ),
+    Option(
+        "revoked",
+        SERVER,
+        FILE,
+        "certificates that no longer count, by SHA-256 or name, a line each; read again when it changes",
+    ),
+    Option(
+        "jwks-ca",
+        SERVER,
+        FILE,
+        "CA of the URLs that keys of ServiceAccount tokens are fetched from, PEM; else the system's",
+    ),
     Option("internal-plain", SERVER, SWITCH, "keep the internal port plain HTTP, behind its NetworkPolicy"),
     Option(
         "rate-limit", SERVER, rate("requests per second"), "requests per second over all clusters, then 429"
@@ -202,8 +214,20 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # Agent
     Option("server", AGENT, SERVER_URL, "URL of the server's /connect", also=("SERVER_URL",)),
-    Option("token", AGENT, SECRET_TOKEN, "this cluster's token; or use --token-file", also=("TOKEN",)),
+    Option(
+        "token",
+        AGENT,
+        SECRET_TOKEN,
+        "this cluster's token; or use --token-file or --server-token-path",
+        also=("TOKEN",),
+    ),
     Option("token-file", AGENT, FILE, "file that holds this cluster's token"),
+    Option(
+        "server-token-path",
+        AGENT,
+        FILE,
+        "ServiceAccount token for the server, in place of a token; the kubelet renews it",
+    ),
     Option("target", AGENT, TARGET, "the Kubernetes API; the agent dials nothing else"),
     Option(
         "target-host-name",

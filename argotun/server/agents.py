@@ -1,8 +1,9 @@
 """The port for agents: they are let in here, and nothing else is."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -14,10 +15,10 @@ from argotun.config.clusters import Cluster
 from argotun.config.models import KUBERNETES
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
-from argotun.observe.metrics import AuthFailure, ServerMetrics
+from argotun.observe.metrics import ServerMetrics
 from argotun.seldom import Seldom
-from argotun.server.auth import authenticate, certificate_allowed, token_digest
-from argotun.server.clusters import ClustersFile
+from argotun.server.auth import Authenticator, Certificate, Denied, Proof, shown_by
+from argotun.server.guesses import Guesses
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
@@ -49,6 +50,7 @@ OLD = f"agents must speak {SUBPROTOCOL} here: version 1 is let in with --min-wir
 ANSWER_FIELDS = {
     401: "WWW-Authenticate: Bearer\r\n",
     405: "Allow: GET\r\n",
+    429: "Retry-After: 10\r\n",
     426: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
     503: f"Retry-After: {RETRY_AFTER}\r\n",
 }
@@ -67,7 +69,7 @@ class AgentPort:
         *,
         registry: Registry,
         placement: Placement,
-        clusters: ClustersFile,
+        authenticator: Authenticator,
         metrics: ServerMetrics,
         leaving: Callable[[Session], None],
         places: Places,
@@ -76,9 +78,10 @@ class AgentPort:
         self._places = places
         self._seldom = Seldom(log)
         self._config = config
+        self._authenticator = authenticator
+        self._guesses = Guesses()
         self._registry = registry
         self._placement = placement
-        self._clusters = clusters
         self._metrics = metrics
         self._leaving = leaving
         self._tunnels: dict[str, list[Tunnel]] = {}
@@ -135,52 +138,66 @@ class AgentPort:
             self._connect(sock, peer, head, rest)
 
     def _connect(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
-        credential = _field(head, b"authorization")
-        cluster = authenticate(credential, self._clusters.clusters)
-        if cluster is None:
-            reason: AuthFailure = "no_token" if credential is None else "unknown_token"
-            self._refuse(sock, peer, 401, reason, "the token is not known")
-            return
-        getpeercert = getattr(sock, "getpeercert", None)
-        certificate = getpeercert() if getpeercert is not None else None
-        if not certificate_allowed(cluster, certificate):
-            self._refuse(sock, peer, 403, "certificate", _why_not(cluster, certificate))
-            return
-        if _field(head, b"origin") is not None:
-            self._refuse(sock, peer, 403, "origin", "browsers are not served here")
-            return
-        if self._config.min_wire_version > 1 and head.upgrade and SUBPROTOCOL.encode() not in offered(head):
-            self._refuse(sock, peer, 426, "version", OLD)
+        certificate = shown_by(sock)
+        try:
+            cluster, proof = self._authenticator.authenticate(_field(head, b"authorization"), certificate)
+            if _field(head, b"origin") is not None:
+                raise Denied(403, "origin", "browsers are not served here")
+            if (
+                self._config.min_wire_version > 1
+                and head.upgrade
+                and SUBPROTOCOL.encode() not in offered(head)
+            ):
+                raise Denied(426, "version", OLD, cluster=cluster.id)
+        except Denied as denied:
+            self._refuse(sock, peer, denied)
             return
         socket = accept(sock, head, rest, (SUBPROTOCOL,))
         place = self._places.of(peer)
         if place is not None:
             place.prove()
-        self._run(socket, cluster, peer, token_digest(credential), certificate)
+        self._run(socket, cluster, peer, proof, certificate)
 
-    def _refuse(self, sock: Any, peer: Any, code: int, reason: AuthFailure, message: str) -> None:
-        self._metrics.auth_failures(reason)
-        self._seldom.say(
-            logging.WARNING, reason, "an agent was refused: %s", message, extra=fields(peer=_name(peer))
-        )
-        _answer(sock, code, message)
+    def _refuse(self, sock: Any, peer: Any, denied: Denied) -> None:
+        """Answer an agent that is not let in; later and later where many wrong ones come from its address."""
+        self._metrics.auth_failures(denied.reason)
+        host = peer[0] if isinstance(peer, tuple) else ""
+        wait, told = self._guesses.refused(host, monotonic())
+        if told:
+            more = "; more from this address are answered late, and logged at debug" if wait else ""
+            named = {"cluster": denied.cluster} if denied.cluster else {}
+            self._seldom.say(
+                logging.WARNING,
+                denied.reason,
+                "an agent was refused: %s%s",
+                denied,
+                more,
+                extra=fields(peer=_name(peer), **named),
+            )
+        else:
+            log.debug("an agent was refused: %s", denied, extra=fields(peer=_name(peer)))
+        if wait < 0:
+            _answer(sock, 429, "too many refusals")
+            return
+        if wait:
+            self._guesses.hold(host, 1)
+            try:
+                gevent.sleep(wait)
+            finally:
+                self._guesses.hold(host, -1)
+        _answer(sock, denied.status, denied.said)
 
     def admitted(self, session: Session) -> bool:
-        """Whether the clusters file, as it is now, would let this agent in; its target is not looked at."""
-        cluster = self._clusters.clusters.get(session.cluster)
-        return (
-            cluster is not None
-            and session.token in cluster.tokens
-            and certificate_allowed(cluster, session.certificate)
-        )
+        """Whether this agent would be let in now; its target is not looked at."""
+        return self._authenticator.admits(session.cluster, session.proof, session.certificate)
 
     def _run(
         self,
         socket: MessageSocket,
         cluster: Cluster,
         peer: Any,
-        token: bytes,
-        certificate: Mapping[str, Any] | None,
+        proof: Proof,
+        certificate: Certificate,
     ) -> None:
         """Keep one agent's tunnel until it ends; where a cluster has too many, its oldest gives way."""
         tunnels = self._tunnels.setdefault(cluster.id, [])
@@ -197,7 +214,7 @@ class AgentPort:
                 peer=_name(peer),
                 named=named,
                 target=named or (DEFAULT_TARGET if tunnel.version == 1 else ""),
-                token=token,
+                proof=proof,
                 certificate=certificate,
             )
             self._arrived(session, theirs)
@@ -242,17 +259,23 @@ class AgentPort:
             "agent connected",
             extra=fields(cluster=session.cluster, peer=session.peer, version=session.tunnel.version),
         )
+        self._notice_takeover(session)
         self._placement.arrived(session)
 
+    def _notice_takeover(self, session: Session) -> None:
+        """Say so where an agent comes in place of one that is alive, from somewhere else.
 
-def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
-    """What the agent's operator is told about a cluster that is bound to certificate names."""
-    if certificate:
-        return f"the certificate is not one of cluster {cluster.id!r}"
-    return (
-        f"cluster {cluster.id!r} is bound to certNames and no client certificate arrived: "
-        "a gateway that ends TLS passes none on"
-    )
+        It may be a pod on another node that takes over from its predecessor, or somebody who has stolen the
+        cluster's credentials. An agent that drains, or that comes back itself, is no takeover.
+        """
+        old = self._placement.pick(session.cluster)
+        if old is None or old.host == session.host or (session.instance and session.instance == old.instance):
+            return
+        self._metrics.cluster(session.cluster).takeovers += 1
+        log.warning(
+            "an agent took over from another one that is still connected",
+            extra=fields(cluster=session.cluster, peer=session.peer, before=old.peer),
+        )
 
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:

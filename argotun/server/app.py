@@ -15,22 +15,25 @@ from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import HealthServer, Probes
+from argotun.server.accounts import Accounts
 from argotun.server.agents import AgentPort
+from argotun.server.auth import Authenticator
 from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
+from argotun.server.revoked import RevokedFile
 from argotun.transport.listen import Listener
 from argotun.transport.places import Places
-from argotun.transport.tls import ServerTls
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.hello import Hello
 from argotun.wire.reasons import DRAINING, REPLACED, WORDS
 
 log = logging.getLogger("argotun.server")
 
 REFRESH = 1.0
-"""Seconds between two looks at the clusters file; a change is in force within two seconds."""
+"""Seconds between two looks at clusters, keys and revocations; a change is in force within two seconds."""
 
 
 class Server:
@@ -69,6 +72,11 @@ class Server:
         internal_places = Places(internal, config.internal_connections_per_address)
         self.metrics.watch_port("public", public_places)
         self.metrics.watch_port("internal", internal_places)
+        self._accounts = Accounts(config.jwks_ca, lambda: self.metrics.reload_errors("jwks"))
+        self._revoked = RevokedFile(config.revoked, lambda: self.metrics.reload_errors("revoked"))
+        authenticator = Authenticator(
+            self.clusters, self._accounts, self._revoked, asked=config.tls_client_ca is not None
+        )
         self.clients = ClientPort(
             config,
             registry=self.registry,
@@ -79,21 +87,23 @@ class Server:
             access=self.access,
             probes=self.probes,
             places=internal_places,
+            revoked=authenticator.revoked,
         )
         self.agents = AgentPort(
             config,
             registry=self.registry,
             placement=self.placement,
-            clusters=self.clusters,
+            authenticator=authenticator,
             metrics=self.metrics,
             leaving=self._agent_leaves,
             places=public_places,
         )
+        public_tls = LenientTls(tls, authenticator.needs_certificates) if tls else None
         timeout = config.handshake_timeout
         self._public_listener = Listener(
             config.addr,
             self.agents.serve,
-            tls,
+            public_tls,
             handshake_timeout=timeout,
             hello_timeout=config.hello_timeout,
             places=public_places,
@@ -115,7 +125,7 @@ class Server:
         self._since = monotonic()
         self.draining = False
 
-    def _internal_tls(self, tls: ServerTls | None) -> ServerTls | None:
+    def _internal_tls(self, tls: ServerTls | None) -> ServerTls | LenientTls | None:
         """TLS of the internal port: the public one's, unless its callers are told apart in another way."""
         config = self.config
         if tls is None or config.internal_plain or not (config.internal_client_ca or config.callers):
@@ -127,12 +137,11 @@ class Server:
             config.tls_cert,
             config.tls_key,
             config.internal_client_ca or config.tls_client_ca,
-            anonymous=lambda: self.callers.takes_tokens,
             ca_option=option,
             prefix="internal-",
         )
         self.metrics.watch_certificates(made)
-        return made
+        return LenientTls(made, lambda: not self.callers.takes_tokens)
 
     @property
     def public_address(self) -> tuple[str, int]:
@@ -149,12 +158,14 @@ class Server:
         self.clusters.load()
         self.callers.load()
         self.metrics.keep_callers(self.callers.names)
+        self._revoked.load()
+        self._accounts.use(self.clusters.clusters)
         self._public_listener.start()
         self._internal_listener.start()
         if self._health is not None:
             self._health.start()
         self.clients.start()
-        self._greenlets = [gevent.spawn(self._follow_clusters), gevent.spawn(self._measure)]
+        self._greenlets = [gevent.spawn(self._follow), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
         if self._few:
@@ -191,6 +202,7 @@ class Server:
         self.draining = self.agents.draining = True
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
+        self._accounts.close()
         for session in self.registry.all():
             session.tunnel.end("the server ends")
         self.clients.stop()
@@ -233,38 +245,49 @@ class Server:
         if cluster in self.clusters.clusters:
             self.metrics.cluster(cluster).sessions = len(self.registry.of(cluster))
 
-    def _follow_clusters(self) -> None:
+    def _follow(self) -> None:
+        """Look at the files that say who may come in, and end what they no longer allow."""
         while True:
             gevent.sleep(REFRESH)
-            errors = self.clusters.errors
-            change = self.clusters.refresh()
-            if self.clusters.errors > errors:
-                self.metrics.reload_errors("clusters")
+            self._follow_clusters()
             if self.callers.refresh():
                 self.metrics.keep_callers(self.callers.names)
                 self.clients.recheck()
-            if change is None:
-                continue
-            log.info(
-                "clusters file re-read",
-                extra=fields(
-                    added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
-                ),
-            )
-            for name in change.removed:
-                self._disconnect(name, "the cluster was removed")
-                self.clients.forget(name)
-            for name in change.changed:
+            for name in self._accounts.look():
                 self._disconnect_stale(name)
-            for name in change.added:
-                self.metrics.cluster(name)
+            if self._revoked.refresh():
+                for name in self.clusters.clusters:
+                    self._disconnect_stale(name)
+                self.clients.end_revoked()
+
+    def _follow_clusters(self) -> None:
+        errors = self.clusters.errors
+        change = self.clusters.refresh()
+        if self.clusters.errors > errors:
+            self.metrics.reload_errors("clusters")
+        if change is None:
+            return
+        self._accounts.use(self.clusters.clusters)
+        log.info(
+            "clusters file re-read",
+            extra=fields(
+                added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
+            ),
+        )
+        for name in change.removed:
+            self._disconnect(name, "the cluster was removed")
+            self.clients.forget(name)
+        for name in change.changed:
+            self._disconnect_stale(name)
+        for name in change.added:
+            self.metrics.cluster(name)
 
     def _disconnect(self, cluster: str, reason: str) -> None:
         for session in self.registry.of(cluster):
             session.tunnel.end(reason)
 
     def _disconnect_stale(self, name: str) -> None:
-        """End the sessions that the changed entry would no longer let in, or would target elsewhere."""
+        """End the sessions that would no longer be let in, or would be targeted elsewhere."""
         target = self.clusters.clusters[name].target_addr or ""
         for session in self.registry.of(name):
             if not self.agents.admitted(session):

@@ -15,7 +15,7 @@ from hmac import compare_digest
 from typing import Any
 
 from argotun.config.callers import OPTION, Caller, parse_callers
-from argotun.config.clusters import Cluster
+from argotun.config.clusters import ANY_NAME, Cluster
 from argotun.errors import ConfigError
 from argotun.files import Fingerprint, Trouble, fingerprint, read
 from argotun.observe.metrics import CallerStats
@@ -28,8 +28,6 @@ from argotun.wire.head import RequestHead
 
 log = logging.getLogger("argotun.server")
 
-ANY_NAME = "*"
-"""In a cluster's `certNames`: any certificate will do, so it gives no name to an agent."""
 LARGEST_FILE = 1 << 20
 """Bytes; some thousands of callers."""
 

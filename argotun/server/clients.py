@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 
+from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
@@ -16,6 +17,7 @@ from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
 from argotun.seldom import Seldom
+from argotun.server.auth import Certificate, shown_by
 from argotun.server.callers import Access, Callers
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
@@ -74,6 +76,7 @@ class ClientPort:
         access: AccessLog,
         probes: Probes,
         places: Places,
+        revoked: Callable[[Certificate], bool] = lambda certificate: False,
     ) -> None:
         self.draining = False
         self.max_body = config.max_body
@@ -90,6 +93,8 @@ class ClientPort:
             Situation.LEAVING: LINGER,
         }
         self.connections: set[Connection] = set()
+        self._certificates: dict[Connection, Certificate] = {}
+        self._revoked = revoked
         self._reconnect_grace = config.reconnect_grace
         self._registry = registry
         self._placement = placement
@@ -115,12 +120,20 @@ class ClientPort:
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Serve one client connection in the calling greenlet until it ends."""
+        certificate = shown_by(sock)
+        if self._revoked(certificate):
+            log.warning("a client was refused: its certificate is revoked", extra=fields(peer=_address(peer)))
+            sock.close()
+            return
         connection = Connection(self, sock, self._callers.visitor(sock), self._places.of(peer))
         self.connections.add(connection)
+        if certificate.fingerprint:
+            self._certificates[connection] = certificate
         try:
             connection.serve()
         finally:
             self.connections.discard(connection)
+            self._certificates.pop(connection, None)
 
     # ── asked by the connections ───────────────────────────────────────────────────────────────
 
@@ -307,6 +320,12 @@ class ClientPort:
                 log.warning("a request was ended: %s", why, extra=fields(caller=access.name, cluster=name))
                 connection.forbid(why)
 
+    def end_revoked(self) -> None:
+        """End the connections of certificates that count no longer, and what runs on them."""
+        for connection, certificate in list(self._certificates.items()):
+            if self._revoked(certificate):
+                connection.close(0.0)
+
     def forget(self, cluster: str) -> None:
         """A cluster left the clusters file: keep nothing of it."""
         self._buckets.pop(cluster, None)
@@ -334,6 +353,10 @@ class ClientPort:
                     _count(self._metrics.cluster(request.cluster), request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
+
+
+def _address(peer: Any) -> str:
+    return host_port(peer[0], peer[1]) if isinstance(peer, tuple) else str(peer)
 
 
 def _count(stats: ClusterStats, request: Request) -> None:

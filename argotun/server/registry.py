@@ -4,10 +4,10 @@ Which of them gets a request is not decided here, but in `placement`.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
+from argotun.server.auth import Certificate, Proof
 from argotun.tunnel.tunnel import Tunnel
 
 
@@ -15,10 +15,9 @@ class Session:
     """One agent's tunnel, as the server knows it: whose it is, and who the agent says that it is.
 
     `named` is the target that the clusters file names, if it does; `target` the address that
-    CONNECT carries, where empty means the agent's own; `token` is the digest and `certificate` the
-    client certificate, as `getpeercert()` gives it, that let the agent in; `callers` that it wants
-    to hear who asks. `most` is the agent's limit of streams, `ample` their number from which on only the last
-    tenth is left, `looked` when idle ones were last looked for.
+    CONNECT carries, where empty means the agent's own; `proof` and `certificate` are what let the agent in;
+    `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their number from
+    which on only the last tenth is left, `looked` when idle ones were last looked for.
     """
 
     def __init__(
@@ -29,15 +28,15 @@ class Session:
         peer: str,
         named: str,
         target: str,
-        token: bytes,
-        certificate: Mapping[str, Any] | None = None,
+        proof: Proof,
+        certificate: Certificate,
     ) -> None:
         self.cluster = cluster
         self.tunnel = tunnel
         self.peer = peer
         self.named = named
         self.target = target
-        self.token = token
+        self.proof = proof
         self.certificate = certificate
         self.since = monotonic()
         theirs = tunnel.mux.theirs
@@ -53,6 +52,17 @@ class Session:
         """Whether new streams may be opened: alive, and the agent is not going away."""
         tunnel = self.tunnel
         return not (tunnel.mux.peer_going_away or self.replaced or tunnel.ended.is_set())
+
+    @property
+    def host(self) -> str:
+        """The peer's address, without its port."""
+        return self.peer.rpartition(":")[0]
+
+    @property
+    def instance(self) -> str:
+        """What the agent's process calls itself in its HELLO; empty for older ones."""
+        theirs = self.tunnel.mux.theirs
+        return theirs.instance if theirs is not None else ""
 
     @property
     def release(self) -> str:

@@ -19,7 +19,7 @@ from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
 from argotun.transport.peek import look
 from argotun.transport.places import MAKE_ROOM, Dropped, Peer, Place, Places
-from argotun.transport.tls import ServerTls
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.turns import NEXT_TURN
 from argotun.wire import client_hello, proxy_header
 
@@ -65,7 +65,7 @@ class Listener:
         self,
         address: tuple[str, int],
         handle: Handle,
-        tls: ServerTls | None = None,
+        tls: ServerTls | LenientTls | None = None,
         *,
         handshake_timeout: float,
         hello_timeout: float,

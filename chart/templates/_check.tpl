@@ -68,6 +68,9 @@
 {{- $wrong = append $wrong (printf "%s: belongs to mode agent, this release is mode server" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- if $v.serverToken.audience -}}
+{{- $wrong = append $wrong "serverToken.audience: belongs to mode agent, this release is mode server" -}}
+{{- end -}}
 {{- range $name := list "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" "clientKeyData" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode agent, this release is mode server" $name) -}}
@@ -86,11 +89,22 @@
 {{- end -}}
 {{- $ids = append $ids $cluster.id -}}
 {{- $own := concat (list $cluster.token) ($cluster.tokens | default list) | compact | uniq -}}
-{{- if not (or $own $cluster.tokenSha256 $v.existingClustersSecret) -}}
-{{- $wrong = append $wrong (printf "%s: expected token, tokens or tokenSha256, or existingClustersSecret for all entries" $where) -}}
+{{- if not (or $own $cluster.tokenSha256 $cluster.serviceAccount $v.existingClustersSecret) -}}
+{{- $wrong = append $wrong (printf "%s: expected token, tokens, tokenSha256 or serviceAccount, or existingClustersSecret for all entries" $where) -}}
 {{- end -}}
 {{- if and $v.existingClustersSecret (or $own $cluster.tokenSha256) -}}
 {{- $wrong = append $wrong (printf "%s: its token would not be used, since existingClustersSecret is; say only one" $where) -}}
+{{- end -}}
+{{- with $cluster.serviceAccount -}}
+{{- if not (and .issuer .audience .subject) -}}
+{{- $wrong = append $wrong (printf "%s, serviceAccount: expected issuer, audience and subject" $where) -}}
+{{- end -}}
+{{- if ne 1 (len (list .jwks .jwksFile .jwksURL | compact)) -}}
+{{- $wrong = append $wrong (printf "%s, serviceAccount: expected one of jwks, jwksFile and jwksURL" $where) -}}
+{{- end -}}
+{{- if and .jwksURL $v.networkPolicy.enabled (not $v.networkPolicy.extraEgress) -}}
+{{- $wrong = append $wrong (printf "%s, serviceAccount.jwksURL: expected a rule for it in networkPolicy.extraEgress, since the server may dial nobody otherwise" $where) -}}
+{{- end -}}
 {{- end -}}
 {{- range $own -}}
 {{- if has . $tokens -}}
@@ -178,7 +192,7 @@
 {{- define "argotun.check.agent" -}}
 {{- $wrong := list -}}
 {{- $v := .Values -}}
-{{- range $name := list "clusters" "existingClustersSecret" "callers" "existingCallersSecret" -}}
+{{- range $name := list "clusters" "existingClustersSecret" "callers" "existingCallersSecret" "revoked" -}}
 {{- if get $v $name -}}
 {{- $wrong = append $wrong (printf "%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
@@ -205,11 +219,12 @@
 {{- if not $v.serverURL -}}
 {{- $wrong = append $wrong "serverURL: expected the URL of the server's public port, such as wss://argotun.example.com/connect" -}}
 {{- end -}}
-{{- if not (or $v.token $v.existingSecret) -}}
-{{- $wrong = append $wrong "token: expected this cluster's token, or existingSecret with the name of a Secret that holds it" -}}
+{{- $proofs := list $v.token $v.existingSecret $v.serverToken.audience | compact -}}
+{{- if not $proofs -}}
+{{- $wrong = append $wrong "serverToken.audience: expected what this agent proves itself by: the audience that the server's entry names, or token, or existingSecret with the name of a Secret that holds one" -}}
 {{- end -}}
-{{- if and $v.token $v.existingSecret -}}
-{{- $wrong = append $wrong "token, existingSecret: expected only one of them" -}}
+{{- if gt (len $proofs) 1 -}}
+{{- $wrong = append $wrong "serverToken.audience, token, existingSecret: expected only one of them" -}}
 {{- end -}}
 {{- if hasPrefix "ws://" $v.serverURL -}}
 {{- if not $v.allowInsecureServer -}}

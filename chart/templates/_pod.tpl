@@ -5,6 +5,7 @@
 - --addr=:{{ int .Values.port }}
 - --internal-addr=:{{ int .Values.internalPort }}
 - --clusters=/clusters/clusters.json
+- --revoked=/revoked/revoked
 {{- if include "argotun.tls" . }}
 - --tls-cert=/tls/tls.crt
 - --tls-key=/tls/tls.key
@@ -40,7 +41,11 @@
 {{- define "argotun.agent.args" -}}
 - --mode=agent
 - {{ printf "--server=%s" .Values.serverURL | quote }}
+{{- if .Values.serverToken.audience }}
+- --server-token-path=/server-token/token
+{{- else }}
 - --token-file=/token/token
+{{- end }}
 - {{ printf "--target=%s" .Values.targetAddr | quote }}
 {{- with .Values.targetHostName }}
 - {{ printf "--target-host-name=%s" . | quote }}
@@ -79,10 +84,12 @@
 {{- end }}
 {{- end -}}
 
-{{/* The files of a mode as a JSON list of name, path, and secret with its items or the agent's projected token. */}}
+{{/* The files of a mode as a JSON list of name, path, and secret with its items, or the audience of a projected token,
+or neither for the one for the API. */}}
 {{- define "argotun.server.files" -}}
 {{- $clusters := .Values.existingClustersSecret | default (printf "%s-clusters" (include "argotun.fullname" .)) -}}
 {{- $files := list (dict "name" "clusters" "path" "/clusters" "secret" $clusters "items" (list "clusters.json")) -}}
+{{- $files = append $files (dict "name" "revoked" "path" "/revoked" "secret" (printf "%s-revoked" (include "argotun.fullname" .)) "items" (list "revoked")) -}}
 {{- with include "argotun.certSecret" . -}}
 {{- $files = append $files (dict "name" "tls" "path" "/tls" "secret" . "items" (list "tls.crt" "tls.key")) -}}
 {{- end -}}
@@ -99,8 +106,13 @@
 {{- end -}}
 
 {{- define "argotun.agent.files" -}}
+{{- $files := list -}}
+{{- if .Values.serverToken.audience -}}
+{{- $files = append $files (dict "name" "server-token" "path" "/server-token" "audience" .Values.serverToken.audience) -}}
+{{- else -}}
 {{- $token := .Values.existingSecret | default (printf "%s-token" (include "argotun.fullname" .)) -}}
-{{- $files := list (dict "name" "token" "path" "/token" "secret" $token "items" (list "token")) -}}
+{{- $files = append $files (dict "name" "token" "path" "/token" "secret" $token "items" (list "token")) -}}
+{{- end -}}
 {{- with include "argotun.serverCASecret" . -}}
 {{- $files = append $files (dict "name" "tls-server-ca" "path" "/tls-server-ca" "secret" . "items" (list "ca.crt")) -}}
 {{- end -}}
@@ -143,6 +155,14 @@
       - key: {{ . }}
         path: {{ . }}
       {{- end }}
+  {{- else if .audience }}
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ .audience | quote }}
+          expirationSeconds: {{ int $.Values.serverToken.expirationSeconds }}
   {{- else }}
   projected:
     defaultMode: 0440

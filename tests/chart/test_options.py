@@ -24,7 +24,7 @@ def written(rendered: Rendered, folder: Path) -> None:
         path = folder / mount["mountPath"].strip("/")
         path.mkdir(parents=True, exist_ok=True)
         volume = volumes[mount["name"]]
-        for name in ("tls.crt", "tls.key", "ca.crt", "token", "clusters.json"):
+        for name in ("tls.crt", "tls.key", "ca.crt", "token", "clusters.json", "revoked"):
             (path / name).write_text("[]" if name == "clusters.json" else "something")
         (path / "config.yaml").write_text("keepalive-timeout: 50s\n")
         for name, value in own.get(volume.get("secret", {}).get("secretName"), {}).items():

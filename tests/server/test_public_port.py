@@ -10,13 +10,13 @@ from gevent import socket
 from gevent.ssl import create_default_context
 
 from argotun.config import ServerConfig
-from argotun.server import agents
+from argotun.server import agents, guesses
 from argotun.wire.head import parse_request
 from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.rig import PATIENCE, Peer, Rig, until
 from tests.v2_peers import SUBPROTOCOL, V2Agent, hello
 
-BEARER = b"Authorization: Bearer tok-c1\r\n"
+BEARER = b"Authorization: Bearer token-of-agent-c1\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +74,18 @@ def raw(rig: Rig, data: bytes) -> Peer:
     ("fields", "reason"),
     [
         (b"", "no_token"),
-        (b"Authorization: Bearer tok-c2\r\n", "unknown_token"),
-        (b"Authorization: Bearer tok-c1x\r\n", "unknown_token"),
-        (b"Authorization: Bearer tok-c\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c2\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c1x\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c\r\n", "unknown_token"),
         (b"Authorization: Bearer TOK-C1\r\n", "unknown_token"),
         (b"Authorization: Bearer\r\n", "unknown_token"),
-        (b"Authorization: Basic tok-c1\r\n", "unknown_token"),
-        (b"Authorization: tok-c1\r\n", "unknown_token"),
+        (b"Authorization: Basic token-of-agent-c1\r\n", "unknown_token"),
+        (b"Authorization: token-of-agent-c1\r\n", "unknown_token"),
         (b"Authorization:\r\n", "unknown_token"),
         (BEARER + BEARER, "unknown_token"),
-        (BEARER + b"authorization: Bearer tok-c2\r\n", "unknown_token"),
-        (b"Proxy-Authorization: Bearer tok-c1\r\n", "no_token"),
-        (b"Cookie: token=tok-c1\r\n", "no_token"),
+        (BEARER + b"authorization: Bearer token-of-agent-c2\r\n", "unknown_token"),
+        (b"Proxy-Authorization: Bearer token-of-agent-c1\r\n", "no_token"),
+        (b"Cookie: token=token-of-agent-c1\r\n", "no_token"),
     ],
 )
 def test_a_token_that_is_not_the_clusters_is_401_and_counted(rig: Rig, fields: bytes, reason: str) -> None:
@@ -100,7 +100,7 @@ def test_a_token_that_is_not_the_clusters_is_401_and_counted(rig: Rig, fields: b
 
 
 def test_a_token_in_the_query_is_no_token(rig: Rig) -> None:
-    assert refused(rig, path=b"/connect?token=tok-c1").status == 401
+    assert refused(rig, path=b"/connect?token=token-of-agent-c1").status == 401
 
 
 def test_a_certificate_of_another_name_is_403_and_counted() -> None:
@@ -299,9 +299,10 @@ def test_a_field_is_found_in_linear_time() -> None:
     assert seconds(32000) < 100 * seconds(1000)
 
 
-def test_many_refused_agents_leave_nothing_behind() -> None:
+def test_many_refused_agents_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guesses, "LONGEST", 0.2)
     with Rig(agent=None) as rig:
         jobs = [gevent.spawn(refused, rig, b"Authorization: Bearer wrong\r\n") for _ in range(30)]
         gevent.joinall(jobs, timeout=PATIENCE, raise_error=True)
-        assert all(job.get().status == 401 for job in jobs)
+        assert all(job.get().status in (401, 429) for job in jobs)
         assert len(rig.server.registry) == 0

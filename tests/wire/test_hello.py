@@ -32,6 +32,7 @@ def test_the_keys_on_the_wire_stay() -> None:
         "share": 8192,
         "reasons": False,
         "callers": False,
+        "instance": "",
     }
 
 
