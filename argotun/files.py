@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EFBIG, EINVAL
+from typing import Generic, TypeVar
 
 SETTLED = 50_000_000
 """Nanoseconds after which another write must change a file's times: above a kernel's clock tick."""
@@ -95,6 +96,58 @@ class Trouble:
         if self._said is not None:
             self._said = None
             self._log.info("%s can be used again", file)
+
+
+T = TypeVar("T")
+
+
+class Followed(Generic[T]):
+    """What a file holds, parsed anew when it changes; the last version that could be used stays.
+
+    `value` is that, and None before the first. `parse` takes the bytes and raises ValueError with words for
+    a person. A version that cannot be used is logged and told to `on_error` once, as `what` and the reason.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limit: int,
+        parse: Callable[[bytes], T],
+        what: str,
+        log: logging.Logger,
+        on_error: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.value: T | None = None
+        self._path = path
+        self._limit = limit
+        self._parse = parse
+        self._what = f"{what} {path}"
+        self._trouble = Trouble(log, on_error)
+        self._version: Fingerprint | None = None
+
+    def load(self) -> None:
+        """Read it now; raises ValueError with the reason when it cannot be used."""
+        self._version = None
+        try:
+            contents = read(self._path, self._limit)
+        except OSError as error:
+            raise ValueError((error.strerror or "it cannot be read").lower()) from None
+        self._version = contents.seen
+        self.value = self._parse(contents.data)
+
+    def refresh(self) -> bool:
+        """Look at the file, and read it if it may have changed; whether `value` is another one now."""
+        if self._version is not None and fingerprint(self._path) == self._version:
+            return False
+        before = self.value
+        try:
+            self.load()
+        except ValueError as error:
+            meanwhile = "nothing stands in for it" if before is None else "the last good one stays in force"
+            self._trouble.begin(f"{self._what} cannot be used: {error}", meanwhile)
+            return False
+        self._trouble.end(self._what)
+        return self.value != before
 
 
 def _of(found: os.stat_result) -> Fingerprint:

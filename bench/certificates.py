@@ -30,6 +30,10 @@ subjectAltName = DNS:bench
 """
 
 
+AGENT_NAME = "bench"
+"""The name in the agents' certificate, which all clusters' entries list."""
+
+
 @dataclass(frozen=True)
 class Certificates:
     """Paths of PEM files: EC P-256 keys, as most clusters use them."""

@@ -32,7 +32,10 @@ class Fleet:
         self._target = target
         self._made = made or certificates.make(site.folder)
         # One more than there are agents: a tunnel to compare with may be number 0.
-        entries = [{"id": cluster(number), "token": token(number)} for number in range(count + 1)]
+        entries = [
+            {"id": cluster(number), "token": token(number), "certNames": [certificates.AGENT_NAME]}
+            for number in range(count + 1)
+        ]
         self._clusters = site.write("clusters.json", entries)
         self._token = site.write("sa-token", ACCOUNT)
         self.public = ("127.0.0.1", free_port())

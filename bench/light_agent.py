@@ -2,8 +2,8 @@
 
     python -m bench.light_agent CONTROL FIRST COUNT [options of --mode agent]
 
-Agent number n belongs to the cluster `c<n>` and shows the token `token-<n>`. CONTROL is the path of a Unix
-socket for what the process is told (bench/words.py):
+Agent number n belongs to the cluster `c<n>` and shows the token `token-of-number-<n>`. CONTROL is the path of
+a Unix socket for what the process is told (bench/words.py):
 
     report   for each agent [number, when it connected last, how often it has dialled]
     storm    cut every tunnel and dial anew without any delay; the answer is when that was
@@ -39,7 +39,7 @@ def cluster(number: int) -> str:
 
 def token(number: int) -> str:
     """What an agent shows the server."""
-    return f"token-{number}"
+    return f"token-of-number-{number}"
 
 
 class LightAgent(Agent):

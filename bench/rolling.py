@@ -35,7 +35,7 @@ from bench.site import Child, Site, free_port, wait_until
 
 CLONE = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, str(CLONE / "argotun.py")]
-CLUSTER, TOKEN, ACCOUNT = "c1", "rolling-token", "sa-token"
+CLUSTER, TOKEN, ACCOUNT = "c1", "token-of-the-rolling-agent", "sa-token"
 POSTS = 5  # every fifth request has a body, and is never repeated by the client on its own
 WATCHES = 4
 CONNECT_LIMIT = ANSWER_LIMIT = 10.0  # seconds

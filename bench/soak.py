@@ -187,7 +187,11 @@ class Soak:
         made = certificates.make(site.folder)
         self._api = Api(made, seed)
         public, self._internal = kept_port(), kept_port()
-        clusters = site.write("clusters.json", [{"id": name, "token": f"token-{name}"} for name in CLUSTERS])
+        entries = [
+            {"id": name, "token": f"token-of-cluster-{name}", "certNames": [certificates.AGENT_NAME]}
+            for name in CLUSTERS
+        ]
+        clusters = site.write("clusters.json", entries)
         self.server = Process(
             site,
             "server",
@@ -205,7 +209,7 @@ class Soak:
             site,
             f"agent-{name}",
             [
-                f"--mode=agent --server=wss://127.0.0.1:{public}/connect --token=token-{name}",
+                f"--mode=agent --server=wss://127.0.0.1:{public}/connect --token=token-of-cluster-{name}",
                 f"--target=127.0.0.1:{self._api.port} --ca-cert={made.ca} --sa-token-path={token}",
                 f"--server-ca-cert={made.ca} --client-cert={made.agent} --client-key={made.agent_key}",
                 AGENT,

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import client
-from bench.certificates import Certificates
+from bench.certificates import AGENT_NAME, Certificates
 from bench.errors import BenchError
 from bench.site import Child, Site, free_port, wait_until
 from bench.upstream import Upstream
 
 CLUSTER = "bench"
-TOKEN = "bench-token"
+TOKEN = "token-of-the-bench"
 CLONE = Path(__file__).resolve().parent.parent
 OWN_PROGRAM = CLONE / "argotun.py"
 MAX_STREAMS = "8192"  # more than any load here opens
@@ -192,7 +192,10 @@ def _start_pair(
     site, certificates = ground.site, ground.certificates
     public, internal, health = (f"127.0.0.1:{free_port()}" for _ in range(3))
     target = ground.upstream.tls if hops.api else ground.upstream.plain
-    clusters = site.write("clusters.json", [{"id": CLUSTER, "token": TOKEN, "targetAddr": target}])
+    entry: dict[str, object] = {"id": CLUSTER, "token": TOKEN, "targetAddr": target}
+    if hops.client_certificates:
+        entry["certNames"] = [AGENT_NAME]
+    clusters = site.write("clusters.json", [entry])
     account_token = site.write("account-token", "account-token")
 
     server = {"addr": public, "internal-addr": internal, "clusters": clusters, "log-level": "info"}

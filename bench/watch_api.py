@@ -30,7 +30,9 @@ class Watches:
 
     def __init__(self, cert: str, key: str) -> None:
         self._open: dict[Any, None] = {}
-        self._listener = Listener(("127.0.0.1", 0), self._serve, ServerTls(cert, key), handshake_timeout=60.0)
+        self._listener = Listener(
+            ("127.0.0.1", 0), self._serve, ServerTls(cert, key), handshake_timeout=60.0, hello_timeout=60.0
+        )
         self._listener.start()
 
     def port(self) -> int:

@@ -32,6 +32,7 @@ from gevent.server import StreamServer
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
 from argotun.config.network import parse_proxy
+from argotun.observe import probes
 from argotun.server import clients
 from argotun.server.app import Server
 from argotun.server.registry import Session
@@ -45,6 +46,9 @@ PATIENCE = 30.0
 
 # No load balancer has to notice a drain here, except in the tests of just that.
 clients.NOTICE = 0.2
+
+# What a test looks at has just changed.
+probes.FRESH = 0.0
 
 
 def until(
@@ -272,15 +276,20 @@ class Authority:
         self.ca = trustme.CA()
         self.folder = folder
         self.ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-        for name, identities in {"server": ("127.0.0.1", "localhost"), "agent": ("agent.example",)}.items():
-            issued = self.ca.issue_cert(*identities)
-            issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
-            with open(folder / f"{name}.pem", "wb") as file:
-                file.writelines(part.bytes() for part in issued.cert_chain_pems)
+        self.issue("server", "127.0.0.1", "localhost")
+        self.issue("agent", "agent.example", "c1", "c2", "c3", "c4")
+        self.issue("argocd", common_name="argocd")
         self.issued = self.ca.issue_cert("127.0.0.1", "localhost")
 
+    def issue(self, name: str, *identities: str, **more: Any) -> None:
+        """A certificate of these alternative names as `NAME.pem` and `NAME.key`, as trustme makes it."""
+        issued = self.ca.issue_cert(*identities, **more)
+        issued.private_key_pem.write_to_path(str(self.folder / f"{name}.key"))
+        with open(self.folder / f"{name}.pem", "wb") as file:
+            file.writelines(part.bytes() for part in issued.cert_chain_pems)
+
     def path(self, name: str) -> str:
-        """Path of `ca.pem`, `server.pem`, `server.key`, `agent.pem` or `agent.key`."""
+        """Path of `ca.pem`, or of the `.pem` or `.key` of `server`, `agent`, `argocd` or what was issued."""
         return str(self.folder / name)
 
     def server_context(self) -> ssl.SSLContext:
@@ -297,7 +306,7 @@ class Rig:
     `agent=None` starts none. `cluster` adds keys to the entry of the one cluster, `c1`.
     """
 
-    TOKEN = "tok-c1"
+    TOKEN = "token-of-agent-c1"
     ACCOUNT = "sa-token"
     """What the agent of `c1` shows its API."""
 
@@ -369,6 +378,8 @@ class Rig:
             "internal_plain": True,
             "access_log": False,
             "reconnect_grace": 0.5,
+            # Agents of version 1 are tried beside those of version 2.
+            "min_wire_version": 1,
         }
         if self._mutual:
             values |= {

@@ -8,7 +8,7 @@ import gevent
 from gevent.event import Event
 
 import argotun
-from argotun import process
+from argotun import descriptors, process
 from argotun.agent.api import KubernetesApi
 from argotun.agent.connector import Connector
 from argotun.agent.forwarder import Forwarder
@@ -20,6 +20,7 @@ from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.observe.probes import HealthServer, Probes
 from argotun.observe.request import Request
+from argotun.seldom import Seldom
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import Hello
@@ -49,6 +50,7 @@ class Agent:
         self._probes = Probes(self.connected.is_set, self.metrics, self._status, lambda: "not connected")
         self.health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
+        self._seldom = Seldom(log)
 
     def start(self) -> None:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
@@ -116,7 +118,14 @@ class Agent:
 
     def _accept(self, tunnel: Tunnel, stream: Stream, target: str) -> None:
         if target and target != self.api.address:
-            log.warning("a stream to %s was refused: only %s is served", target, self.api.address)
+            # A hostile server could have thousands of these lines a second.
+            self._seldom.say(
+                logging.WARNING,
+                "another target",
+                "a stream to %s was refused: only %s is served",
+                target,
+                self.api.address,
+            )
             tunnel.mux.reset(stream, NOT_ALLOWED)
             return
         theirs = tunnel.mux.theirs
@@ -194,4 +203,11 @@ class Agent:
 
 def run(config: AgentConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
+    descriptors.tell(log)
+    if config.max_conns > descriptors.allowed() - descriptors.KEPT_BACK:
+        log.warning(
+            "--max-conns %d is more than the %d descriptors that this process may have leave room for",
+            config.max_conns,
+            descriptors.allowed(),
+        )
     return process.run(Agent(config))

@@ -16,6 +16,7 @@ in turn, and so for ever.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from time import monotonic
 from urllib.parse import urlsplit
@@ -67,7 +68,13 @@ class Connector:
         arrived: Callable[[Tunnel, Hello], None],
     ) -> None:
         self.problem = ""
-        self.token = ServerToken(config.token, config.token_file, lambda: metrics.reload_errors("token"))
+        self.token = ServerToken(
+            config.token,
+            config.token_file or config.server_token_path,
+            lambda: metrics.reload_errors("token"),
+            "--token-file" if config.token_file else "--server-token-path",
+        )
+        self._instance = os.urandom(8).hex()
         self.tls: ClientTls | None = None
         if config.server.startswith("wss:"):
             self.tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
@@ -159,7 +166,11 @@ class Connector:
             config,
             opener=False,
             ours=Hello(
-                release=argotun.__version__, max_streams=config.max_conns, target=host_port(*config.target)
+                release=argotun.__version__,
+                max_streams=config.max_conns,
+                target=host_port(*config.target),
+                callers=True,
+                instance=self._instance,
             ),
             on_hello=hello,
             on_goaway=lambda _, reason, text: self._sent_away(reason, text, leave),

@@ -61,12 +61,18 @@ class ServerToken:
 
     A file that cannot be used leaves the last good token in use, which is logged once and told to
     `on_error`: the tunnel must survive a slip that is repaired before the server takes that token away.
+    `option` names the file in messages.
     """
 
     def __init__(
-        self, given: str | None, path: str | None, on_error: Callable[[], None] = lambda: None
+        self,
+        given: str | None,
+        path: str | None,
+        on_error: Callable[[], None] = lambda: None,
+        option: str = "--token-file",
     ) -> None:
         self._path = path
+        self._option = option
         self._good = given or ""
         self._trouble = Trouble(log, on_error)
 
@@ -74,7 +80,7 @@ class ServerToken:
         """The token for this dial; CredentialError when the file has never held one."""
         if self._path is None:
             return self._good
-        file = f"--token-file {self._path}"
+        file = f"{self._option} {self._path}"
         try:
             self._good = _token(read(self._path, _LARGEST_FILE).data).decode("ascii")
         except (OSError, ValueError) as error:

@@ -169,6 +169,8 @@ class Forwarder:
             return used
         head = parse_request(raw)
         self._begin(head, len(raw))
+        if head.caller == b"":
+            raise HeadError("Argotun-Caller must be there once, as a name")
         if self._policy is not None and self._request is not None:
             refusal = self._policy.refusal(head, self._request)
             if refusal:
@@ -206,6 +208,8 @@ class Forwarder:
             monotonic(), self._cluster, head.method, head.target, head.audit_id or b"", size
         )
         request.stream = self._channel.id
+        if head.caller is not None:
+            request.caller = head.caller.decode("ascii")
         if upstream is None:
             stage = WAITING
         elif not upstream.served:

@@ -8,12 +8,12 @@ from hashlib import sha256
 from typing import Any
 
 from argotun.config.network import parse_target
+from argotun.config.service_accounts import RefusedKey, ServiceAccount, read_service_account
 from argotun.config.values import (
     CLUSTER_ID_EXPECTED,
     CLUSTER_ID_PATTERN,
     HIDDEN,
-    TOKEN_EXPECTED,
-    TOKEN_PATTERN,
+    LONGEST_TOKEN,
     Refused,
     Words,
     nearest,
@@ -24,9 +24,13 @@ from argotun.errors import ClustersError
 OPTION = "--clusters"
 
 ID = re.compile(CLUSTER_ID_PATTERN, re.ASCII)
-TOKEN = re.compile(TOKEN_PATTERN)
+SHORTEST_TOKEN = 16
+"""Characters; fewer can be guessed. A random token such as `openssl rand -hex 32` gives has 64."""
+TOKEN = re.compile(rf"[\x21-\x7e]{{{SHORTEST_TOKEN},{LONGEST_TOKEN}}}")
 DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 EMPTY_DIGEST = sha256(b"").digest()
+ANY_NAME = "*"
+"""In `certNames`: any certificate of the client CA will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,12 @@ class Cluster:
     tokens: tuple[bytes, ...] = field(repr=False)
     target_addr: str | None = None
     cert_names: tuple[str, ...] = ()
+    """Names of which the agent's certificate must carry one; none stands for the id."""
     rate_limit: float | None = None
     """Requests per second; None is no limit."""
+    labels: tuple[tuple[str, str], ...] = ()
+    account: ServiceAccount | None = None
+    """Whose tokens the agent may show in place of one of `tokens`."""
 
 
 # One reader for each key: its value → what is kept. They raise Refused.
@@ -56,7 +64,9 @@ def read_token(value: Any) -> tuple[bytes, ...]:
     if value in ("", None):
         return ()
     if not isinstance(value, str) or not TOKEN.fullmatch(value):
-        raise Refused(f"text of {TOKEN_EXPECTED}", HIDDEN)
+        raise Refused(
+            f"text of {SHORTEST_TOKEN} to {LONGEST_TOKEN} visible ASCII characters without spaces", HIDDEN
+        )
     return (sha256(value.encode("ascii")).digest(),)
 
 
@@ -95,11 +105,14 @@ def read_target(value: Any) -> str | None:
 
 
 def read_names(value: Any) -> tuple[str, ...]:
-    """Names of which the agent's certificate must carry one."""
+    """Names of which the agent's certificate must carry one, or ANY_NAME alone."""
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise Refused("a list of names of the agent's certificate")
+    # An empty list says "none will do" to one reader and "all will do" to another.
+    if not isinstance(value, list) or not value or not all(isinstance(n, str) and n.strip() for n in value):
+        raise Refused(f'a list of names of the agent\'s certificate, or ["{ANY_NAME}"] for any')
+    if ANY_NAME in value and len(value) > 1:
+        raise Refused(f'names, or "{ANY_NAME}" alone')
     return tuple(value)
 
 
@@ -113,6 +126,21 @@ def read_rate(value: Any) -> float | None:
     return float(value) or None
 
 
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,252}[A-Za-z0-9])?", re.ASCII)
+
+
+def read_labels(value: Any) -> tuple[tuple[str, str], ...]:
+    """Labels by which a caller's entry may name clusters; as Kubernetes writes them, a value may be empty."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict) or not all(
+        LABEL.fullmatch(key) and isinstance(label, str) and (not label or LABEL.fullmatch(label))
+        for key, label in value.items()
+    ):
+        raise Refused('an object of labels such as {"stage": "test"}')
+    return tuple(sorted(value.items()))
+
+
 TOKEN_KEYS: dict[str, Callable[[Any], tuple[bytes, ...]]] = {
     "token": read_token,
     "tokens": read_tokens,
@@ -124,19 +152,20 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "targetAddr": read_target,
     "certNames": read_names,
     "rateLimit": read_rate,
+    "labels": read_labels,
+    "serviceAccount": read_service_account,
 }
-FOREIGN = "argocd"
-"""Keys that start so are the chart's own, and none of the server's business."""
+FOREIGN = re.compile(r"argocd(\..*)?")
+"""Keys that are the chart's own, and none of the server's business."""
 
 
-def parse_clusters(text: str) -> tuple[dict[str, Cluster], list[str]]:
-    """The clusters in a JSON list by id, and warnings about keys that mean nothing.
+def parse_clusters(text: str) -> dict[str, Cluster]:
+    """The clusters in a JSON list by id.
 
     Raises ClustersError with the entry and the key at fault; tokens are in none of the sentences.
     """
     clusters: dict[str, Cluster] = {}
-    warnings: list[str] = []
-    owners: dict[bytes, str] = {}
+    owners: dict[bytes | tuple[str, str, str], str] = {}
     for index, entry in enumerate(parse_json(text)):
         where = f"clusters[{index}]"
         if not isinstance(entry, dict):
@@ -153,9 +182,16 @@ def parse_clusters(text: str) -> tuple[dict[str, Cluster], list[str]]:
                     HIDDEN,
                     f"a token that no other cluster has; {owner!r} has it too",
                 )
+        account = cluster.account
+        if account and (owner := owners.setdefault(account.claims, cluster.id)) != cluster.id:
+            # Many clusters call their issuer https://kubernetes.default.svc, whatever their keys are.
+            raise ClustersError(
+                f"{OPTION}: {where}, serviceAccount",
+                Words("this issuer, audience and subject"),
+                f"an audience that no other cluster has; {owner!r} has the same",
+            )
         clusters[cluster.id] = cluster
-        warnings += [f"{where}: {sentence}" for sentence in unknown_keys(entry)]
-    return clusters, warnings
+    return clusters
 
 
 def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
@@ -164,44 +200,57 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
     def read(key: str) -> Any:
         try:
             return KEYS[key](entry.get(key))
+        except RefusedKey as refused:
+            shown = Words(refused.shown) if refused.shown else None
+            raise ClustersError(f"{OPTION}: {where}, {key}.{refused.key}", shown, str(refused)) from None
         except Refused as refused:
-            shown = refused.shown or Words(quoted(repr(entry.get(key))))
-            raise ClustersError(
-                f"{OPTION}: {where}, {key}", shown if key in entry else None, str(refused)
-            ) from None
+            given = Words(refused.shown or quoted(repr(entry.get(key)))) if key in entry else None
+            raise ClustersError(f"{OPTION}: {where}, {key}", given, str(refused)) from None
 
+    refuse_unknown_keys(where, entry)
     name = read("id")
     tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
-    if not tokens:
-        raise ClustersError(f"{OPTION}: {where}, token", None, f"one of {', '.join(TOKEN_KEYS)}")
-    return Cluster(name, tokens, read("targetAddr"), read("certNames"), read("rateLimit"))
+    account = read("serviceAccount")
+    if not tokens and account is None:
+        raise ClustersError(
+            f"{OPTION}: {where}, token", None, f"one of {', '.join(TOKEN_KEYS)} or serviceAccount"
+        )
+    return Cluster(
+        name,
+        tokens,
+        read("targetAddr"),
+        read("certNames"),
+        read("rateLimit"),
+        read("labels"),
+        account,
+    )
 
 
-def unknown_keys(entry: Iterable[str]) -> list[str]:
-    """A sentence for each key that is not read."""
-    found = []
+def refuse_unknown_keys(where: str, entry: Iterable[str]) -> None:
+    """Raise ClustersError for a key that is not read: a misspelt one would leave a cluster less guarded."""
     for key in entry:
-        if key not in KEYS and not key.startswith(FOREIGN):
+        if key not in KEYS and not FOREIGN.fullmatch(key):
             close = nearest(key, KEYS)
-            found.append(
-                f"key {quoted(key)!r} is ignored" + (f", {close} was probably meant" if close else "")
+            raise ClustersError(
+                f"{OPTION}: {where}, key",
+                quoted(key),
+                f"one of {', '.join(KEYS)}" + (f" ({close} was probably meant)" if close else ""),
             )
-    return found
 
 
-def parse_json(text: str) -> list[Any]:
-    """The JSON list in `text`; raises ClustersError, which names the place and repeats nothing of it."""
+def parse_json(text: str, option: str = OPTION, expected: str = "a JSON list of clusters") -> list[Any]:
+    """The JSON list that an option gives; raises ClustersError, which names the place and repeats nothing."""
     try:
         value = json.loads(text, object_pairs_hook=distinct, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
-        place = f"{OPTION}: line {error.lineno}, column {error.colno}"
+        place = f"{option}: line {error.lineno}, column {error.colno}"
         raise ClustersError(place, HIDDEN, f"JSON ({error.msg})") from None
     except Refused as refused:
-        raise ClustersError(OPTION, refused.shown, str(refused)) from None
+        raise ClustersError(option, refused.shown, str(refused)) from None
     except (ValueError, RecursionError):
-        raise ClustersError(OPTION, HIDDEN, "JSON without numbers or nesting out of all proportion") from None
+        raise ClustersError(option, HIDDEN, "JSON without numbers or nesting out of all proportion") from None
     if not isinstance(value, list):
-        raise ClustersError(OPTION, HIDDEN, "a JSON list of clusters")
+        raise ClustersError(option, HIDDEN, expected)
     return value
 
 

@@ -6,11 +6,15 @@ hand (a test, the demo) answers for its values itself. `repr` never shows a secr
 """
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from argotun.config.proxies import Proxy
 
 Address = tuple[str, int]
 """Host and port. An empty host, in an address to listen on, is every interface."""
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+"""Networks, as CIDR writes them."""
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where Kubernetes mounts a pod's token and its API's CA."""
@@ -55,6 +59,15 @@ class ServerConfig(TunnelConfig):
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_client_ca: str | None = None
+    internal_client_ca: str | None = None
+    """`tls_client_ca` where none is named."""
+    internal_client_names: tuple[str, ...] = ("argocd",)
+    """Of the callers' certificates, where client certificates are asked for and `callers` names no file."""
+    callers: str | None = None
+    max_connections_per_caller: int = 0
+    """0 is no limit: Argo CD is most often the one caller, and has a connection for each of its watches."""
+    revoked: str | None = None
+    jwks_ca: str | None = None
     internal_plain: bool = False
     rate_limit: float = 0.0
     """Requests per second over all clusters; 0 is no limit."""
@@ -66,6 +79,23 @@ class ServerConfig(TunnelConfig):
     head_timeout: float = 10.0
     body_timeout: float = 60.0
     handshake_timeout: float = 10.0
+    hello_timeout: float = 2.0
+    """From the accept to a whole ClientHello. It is one packet or two; a lost one delays it by a second."""
+    public_connections: int = 8192
+    """One for each agent, and one for each attempt: a server has hundreds of clusters. One that has shown no
+    token yet costs 10 KiB before its ClientHello, 40 KiB behind TLS: a third of the chart's 1 GiB at most."""
+    public_connections_per_address: int = 4096
+    """Half of them: all agents may come from the one address of a load balancer or a NAT."""
+    internal_connections: int = 16384
+    """One for each request in progress and each kept connection. Argo CD has 100 to 200 watches in a cluster,
+    and 1,395 (45 namespaces of 31 kinds) in one that gives it single namespaces. A watch costs 10 KiB, 24 KiB
+    with TLS: under half of the chart's 1 GiB."""
+    internal_connections_per_address: int = 12288
+    """Three quarters: nearly all of them are those of one address, Argo CD's controller."""
+    trusted_proxies: Networks = ()
+    """From here a connection to the public port begins with a PROXY header."""
+    min_wire_version: int = 2
+    """Version 1 has no credit, and a message of 16 MiB is one turn of the event loop: only if asked for."""
     idle_timeout: float = 600.0
     """How long an idle client connection is kept; clients such as Argo CD reuse theirs for 5 minutes."""
 
@@ -78,7 +108,8 @@ class AgentConfig(TunnelConfig):
     """`wss://host[:port]/path`; the path is `/connect` when none was given."""
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
-    """Of `token` and `token_file` exactly one is set."""
+    server_token_path: str | None = None
+    """Of `token`, `token_file` and `server_token_path` exactly one is set."""
     target: Address = KUBERNETES
     target_host_name: str | None = None
     sa_token_path: str = f"{SERVICE_ACCOUNT}/token"
@@ -95,7 +126,9 @@ class AgentConfig(TunnelConfig):
     proxy: Proxy | None = None
     """To dial the server through; HTTPS_PROXY is resolved already."""
     max_retry: float = 60.0
-    max_conns: int = 1024
+    max_conns: int = 4096
+    """Argo CD's watches alone may be 1,395 (see `ServerConfig`). An idle stream is a connection to the API of
+    34 KiB: all of them and a full `tunnel_buffer` fit into the chart's 256 MiB."""
     policy: str | None = None
     """Path of the customer's policy; without one the account's RBAC alone decides."""
     dial_timeout: float = 10.0
@@ -127,6 +160,7 @@ class PkiConfig(LogConfig):
     pki_renew: bool = False
     pki_passphrase_file: str | None = None
     """File whose first line encrypts the CA's key; None leaves the key in clear."""
+    pki_callers_ca: bool = False
 
 
 Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig

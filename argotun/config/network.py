@@ -5,7 +5,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from argotun.address import host_port
-from argotun.config.models import Address
+from argotun.config.models import Address, Networks
 from argotun.config.proxies import PORTS, Proxy
 from argotun.config.values import HIDDEN, OFF, Kind, Refused, hidden, list_of, quote_unless_secret
 
@@ -84,6 +84,20 @@ HOST_NAMES = Kind(
     "DNS names or IP addresses without ports, with commas between",
     list_of(parse_host_name),
     ",".join,
+)
+
+
+def parse_networks(text: str) -> Networks:
+    """Networks or single addresses with commas between; raises ValueError."""
+    return tuple(dict.fromkeys(ipaddress.ip_network(part.strip()) for part in text.split(",")))
+
+
+NETWORKS = Kind(
+    "CIDR,…",
+    "networks",
+    "networks or addresses with commas between, such as 10.0.0.0/8,192.0.2.7",
+    parse_networks,
+    lambda networks: ",".join(map(str, networks)),
 )
 
 

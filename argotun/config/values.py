@@ -114,6 +114,16 @@ def choice(*words: str) -> Kind:
     return Kind("|".join(words), "word", f"{', '.join(words[:-1])} or {words[-1]}", parse)
 
 
+def parse_wire_version(text: str) -> int:
+    """`1` or `2`; raises ValueError."""
+    if text not in ("1", "2"):
+        raise ValueError
+    return int(text)
+
+
+WIRE_VERSION = Kind("1|2", "1 or 2", "1 or 2", parse_wire_version)
+
+
 def matching(pattern: str) -> Callable[[str], str]:
     """A parser that takes what matches `pattern` whole, as it is."""
     compiled = re.compile(pattern, re.ASCII)

@@ -1,9 +1,10 @@
 """The access log: one line per proxied request on stdout, formatted once, written in batches.
 
     2026-01-02T03:04:05.678Z INFO  access: request cluster=dev method=GET path=/api/v1/pods status=200
-        bytes_in=0 bytes_out=1024 seconds=0.001234 stream=7 audit_id=4a6f…       (one line)
+        bytes_in=0 bytes_out=1024 seconds=0.001234 stream=7 audit_id=4a6f… caller=argocd       (one line)
 
-As JSON the same names are keys. The path comes without its query, which may hold secrets. Where argotun
+As JSON the same names are keys. The path comes without its query, which may hold secrets. `caller`
+is who asked, where that is known. Where argotun
 answered or aborted in the API's place, `error` says why.
 """
 
@@ -62,10 +63,12 @@ class AccessLog:
             f" status={request.status} bytes_in={request.bytes_in} bytes_out={request.bytes_out}"
             f" seconds={request.seconds:.6f} stream={request.stream}"
             f" audit_id={_quote(audit_id) if audit_id else '-'}"
+            f"{f' caller={quote(request.caller)}' if request.caller else ''}"
             f"{f' error={quote(request.error)}' if request.error else ''}\n"
         )
 
     def _json(self, request: Request) -> None:
+        caller = f', "caller": {json.dumps(plain(request.caller))}' if request.caller else ""
         error = f', "error": {json.dumps(plain(request.error))}' if request.error else ""
         self._write(
             f'{{"ts": "{timestamp(time.time())}", "level": "info", "logger": "access",'
@@ -74,7 +77,7 @@ class AccessLog:
             f' "status": {request.status}, "bytes_in": {request.bytes_in},'
             f' "bytes_out": {request.bytes_out}, "seconds": {request.seconds:.6f},'
             f' "stream": {request.stream},'
-            f' "audit_id": {_string(request.audit_id) if request.audit_id else "null"}{error}}}\n'
+            f' "audit_id": {_string(request.audit_id) if request.audit_id else "null"}{caller}{error}}}\n'
         )
 
 

@@ -27,12 +27,17 @@ _END = b"# EOF\n"
 encode_openmetrics: Callable[[Any], bytes] = generate_latest
 
 
+def is_openmetrics(accept: str) -> bool:
+    """Whether a scraper's Accept header names OpenMetrics."""
+    return "application/openmetrics-text" in accept
+
+
 def render(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
     """All metrics of `registry` and their content type: OpenMetrics 1.0 where `accept` names it.
 
     Switches greenlets, so it must not run in the hub.
     """
-    if "application/openmetrics-text" in accept:
+    if is_openmetrics(accept):
         return b"".join(_slices(registry, encode_openmetrics)) + _END, CONTENT_TYPE_OPENMETRICS
     return b"".join(_slices(registry, encode_plain)), CONTENT_TYPE_PLAIN
 

@@ -7,7 +7,7 @@ path or from an unauthenticated peer, and every label has a bounded set of value
 
 import platform
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -20,11 +20,15 @@ from argotun import __version__
 from argotun.observe.exposition import render
 from argotun.turns import NEXT_TURN
 
-AuthFailure = Literal["no_token", "unknown_token", "certificate", "origin", "handshake"]
-"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed."""
+AuthFailure = Literal[
+    "no_token", "unknown_token", "service_account", "certificate", "revoked", "origin", "handshake", "version"
+]
+"""Why the public port turned an agent away; `handshake` is a TLS handshake that failed, `service_account` a
+token that names a cluster's account and proves nothing, `version` an old one of the tunnel's protocol."""
 
-Reloaded = Literal["clusters", "certificates", "token", "policy"]
-"""Files that are read again while the process runs: clusters by the server, token and policy by the agent."""
+Reloaded = Literal["clusters", "callers", "certificates", "token", "jwks", "revoked", "policy"]
+"""Files that are read again while the process runs: token and policy by the agent, certificates by both, the
+others by the server."""
 
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
 """Methods that have their own label value (RFC 9110 §9.3, RFC 5789); all others are OTHER."""
@@ -60,15 +64,17 @@ class ClusterStats(TunnelStats):
     """The server's counters of one cluster.
 
     `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests that its
-    own limit or the server's refused.
+    own limit or the server's refused, `takeovers` how often an agent came in place of a living one, from
+    another address.
     """
 
-    __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions")
+    __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions", "takeovers")
 
     def __init__(self) -> None:
         super().__init__()
         self.sessions = 0
         self.rate_limited = 0
+        self.takeovers = 0
         self.requests: dict[tuple[bytes, int], int] = {}
         self.buckets = [0] * len(_BOUND_LABELS)
         self.seconds = 0.0
@@ -84,6 +90,21 @@ class ClusterStats(TunnelStats):
             requests[key] = requests.get(key, 0) + 1
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
+
+
+class CallerStats:
+    """The server's counters of one caller: requests, those of them that were refused, open connections."""
+
+    __slots__ = ("connections", "refused", "requests")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.refused = 0
+        self.requests = 0
+
+
+STRANGERS = "none"
+"""The label of all together who are no caller, and of everybody at a port that asks for no names."""
 
 
 def _bounded(status: int) -> int:
@@ -118,6 +139,14 @@ class AccessLines(Protocol):
         """Lines that were not written because the output stalled."""
 
 
+class Places(Protocol):
+    """The part of a port's places that metrics read at a scrape."""
+
+    taken: int
+    dropped: int
+    refused: int
+
+
 class _Row(NamedTuple):
     family: type[CounterMetricFamily] | type[GaugeMetricFamily]
     name: str
@@ -146,6 +175,12 @@ _CLUSTER_ROWS = (
     _Row(
         _COUNTER, "argotun_rate_limited", "rate_limited", "Requests to the cluster that a rate limit refused"
     ),
+    _Row(
+        _COUNTER,
+        "argotun_takeovers",
+        "takeovers",
+        "Agents that came in place of a connected one, from another address",
+    ),
     *_TUNNEL_ROWS,
 )
 _AGENT_ROWS = (
@@ -168,6 +203,18 @@ _AGENT_ROWS = (
         "1 if the policy file cannot be used and the one read before is in force",
     ),
     *_TUNNEL_ROWS,
+)
+
+
+_CALLER_ROWS = (
+    _Row(_COUNTER, "argotun_caller_requests", "requests", "Requests by who asked"),
+    _Row(_COUNTER, "argotun_caller_refused", "refused", "Requests that who asked may not make"),
+    _Row(
+        _GAUGE,
+        "argotun_caller_connections",
+        "connections",
+        "Open connections to the internal port by whose they are",
+    ),
 )
 
 
@@ -244,11 +291,13 @@ class ServerMetrics(Metrics):
     """The server's metrics; clusters come and go by `cluster` and `forget`."""
 
     mode = "server"
-    reloads = ("clusters", "certificates")
+    reloads = ("clusters", "callers", "certificates", "jwks", "revoked")
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._rate_limited_by_forgotten = 0
         self._clusters: dict[str, ClusterStats] = {}
+        self._callers: dict[str, CallerStats] = {}
+        self._ports: dict[str, Places] = {}
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -265,6 +314,35 @@ class ServerMetrics(Metrics):
         if stats is not None:
             self._rate_limited_by_forgotten += stats.rate_limited  # a counter never falls
 
+    def caller(self, name: str) -> CallerStats:
+        """A caller's counters, made at the first call; "" is for all who are none. Only for listed names."""
+        stats = self._callers.get(name)
+        if stats is None:
+            stats = self._callers[name] = CallerStats()
+        return stats
+
+    def keep_callers(self, names: Iterable[str]) -> None:
+        """Remove all series of callers that are not listed any more."""
+        kept = {"", *names}
+        self._callers = {name: stats for name, stats in self._callers.items() if name in kept}
+        for name in kept:
+            self.caller(name)
+
+    def caller_status(self) -> dict[str, dict[str, int]]:
+        """Connections, requests and refusals of each caller, for a person."""
+        return {
+            name or STRANGERS: {
+                "connections": stats.connections,
+                "requests": stats.requests,
+                "refused": stats.refused,
+            }
+            for name, stats in self._callers.items()
+        }
+
+    def watch_port(self, name: str, places: Places) -> None:
+        """Report how full a port is, and whom it sends away."""
+        self._ports[name] = places
+
     def auth_failures(self, reason: AuthFailure) -> None:
         """Count an agent that was turned away."""
         self._auth_failures[reason] += 1
@@ -276,6 +354,8 @@ class ServerMetrics(Metrics):
         yield from _requests(clusters)
         yield from _rows(_CLUSTER_ROWS, [((name,), stats) for name, stats in clusters], ("cluster",))
         yield from _links([((name,), stats) for name, stats in clusters], ("cluster",))
+        callers = [((name or STRANGERS,), stats) for name, stats in self._callers.items()]
+        yield from _rows(_CALLER_ROWS, callers, ("caller",))
         yield GaugeMetricFamily(
             "agents_connected", "Connected agents", sum(stats.sessions for _, stats in clusters)
         )
@@ -290,6 +370,21 @@ class ServerMetrics(Metrics):
         for reason, count in self._auth_failures.items():
             failures.add_metric((reason,), count)
         yield failures
+        yield from self._places()
+
+    def _places(self) -> Iterator[Metric]:
+        taken = GaugeMetricFamily("argotun_connections", "Connections of a port", labels=("port",))
+        sent = CounterMetricFamily(
+            "argotun_connections_sent_away",
+            "Connections that a full port refused, or dropped before they had shown who they are",
+            labels=("port", "reason"),
+        )
+        for name, places in self._ports.items():
+            taken.add_metric((name,), places.taken)
+            sent.add_metric((name, "refused"), places.refused)
+            sent.add_metric((name, "dropped"), places.dropped)
+        yield taken
+        yield sent
 
 
 class AgentMetrics(Metrics, TunnelStats):
@@ -351,7 +446,9 @@ def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
     yield duration
 
 
-def _rows(rows: Iterable[_Row], owners: _Labelled, labels: tuple[str, ...]) -> Iterator[Metric]:
+def _rows(
+    rows: Iterable[_Row], owners: Sequence[tuple[tuple[str, ...], object]], labels: tuple[str, ...]
+) -> Iterator[Metric]:
     """One family per row of a table, one sample per owner."""
     for row in rows:
         family = row.family(row.name, row.help, labels=labels)

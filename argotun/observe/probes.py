@@ -8,18 +8,33 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import gevent
 import gevent.socket
-from gevent.pool import Pool
+from gevent.lock import RLock
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from argotun.errors import ConfigError
+from argotun.observe.exposition import is_openmetrics
 from argotun.observe.metrics import Metrics
 
 MAX_CONNECTIONS = 32
-"""Connections at once; a kubelet and a few scrapers need fewer, and each may hold a metrics text."""
+"""Connections at once; a kubelet and a few scrapers need fewer, and each may hold a metrics text. Of more the
+one that has been silent longest has to go: a kubelet says all it has to say at once."""
+
+HEAD_TIME = 1.0
+"""Seconds for a request's head."""
+
+FRESH = 1.0
+"""Seconds for which `/metrics` and `/status` are given again as they are: a thousand clusters take 0.3 s."""
+
+ACCEPTS_PER_TURN = 4
+"""Connections accepted per turn of the event loop; the descriptors of those that go are closed in another."""
+
+BACKLOG = 1024
+"""Connections that the kernel holds until they are accepted."""
 
 REQUEST_TIME = 10.0
 """Seconds for a whole connection, so that silent clients cannot keep the probes from a kubelet."""
@@ -54,6 +69,8 @@ class Probes:
             b"/metrics": self._exposition,
             b"/status": self._summary,
         }
+        self._kept: dict[tuple[Callable[[str], Answer], bool], tuple[float, Answer]] = {}
+        self._rendering = RLock()
 
     def answer(self, path: bytes, accept: str = "") -> Answer | None:
         """The answer for a path without query, or None for a path that is not served here.
@@ -62,7 +79,21 @@ class Probes:
         switches greenlets, so this must not run in the hub.
         """
         route = self._routes.get(path)
-        return route(accept) if route else None
+        if route is None:
+            return None
+        if path in (b"/metrics", b"/status"):
+            return self._once_a_second(route, accept)
+        return route(accept)
+
+    def _once_a_second(self, route: Callable[[str], Answer], accept: str) -> Answer:
+        """What a route said within FRESH seconds, or says now; who asks meanwhile waits for it."""
+        kind = (route, is_openmetrics(accept))
+        with self._rendering:
+            at, answer = self._kept.get(kind, (0.0, None))
+            if answer is None or monotonic() - at >= FRESH:
+                answer = route(accept)
+                self._kept[kind] = monotonic(), answer
+        return answer
 
     def _healthz(self, _accept: str) -> Answer:
         return 200, TEXT, b"ok"
@@ -108,7 +139,6 @@ class HealthServer:
             log=None,
             error_log=None,
             handler_class=_Handler,
-            spawn=Pool(MAX_CONNECTIONS),
         )
         self._server.start()
 
@@ -139,26 +169,64 @@ class _Handler(WSGIHandler):  # type: ignore[misc]
 
     def read_request(self, raw_requestline: str) -> Any:
         try:
-            return super().read_request(raw_requestline)
+            read = super().read_request(raw_requestline)
+            self.server.heard()
+            return read
         except Exception as error:
             # The library prints a traceback of anything else.
             raise ValueError(str(error)) from error
 
 
 class _Server(WSGIServer):  # type: ignore[misc]
-    """A WSGI server with a time limit for each connection, and without Nagle's delay."""
+    """A WSGI server with MAX_CONNECTIONS at once, a time limit for each, and without Nagle's delay."""
+
+    max_accept = ACCEPTS_PER_TURN
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Both oldest first; silent are those whose head is not complete.
+        self._open: dict[gevent.Greenlet, None] = {}
+        self._silent: dict[gevent.Greenlet, gevent.Timeout] = {}
 
     def handle(self, sock: Any, address: Any) -> None:
-        sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
-        with gevent.Timeout(REQUEST_TIME, False):
-            super().handle(sock, address)
+        """Serve one connection, where there are too many in place of the oldest silent one, or the oldest."""
+        mine = gevent.getcurrent()
+        if len(self._open) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._silent or self._open))
+            self._forget(oldest)
+            oldest.kill(block=False)
+        self._open[mine] = None
+        self._silent[mine] = silence = gevent.Timeout.start_new(HEAD_TIME)
+        try:
+            sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+            with gevent.Timeout(REQUEST_TIME, False):
+                super().handle(sock, address)
+        except gevent.Timeout as over:
+            if over is not silence:
+                raise
+        finally:
+            self._forget(mine)
+
+    def heard(self) -> None:
+        """The head of this greenlet's request is complete."""
+        silence = self._silent.pop(gevent.getcurrent(), None)
+        if silence is not None:
+            silence.close()
+
+    def _forget(self, one: gevent.Greenlet) -> None:
+        self._open.pop(one, None)
+        silence = self._silent.pop(one, None)
+        if silence is not None:
+            silence.close()
 
 
 def _listen(host: str, port: int) -> Any:
     """A listening socket; an empty host is every address, IPv6 and IPv4, that the machine has."""
     if host:
         family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
-        return gevent.socket.create_server((host, port), family=family)
+        return gevent.socket.create_server((host, port), family=family, backlog=BACKLOG)
     if gevent.socket.has_dualstack_ipv6():
-        return gevent.socket.create_server(("", port), family=gevent.socket.AF_INET6, dualstack_ipv6=True)
-    return gevent.socket.create_server(("", port))
+        return gevent.socket.create_server(
+            ("", port), family=gevent.socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+        )
+    return gevent.socket.create_server(("", port), backlog=BACKLOG)

@@ -9,7 +9,7 @@ class Request:
     """The facts of one request.
 
     cluster     id of the cluster that it is for; "" for one that could not be read, or is for none
-    caller      name in the client's certificate, "" without one
+    caller      name of who asks, as the server knows it; "" where it does not
     method, target   as bytes; the target without `/tunnel/{cluster}`
     audit_id    of the API's audit log; b"" for none
     stream      number of the tunnel's stream, 0 while it has none

@@ -103,6 +103,12 @@ ERRORS: tuple[Rule, ...] = (
     ),
     Rule(
         ServerConfig,
+        "internal-client-ca",
+        lambda c, _: c.internal_client_ca and (not c.tls_cert or c.internal_plain),
+        "needs TLS at the internal port: --tls-cert and --tls-key, without --internal-plain",
+    ),
+    Rule(
+        ServerConfig,
         "internal-addr",
         lambda c, _: same_place(c.internal_addr, c.addr),
         "{value} is the place of --addr: expected another address",
@@ -128,9 +134,11 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         AgentConfig,
         "token",
-        lambda c, _: not c.token and not c.token_file,
-        "is not set: expected a token, or --token-file",
+        lambda c, _: not (c.token or c.token_file or c.server_token_path),
+        "is not set: expected a token, --token-file, or --server-token-path",
     ),
+    either(AgentConfig, "server-token-path", "token"),
+    either(AgentConfig, "server-token-path", "token-file"),
     either(AgentConfig, "token-file", "token"),
     *pair(AgentConfig, "target-client-cert", "target-client-key"),
     either(AgentConfig, "plain-target", "target-client-cert"),
@@ -200,6 +208,25 @@ ERRORS: tuple[Rule, ...] = (
 )
 
 WARNINGS: tuple[Rule, ...] = (
+    Rule(
+        ServerConfig,
+        "callers",
+        lambda c, _: c.callers and (not c.tls_cert or c.internal_plain),
+        "refuses every request while the internal port has no TLS: nobody can show there who they are",
+    ),
+    Rule(
+        ServerConfig,
+        "internal-client-names",
+        lambda c, given: c.callers and "internal-client-names" in given,
+        "counts for nothing beside --callers",
+    ),
+    Rule(
+        ServerConfig,
+        "min-wire-version",
+        lambda c, _: c.min_wire_version < 2,
+        "{value} lets agents in that speak version 1, where one of them can slow down all others: "
+        "only until those agents are replaced",
+    ),
     Rule(
         ServerConfig,
         "idle-timeout",

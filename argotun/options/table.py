@@ -8,8 +8,18 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from argotun.config.callers import CALLER_NAMES
 from argotun.config.models import CONFIGS
-from argotun.config.network import HOST_NAME, HOST_NAMES, LISTEN, LISTEN_OR_OFF, PROXY_URL, SERVER_URL, TARGET
+from argotun.config.network import (
+    HOST_NAME,
+    HOST_NAMES,
+    LISTEN,
+    LISTEN_OR_OFF,
+    NETWORKS,
+    PROXY_URL,
+    SERVER_URL,
+    TARGET,
+)
 from argotun.config.values import (
     CLUSTER_IDS,
     CLUSTERS,
@@ -20,6 +30,7 @@ from argotun.config.values import (
     NAME,
     SECRET_TOKEN,
     SWITCH,
+    WIRE_VERSION,
     Kind,
     choice,
     count,
@@ -91,6 +102,42 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls-cert", SERVER, FILE, "certificate chain of both ports, PEM; without it they are plain HTTP"),
     Option("tls-key", SERVER, FILE, "private key of --tls-cert, PEM"),
     Option("tls-client-ca", SERVER, FILE, "CA that client certificates on both ports must come from, PEM"),
+    Option(
+        "internal-client-ca",
+        SERVER,
+        FILE,
+        "CA of its own for the internal port's clients, PEM; without it --tls-client-ca",
+    ),
+    Option(
+        "internal-client-names",
+        SERVER,
+        CALLER_NAMES,
+        "names of the certificates that may call at the internal port, with commas; without --callers only",
+    ),
+    Option(
+        "callers",
+        SERVER,
+        FILE,
+        "JSON list of who may call, by certificate or token, and what they may; re-read when it changes",
+    ),
+    Option(
+        "max-connections-per-caller",
+        SERVER,
+        count("connections", 0, 1_000_000),
+        "connections that one caller may have to the internal port; 0 is no limit",
+    ),
+    Option(
+        "revoked",
+        SERVER,
+        FILE,
+        "certificates that no longer count, by SHA-256 or name, a line each; read again when it changes",
+    ),
+    Option(
+        "jwks-ca",
+        SERVER,
+        FILE,
+        "CA of the URLs that keys of ServiceAccount tokens are fetched from, PEM; else the system's",
+    ),
     Option("internal-plain", SERVER, SWITCH, "keep the internal port plain HTTP, behind its NetworkPolicy"),
     Option(
         "rate-limit", SERVER, rate("requests per second"), "requests per second over all clusters, then 429"
@@ -117,6 +164,49 @@ OPTIONS: tuple[Option, ...] = (
     Option("body-timeout", SERVER, duration(0.1), "time between two pieces of a request's body"),
     Option("handshake-timeout", SERVER, duration(0.1), "time for a client to finish its TLS handshake"),
     Option(
+        "hello-timeout",
+        SERVER,
+        duration(0.1),
+        "time for a client's first words, its PROXY header and TLS ClientHello, from the accept on",
+    ),
+    Option(
+        "trusted-proxies",
+        SERVER,
+        NETWORKS,
+        "networks whose connections to the public port begin with a PROXY header (version 1 or 2), "
+        "which is believed",
+    ),
+    Option(
+        "public-connections",
+        SERVER,
+        count("connections", 16, 1_000_000),
+        "connections to the public port at once; over it, who has shown no token longest is dropped",
+    ),
+    Option(
+        "public-connections-per-address",
+        SERVER,
+        count("connections", 1, 1_000_000),
+        "the same for one address; agents behind one NAT or load balancer share it",
+    ),
+    Option(
+        "internal-connections",
+        SERVER,
+        count("connections", 16, 1_000_000),
+        "connections to the internal port at once: each watch is one",
+    ),
+    Option(
+        "internal-connections-per-address",
+        SERVER,
+        count("connections", 1, 1_000_000),
+        "the same for one address; Argo CD's controller is one",
+    ),
+    Option(
+        "min-wire-version",
+        SERVER,
+        WIRE_VERSION,
+        "oldest version that an agent may speak; 1, for agents of old, has none of version 2's limits",
+    ),
+    Option(
         "idle-timeout",
         SERVER,
         duration(1),
@@ -124,8 +214,20 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # Agent
     Option("server", AGENT, SERVER_URL, "URL of the server's /connect", also=("SERVER_URL",)),
-    Option("token", AGENT, SECRET_TOKEN, "this cluster's token; or use --token-file", also=("TOKEN",)),
+    Option(
+        "token",
+        AGENT,
+        SECRET_TOKEN,
+        "this cluster's token; or use --token-file or --server-token-path",
+        also=("TOKEN",),
+    ),
     Option("token-file", AGENT, FILE, "file that holds this cluster's token"),
+    Option(
+        "server-token-path",
+        AGENT,
+        FILE,
+        "ServiceAccount token for the server, in place of a token; the kubelet renews it",
+    ),
     Option("target", AGENT, TARGET, "the Kubernetes API; the agent dials nothing else"),
     Option(
         "target-host-name",
@@ -191,6 +293,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("pki-namespace", PKI, LABEL, "namespace that the server is installed in"),
     Option("pki-release", PKI, LABEL, "name of the server's Helm release"),
     Option("pki-days", PKI, count("days", 1, 3650), "how long certificates are valid; the CA, ten years"),
+    Option(
+        "pki-callers-ca", PKI, SWITCH, "a CA of its own for who calls at the internal port, as Argo CD does"
+    ),
     Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
     Option("pki-passphrase-file", PKI, FILE, "file whose first line is the passphrase of the CA's key"),
     # Every mode

@@ -2,6 +2,7 @@
 
     ca.crt ca.key             the CA, made once; nothing but this mode ever needs the key, which is
                               encrypted where there is a passphrase
+    callers/ca.crt ca.key     the CA of Argo CD's certificate, where one of its own is asked for
     server.crt server.key     the server's, both ports
     argocd.crt argocd.key     Argo CD's, for the internal port
     server.yaml               the chart's values for the server
@@ -40,7 +41,13 @@ class Folder:
         self.path = Path(config.pki_folder)
         with _failures():
             (self.path / "agents").mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._authority = Authority(self.path, _passphrase(config.pki_passphrase_file))
+            callers = self.path / "callers"
+            if config.pki_callers_ca:
+                callers.mkdir(mode=0o700, exist_ok=True)
+        passphrase = _passphrase(config.pki_passphrase_file)
+        self._authority = Authority(self.path, passphrase)
+        # Once there it stays in use: agents must not get to the port again because an option was forgotten.
+        self._callers = Authority(callers, passphrase) if callers.exists() else self._authority
 
     def agent(self, cluster: str) -> Path:
         """The folder of one cluster's agent."""
@@ -53,27 +60,29 @@ class Folder:
     def fill(self) -> None:
         """Make what is missing, and the server's side anew; raises ArgotunError."""
         with _failures():
-            self._make_authority()
+            self._make_authority(self._authority, "argotun CA")
+            if self._callers is not self._authority:
+                self._make_authority(self._callers, "argotun callers CA")
             for cluster in self._config.pki_clusters:
                 self._make_token(self.agent(cluster))
             for cluster in self.clusters():
                 self._make_agent(cluster)
             self._make_server()
 
-    def _make_authority(self) -> None:
+    def _make_authority(self, authority: Authority, subject: str) -> None:
         days = self._config.pki_days
-        if not self._authority.own.exists():
-            if any(self.path.glob("ca.*")):
+        if not authority.own.exists():
+            if any(authority.folder.glob("ca.*")):
                 raise ArgotunError(
-                    f"{self.path} holds only one of ca.crt and ca.key: expected both or neither"
+                    f"{authority.folder} holds only one of ca.crt and ca.key: expected both or neither"
                 )
-            self._authority.make("argotun CA", CA_DAYS)
-        elif not self._authority.outlives(days):
+            authority.make(subject, CA_DAYS)
+        elif not authority.outlives(days):
             raise ArgotunError(
-                f"{self._authority.cert} ends within {days} days: use fewer --pki-days, or a new --pki-folder"
+                f"{authority.cert} ends within {days} days: use fewer --pki-days, or a new --pki-folder"
             )
         else:
-            self._authority.protect()
+            authority.protect()
 
     def _make_token(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -91,9 +100,9 @@ class Folder:
     def _make_server(self) -> None:
         days = self._config.pki_days
         self._authority.issue(self._pair("server"), "argotun server", SERVER, self._server_names(), days)
-        self._authority.issue(self._pair("argocd"), "argocd", CLIENT, days=days)
+        self._callers.issue(self._pair("argocd"), "argocd", CLIENT, days=days)
         tokens = {each: (self.agent(each) / "token").read_text("ascii").strip() for each in self.clusters()}
-        _write(self.path / "server.yaml", values.server_values(tokens, self.path))
+        _write(self.path / "server.yaml", values.server_values(tokens, self.path, self._callers.folder))
 
     def _pair(self, name: str) -> KeyPair:
         return KeyPair(str(self.path / f"{name}.crt"), str(self.path / f"{name}.key"))

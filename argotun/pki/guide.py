@@ -14,7 +14,8 @@ On {cluster}:
   helm upgrade --install argotun ./chart -n argotun --create-namespace -f {folder}/agent.yaml
 """
 _NO_AGENT = """
-No cluster is listed yet: run this again with --pki-clusters.
+No cluster is listed yet: run this again with --pki-clusters, or list clusters that prove themselves by a
+ServiceAccount token (docs/install.md) in values of your own.
 """
 
 

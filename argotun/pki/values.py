@@ -12,8 +12,12 @@ import yaml
 from argotun.pki.openssl import LONGEST_COMMON_NAME
 
 
-def server_values(tokens: Mapping[str, str], folder: Path) -> str:
-    """Values of `mode: server` for the clusters with those tokens, of which only digests are written."""
+def server_values(tokens: Mapping[str, str], folder: Path, callers: Path) -> str:
+    """Values of `mode: server` for the clusters with those tokens, of which only digests are written.
+
+    `callers` is the folder of the callers' CA, the same where they have none of their own.
+    """
+    own = {"internalClientCAData": _base64(callers / "ca.crt")} if callers != folder else {}
     return _yaml(
         {
             "mode": "server",
@@ -30,6 +34,7 @@ def server_values(tokens: Mapping[str, str], folder: Path) -> str:
                 "certData": _base64(folder / "server.crt"),
                 "keyData": _base64(folder / "server.key"),
                 "clientCAData": _base64(folder / "ca.crt"),
+                **own,
             },
             "argocd": {
                 "enabled": True,

@@ -1,8 +1,9 @@
 """The port for agents: they are let in here, and nothing else is."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -14,13 +15,15 @@ from argotun.config.clusters import Cluster
 from argotun.config.models import KUBERNETES
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
-from argotun.observe.metrics import AuthFailure, ServerMetrics
-from argotun.server.auth import authenticate, certificate_allowed, token_digest
-from argotun.server.clusters import ClustersFile
+from argotun.observe.metrics import ServerMetrics
+from argotun.seldom import Seldom
+from argotun.server.auth import Authenticator, Certificate, Denied, Proof, shown_by
+from argotun.server.guesses import Guesses
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
-from argotun.transport.accept import accept
+from argotun.transport.accept import accept, offered
+from argotun.transport.places import Dropped, Places
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import SUBPROTOCOL
@@ -38,9 +41,16 @@ READ = 16 * 1024
 MAX_TUNNELS = 16
 """Of one cluster, those included that have not said HELLO or that drain: a rolling agent has two or three."""
 
+CHECKED = (b"/healthz", b"/")
+"""Where anybody hears 200; load balancers that are told no path ask for the second (GKE, ALB)."""
+
+OLD = f"agents must speak {SUBPROTOCOL} here: version 1 is let in with --min-wire-version 1 only"
+"""What an agent of version 1 is told."""
+
 ANSWER_FIELDS = {
     401: "WWW-Authenticate: Bearer\r\n",
     405: "Allow: GET\r\n",
+    429: "Retry-After: 10\r\n",
     426: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
     503: f"Retry-After: {RETRY_AFTER}\r\n",
 }
@@ -50,7 +60,7 @@ ANSWER_FIELDS = {
 class AgentPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
 
-    `leaving` is called with a session whose agent says that it drains.
+    `leaving` is called with a session whose agent says that it drains; `places` are the port's.
     """
 
     def __init__(
@@ -59,15 +69,19 @@ class AgentPort:
         *,
         registry: Registry,
         placement: Placement,
-        clusters: ClustersFile,
+        authenticator: Authenticator,
         metrics: ServerMetrics,
         leaving: Callable[[Session], None],
+        places: Places,
     ) -> None:
         self.draining = False
+        self._places = places
+        self._seldom = Seldom(log)
         self._config = config
+        self._authenticator = authenticator
+        self._guesses = Guesses()
         self._registry = registry
         self._placement = placement
-        self._clusters = clusters
         self._metrics = metrics
         self._leaving = leaving
         self._tunnels: dict[str, list[Tunnel]] = {}
@@ -80,7 +94,15 @@ class AgentPort:
         except HeadError as error:
             _answer(sock, error.status, str(error))
         except ArgotunError as error:
-            log.info("an agent's connection was refused: %s", error, extra=fields(peer=_name(peer)))
+            self._seldom.say(
+                logging.INFO,
+                str(error),
+                "an agent's connection was refused: %s",
+                error,
+                extra=fields(peer=_name(peer)),
+            )
+        except Dropped:
+            raise
         except (OSError, gevent.Timeout):
             # Silent or gone before it said who it is.
             pass
@@ -101,59 +123,81 @@ class AgentPort:
 
     def _route(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
         path = head.target.partition(b"?")[0]
-        if path not in (b"/connect", b"/healthz"):
-            _answer(sock, 404, "not found")
-        elif head.method != b"GET":
-            _answer(sock, 405, "only GET is served here")
+        no_body = head.method == b"HEAD"
+        if path not in (b"/connect", *CHECKED):
+            _answer(sock, 404, "not found", no_body)
+        elif head.method != b"GET" and not (no_body and path in CHECKED):
+            _answer(sock, 405, "only GET is served here", no_body)
         elif head.length:
-            _answer(sock, 400, "a body is not read here")
-        elif path == b"/healthz":
-            _answer(sock, 200, "ok")
+            _answer(sock, 400, "a body is not read here", no_body)
+        elif path in CHECKED:
+            _answer(sock, 200, "ok", no_body)
         elif self.draining:
             _answer(sock, 503, "the server is draining")
         else:
             self._connect(sock, peer, head, rest)
 
     def _connect(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
-        credential = _field(head, b"authorization")
-        cluster = authenticate(credential, self._clusters.clusters)
-        if cluster is None:
-            reason: AuthFailure = "no_token" if credential is None else "unknown_token"
-            self._refuse(sock, peer, 401, reason, "the token is not known")
+        certificate = shown_by(sock)
+        try:
+            cluster, proof = self._authenticator.authenticate(_field(head, b"authorization"), certificate)
+            if _field(head, b"origin") is not None:
+                raise Denied(403, "origin", "browsers are not served here")
+            if (
+                self._config.min_wire_version > 1
+                and head.upgrade
+                and SUBPROTOCOL.encode() not in offered(head)
+            ):
+                raise Denied(426, "version", OLD, cluster=cluster.id)
+        except Denied as denied:
+            self._refuse(sock, peer, denied)
             return
-        getpeercert = getattr(sock, "getpeercert", None)
-        certificate = getpeercert() if getpeercert is not None else None
-        if not certificate_allowed(cluster, certificate):
-            self._refuse(sock, peer, 403, "certificate", _why_not(cluster, certificate))
-            return
-        if _field(head, b"origin") is not None:
-            self._refuse(sock, peer, 403, "origin", "browsers are not served here")
-            return
-        self._run(
-            accept(sock, head, rest, (SUBPROTOCOL,)), cluster, peer, token_digest(credential), certificate
-        )
+        socket = accept(sock, head, rest, (SUBPROTOCOL,))
+        place = self._places.of(peer)
+        if place is not None:
+            place.prove()
+        self._run(socket, cluster, peer, proof, certificate)
 
-    def _refuse(self, sock: Any, peer: Any, code: int, reason: AuthFailure, message: str) -> None:
-        self._metrics.auth_failures(reason)
-        log.warning("an agent was refused: %s", message, extra=fields(peer=_name(peer)))
-        _answer(sock, code, message)
+    def _refuse(self, sock: Any, peer: Any, denied: Denied) -> None:
+        """Answer an agent that is not let in; later and later where many wrong ones come from its address."""
+        self._metrics.auth_failures(denied.reason)
+        host = peer[0] if isinstance(peer, tuple) else ""
+        wait, told = self._guesses.refused(host, monotonic())
+        if told:
+            more = "; more from this address are answered late, and logged at debug" if wait else ""
+            named = {"cluster": denied.cluster} if denied.cluster else {}
+            self._seldom.say(
+                logging.WARNING,
+                denied.reason,
+                "an agent was refused: %s%s",
+                denied,
+                more,
+                extra=fields(peer=_name(peer), **named),
+            )
+        else:
+            log.debug("an agent was refused: %s", denied, extra=fields(peer=_name(peer)))
+        if wait < 0:
+            _answer(sock, 429, "too many refusals")
+            return
+        if wait:
+            self._guesses.hold(host, 1)
+            try:
+                gevent.sleep(wait)
+            finally:
+                self._guesses.hold(host, -1)
+        _answer(sock, denied.status, denied.said)
 
     def admitted(self, session: Session) -> bool:
-        """Whether the clusters file, as it is now, would let this agent in; its target is not looked at."""
-        cluster = self._clusters.clusters.get(session.cluster)
-        return (
-            cluster is not None
-            and session.token in cluster.tokens
-            and certificate_allowed(cluster, session.certificate)
-        )
+        """Whether this agent would be let in now; its target is not looked at."""
+        return self._authenticator.admits(session.cluster, session.proof, session.certificate)
 
     def _run(
         self,
         socket: MessageSocket,
         cluster: Cluster,
         peer: Any,
-        token: bytes,
-        certificate: Mapping[str, Any] | None,
+        proof: Proof,
+        certificate: Certificate,
     ) -> None:
         """Keep one agent's tunnel until it ends; where a cluster has too many, its oldest gives way."""
         tunnels = self._tunnels.setdefault(cluster.id, [])
@@ -170,7 +214,7 @@ class AgentPort:
                 peer=_name(peer),
                 named=named,
                 target=named or (DEFAULT_TARGET if tunnel.version == 1 else ""),
-                token=token,
+                proof=proof,
                 certificate=certificate,
             )
             self._arrived(session, theirs)
@@ -215,17 +259,23 @@ class AgentPort:
             "agent connected",
             extra=fields(cluster=session.cluster, peer=session.peer, version=session.tunnel.version),
         )
+        self._notice_takeover(session)
         self._placement.arrived(session)
 
+    def _notice_takeover(self, session: Session) -> None:
+        """Say so where an agent comes in place of one that is alive, from somewhere else.
 
-def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
-    """What the agent's operator is told about a cluster that is bound to certificate names."""
-    if certificate:
-        return f"the certificate is not one of cluster {cluster.id!r}"
-    return (
-        f"cluster {cluster.id!r} is bound to certNames and no client certificate arrived: "
-        "a gateway that ends TLS passes none on"
-    )
+        It may be a pod on another node that takes over from its predecessor, or somebody who has stolen the
+        cluster's credentials. An agent that drains, or that comes back itself, is no takeover.
+        """
+        old = self._placement.pick(session.cluster)
+        if old is None or old.host == session.host or (session.instance and session.instance == old.instance):
+            return
+        self._metrics.cluster(session.cluster).takeovers += 1
+        log.warning(
+            "an agent took over from another one that is still connected",
+            extra=fields(cluster=session.cluster, peer=session.peer, before=old.peer),
+        )
 
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:
@@ -234,7 +284,7 @@ def _field(head: RequestHead, name: bytes) -> bytes | None:
     return None if not values else values[0] if len(values) == 1 else b""
 
 
-def _answer(sock: Any, code: int, text: str) -> None:
+def _answer(sock: Any, code: int, text: str, no_body: bool = False) -> None:
     """One short answer in plain text, and the end of the connection."""
     body = f"{text}\n".encode()
     reason = HTTPStatus(code).phrase
@@ -242,7 +292,7 @@ def _answer(sock: Any, code: int, text: str) -> None:
         sock.sendall(
             f"HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n{ANSWER_FIELDS.get(code, '')}Connection: close\r\n\r\n".encode()
-            + body
+            + (b"" if no_body else body)
         )
     except OSError:
         # The peer has left; there is nobody to tell.

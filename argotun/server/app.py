@@ -8,27 +8,32 @@ from typing import Any
 import gevent
 
 import argotun
-from argotun import process
+from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import HealthServer, Probes
+from argotun.server.accounts import Accounts
 from argotun.server.agents import AgentPort
+from argotun.server.auth import Authenticator
+from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
+from argotun.server.revoked import RevokedFile
 from argotun.transport.listen import Listener
-from argotun.transport.tls import ServerTls
+from argotun.transport.places import Places
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.hello import Hello
 from argotun.wire.reasons import DRAINING, REPLACED, WORDS
 
 log = logging.getLogger("argotun.server")
 
 REFRESH = 1.0
-"""Seconds between two looks at the clusters file; a change is in force within two seconds."""
+"""Seconds between two looks at clusters, keys and revocations; a change is in force within two seconds."""
 
 
 class Server:
@@ -48,41 +53,95 @@ class Server:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
             self.metrics.watch_certificates(tls)
         self._tls = tls
+        self.callers = Callers(
+            config.callers,
+            config.internal_client_names,
+            self.clusters,
+            self.metrics.caller,
+            asked=bool(config.internal_client_ca or config.tls_client_ca),
+            bound=config.tls_client_ca is not None,
+            limit=config.max_connections_per_caller,
+            on_error=lambda: self.metrics.reload_errors("callers"),
+        )
+        internal_tls = self._internal_tls(tls)
+        public, internal = descriptors.divide(
+            descriptors.allowed(), config.public_connections, config.internal_connections
+        )
+        self._few = (public, internal) != (config.public_connections, config.internal_connections)
+        public_places = Places(public, config.public_connections_per_address)
+        internal_places = Places(internal, config.internal_connections_per_address)
+        self.metrics.watch_port("public", public_places)
+        self.metrics.watch_port("internal", internal_places)
+        self._accounts = Accounts(config.jwks_ca, lambda: self.metrics.reload_errors("jwks"))
+        self._revoked = RevokedFile(config.revoked, lambda: self.metrics.reload_errors("revoked"))
+        authenticator = Authenticator(
+            self.clusters, self._accounts, self._revoked, asked=config.tls_client_ca is not None
+        )
         self.clients = ClientPort(
             config,
             registry=self.registry,
             placement=self.placement,
             clusters=self.clusters,
+            callers=self.callers,
             metrics=self.metrics,
             access=self.access,
             probes=self.probes,
+            places=internal_places,
+            revoked=authenticator.revoked,
         )
         self.agents = AgentPort(
             config,
             registry=self.registry,
             placement=self.placement,
-            clusters=self.clusters,
+            authenticator=authenticator,
             metrics=self.metrics,
             leaving=self._agent_leaves,
+            places=public_places,
         )
+        public_tls = LenientTls(tls, authenticator.needs_certificates) if tls else None
         timeout = config.handshake_timeout
         self._public_listener = Listener(
             config.addr,
             self.agents.serve,
-            tls,
+            public_tls,
             handshake_timeout=timeout,
+            hello_timeout=config.hello_timeout,
+            places=public_places,
+            trusted=config.trusted_proxies,
             on_refused=lambda peer, error: self.metrics.auth_failures("handshake"),
         )
         self._internal_listener = Listener(
             config.internal_addr,
             self.clients.serve,
-            None if config.internal_plain else tls,
+            internal_tls,
             handshake_timeout=timeout,
+            hello_timeout=config.hello_timeout,
+            places=internal_places,
         )
-        self._health = HealthServer(*config.health_addr, self.probes) if config.health_addr else None
+        # Whoever reaches the health port shows nothing of who they are.
+        discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason)
+        self._health = HealthServer(*config.health_addr, discreet) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
         self._since = monotonic()
         self.draining = False
+
+    def _internal_tls(self, tls: ServerTls | None) -> ServerTls | LenientTls | None:
+        """TLS of the internal port: the public one's, unless its callers are told apart in another way."""
+        config = self.config
+        if tls is None or config.internal_plain or not (config.internal_client_ca or config.callers):
+            return None if config.internal_plain else tls
+        assert config.tls_cert is not None
+        assert config.tls_key is not None
+        option = "--internal-client-ca" if config.internal_client_ca else "--tls-client-ca"
+        made = ServerTls(
+            config.tls_cert,
+            config.tls_key,
+            config.internal_client_ca or config.tls_client_ca,
+            ca_option=option,
+            prefix="internal-",
+        )
+        self.metrics.watch_certificates(made)
+        return LenientTls(made, lambda: not self.callers.takes_tokens)
 
     @property
     def public_address(self) -> tuple[str, int]:
@@ -97,14 +156,25 @@ class Server:
     def start(self) -> None:
         """Read the clusters and bind the ports. ConfigError when either is not possible."""
         self.clusters.load()
+        self.callers.load()
+        self.metrics.keep_callers(self.callers.names)
+        self._revoked.load()
+        self._accounts.use(self.clusters.clusters)
         self._public_listener.start()
         self._internal_listener.start()
         if self._health is not None:
             self._health.start()
         self.clients.start()
-        self._greenlets = [gevent.spawn(self._follow_clusters), gevent.spawn(self._measure)]
+        self._greenlets = [gevent.spawn(self._follow), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
+        if self._few:
+            log.warning(
+                "this process may have %d descriptors: the public port takes %d connections, the internal %d",
+                descriptors.allowed(),
+                self._public_listener.places.limit,
+                self._internal_listener.places.limit,
+            )
         log.info(
             "server listens",
             extra=fields(
@@ -132,6 +202,7 @@ class Server:
         self.draining = self.agents.draining = True
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
+        self._accounts.close()
         for session in self.registry.all():
             session.tunnel.end("the server ends")
         self.clients.stop()
@@ -174,35 +245,49 @@ class Server:
         if cluster in self.clusters.clusters:
             self.metrics.cluster(cluster).sessions = len(self.registry.of(cluster))
 
-    def _follow_clusters(self) -> None:
+    def _follow(self) -> None:
+        """Look at the files that say who may come in, and end what they no longer allow."""
         while True:
             gevent.sleep(REFRESH)
-            errors = self.clusters.errors
-            change = self.clusters.refresh()
-            if self.clusters.errors > errors:
-                self.metrics.reload_errors("clusters")
-            if change is None:
-                continue
-            log.info(
-                "clusters file re-read",
-                extra=fields(
-                    added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
-                ),
-            )
-            for name in change.removed:
-                self._disconnect(name, "the cluster was removed")
-                self.clients.forget(name)
-            for name in change.changed:
+            self._follow_clusters()
+            if self.callers.refresh():
+                self.metrics.keep_callers(self.callers.names)
+                self.clients.recheck()
+            for name in self._accounts.look():
                 self._disconnect_stale(name)
-            for name in change.added:
-                self.metrics.cluster(name)
+            if self._revoked.refresh():
+                for name in self.clusters.clusters:
+                    self._disconnect_stale(name)
+                self.clients.end_revoked()
+
+    def _follow_clusters(self) -> None:
+        errors = self.clusters.errors
+        change = self.clusters.refresh()
+        if self.clusters.errors > errors:
+            self.metrics.reload_errors("clusters")
+        if change is None:
+            return
+        self._accounts.use(self.clusters.clusters)
+        log.info(
+            "clusters file re-read",
+            extra=fields(
+                added=sorted(change.added), removed=sorted(change.removed), changed=sorted(change.changed)
+            ),
+        )
+        for name in change.removed:
+            self._disconnect(name, "the cluster was removed")
+            self.clients.forget(name)
+        for name in change.changed:
+            self._disconnect_stale(name)
+        for name in change.added:
+            self.metrics.cluster(name)
 
     def _disconnect(self, cluster: str, reason: str) -> None:
         for session in self.registry.of(cluster):
             session.tunnel.end(reason)
 
     def _disconnect_stale(self, name: str) -> None:
-        """End the sessions that the changed entry would no longer let in, or would target elsewhere."""
+        """End the sessions that would no longer be let in, or would be targeted elsewhere."""
         target = self.clusters.clusters[name].target_addr or ""
         for session in self.registry.of(name):
             if not self.agents.admitted(session):
@@ -232,6 +317,13 @@ class Server:
     def _unready_reason(self) -> str:
         return "draining" if self.draining else "no agent is connected"
 
+    def _summary(self) -> dict[str, object]:
+        """The status without what is said of each cluster and caller."""
+        whole = self._status()
+        clusters: Any = whole.pop("clusters")
+        whole.pop("callers")
+        return whole | {"clusters": len(clusters), "agents": len(self.registry)}
+
     def _status(self) -> dict[str, object]:
         now = monotonic()
         clusters: dict[str, Any] = {}
@@ -255,9 +347,11 @@ class Server:
             "draining": self.draining,
             "connections": len(self.clients.connections),
             "clusters": clusters,
+            "callers": self.metrics.caller_status(),
         }
 
 
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
+    descriptors.tell(log)
     return process.run(Server(config))

@@ -1,14 +1,120 @@
-"""Who an agent is: its token against every cluster's, and its certificate's names."""
+"""Who an agent is: what it shows against every cluster's entry, and its certificate's names."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
-from argotun.config.clusters import Cluster
+from argotun.config.clusters import ANY_NAME, Cluster
+from argotun.observe.metrics import AuthFailure
+from argotun.server.accounts import Accounts, Signed, Unproved
+from argotun.server.clusters import ClustersFile
+from argotun.server.revoked import RevokedFile, all_names
+from argotun.transport.names import Listed, names_of
 
-NAME_TYPES = frozenset({"DNS", "URI", "IP Address", "email"})
-"""Kinds of subjectAltName that may identify an agent."""
+Proof = bytes | Signed
+"""What let an agent in: the digest of its token, or the key that signed its ServiceAccount token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A client's certificate: what is in it, as `getpeercert()` gives it, and its SHA-256 in hex.
+
+    Both are empty where none was shown.
+    """
+
+    content: Mapping[str, Any] | None = None
+    fingerprint: str = ""
+
+
+def shown_by(sock: Any) -> Certificate:
+    """The certificate that the other side of a socket has shown, after its handshake."""
+    getpeercert = getattr(sock, "getpeercert", None)
+    if getpeercert is None or not (encoded := getpeercert(True)):
+        return Certificate()
+    try:
+        content = getpeercert()
+    except ValueError:
+        # A name in it is no UTF-8: it speaks for nobody, and may still be revoked.
+        content = None
+    return Certificate(content, sha256(encoded).hexdigest())
+
+
+class Denied(Exception):
+    """Why an agent is not let in: `str()` of it is for the log, `said` for the agent, with `status`."""
+
+    def __init__(self, status: int, reason: AuthFailure, said: str, why: str = "", cluster: str = "") -> None:
+        super().__init__(why or said)
+        self.status = status
+        self.reason: AuthFailure = reason
+        self.said = said
+        self.cluster = cluster
+
+
+class Authenticator:
+    """Who may come in, by the clusters, keys and revocations in force.
+
+    `asked` says that client certificates are asked for at the port.
+    """
+
+    def __init__(
+        self, clusters: ClustersFile, accounts: Accounts, revoked: RevokedFile, *, asked: bool
+    ) -> None:
+        self._clusters = clusters
+        self._accounts = accounts
+        self._revoked = revoked
+        self._asked = asked
+
+    def authenticate(self, header: bytes | None, certificate: Certificate) -> tuple[Cluster, Proof]:
+        """The cluster whose agent shows these, and what proves it; raises Denied."""
+        if self.revoked(certificate):
+            raise Denied(403, "revoked", "the certificate is revoked")
+        cluster, proof = self._identify(header)
+        if not self._speaks_for(cluster, proof, certificate):
+            raise Denied(403, "certificate", _why_not(cluster, certificate.content), cluster=cluster.id)
+        return cluster, proof
+
+    def admits(self, cluster_id: str, proof: Proof, certificate: Certificate) -> bool:
+        """Whether an agent that came in so would still; its ServiceAccount token may have ended meanwhile."""
+        cluster = self._clusters.clusters.get(cluster_id)
+        if cluster is None or self.revoked(certificate):
+            return False
+        if isinstance(proof, Signed):
+            stands = self._accounts.stands(cluster, proof)
+        else:
+            stands = proof in cluster.tokens
+        return stands and self._speaks_for(cluster, proof, certificate)
+
+    def revoked(self, certificate: Certificate) -> bool:
+        """Whether this certificate counts no longer."""
+        return self._revoked.revoked(certificate.fingerprint, all_names(certificate.content))
+
+    def needs_certificates(self) -> bool:
+        """Whether everybody who may come in has a certificate."""
+        return not any(cluster.account for cluster in self._clusters.clusters.values())
+
+    def _speaks_for(self, cluster: Cluster, proof: Proof, certificate: Certificate) -> bool:
+        # A signature of the cluster's own key needs no other witness, unless the entry wants one.
+        asked = self._asked and not isinstance(proof, Signed)
+        return certificate_allowed(cluster, certificate.content, asked)
+
+    def _identify(self, header: bytes | None) -> tuple[Cluster, Proof]:
+        cluster = authenticate(header, self._clusters.clusters)
+        if cluster is not None:
+            return cluster, token_digest(header)
+        try:
+            proved = self._accounts.prove(bearer(header))
+        except Unproved as unproved:
+            why = f"its ServiceAccount token proves nothing: {unproved}"
+            said = unproved.said or NOT_KNOWN
+            raise Denied(401, "service_account", said, why, unproved.cluster) from None
+        if proved is None:
+            raise Denied(401, "no_token" if header is None else "unknown_token", NOT_KNOWN)
+        return self._clusters.clusters[proved[0]], proved[1]
+
+
+NOT_KNOWN = "the token is not known"
 
 
 def bearer(header: bytes | None) -> bytes:
@@ -38,32 +144,28 @@ def authenticate(header: bytes | None, clusters: Mapping[str, Cluster]) -> Clust
     return found
 
 
-def certificate_allowed(cluster: Cluster, peercert: Mapping[str, Any] | None) -> bool:
+def certificate_allowed(cluster: Cluster, peercert: Mapping[str, Any] | None, asked: bool) -> bool:
     """Whether a client certificate, as `SSLSocket.getpeercert()` gives it, may speak for a cluster.
 
-    An entry without `certNames` takes any that the client CA vouches for. Otherwise one of the
-    certificate's alternative names or its common name must be listed, letter case aside; a wildcard
-    in a certificate stands only for itself.
+    One of the names that it speaks by must be listed. An entry that lists none is bound to its id where
+    client certificates are `asked` for, and ANY_NAME takes all that the client CA vouches for.
     """
-    if not cluster.cert_names:
+    names = cluster.cert_names or ((cluster.id,) if asked else ())
+    if not names:
         return True
-    allowed = {name.casefold() for name in cluster.cert_names}
-    return not allowed.isdisjoint(certificate_names(peercert or {}))
+    if ANY_NAME in names:
+        return bool(peercert) or not asked
+    return bool(Listed(names).find(names_of(peercert)))
 
 
-def caller_name(sock: Any) -> str:
-    """The common name in a client's certificate, else an alternative name; "" without a certificate."""
-    getpeercert = getattr(sock, "getpeercert", None)
-    certificate = getpeercert() if getpeercert is not None else None
-    if not certificate:
-        return ""
-    subject = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    others = [value for kind, value in certificate.get("subjectAltName", ()) if kind in NAME_TYPES]
-    return next(iter(subject + others), "")
-
-
-def certificate_names(peercert: Mapping[str, Any]) -> set[str]:
-    """The names in a verified certificate, casefolded: alternative names and common names."""
-    names = {value for kind, value in peercert.get("subjectAltName", ()) if kind in NAME_TYPES}
-    names |= {value for part in peercert.get("subject", ()) for key, value in part if key == "commonName"}
-    return {name.casefold() for name in names}
+def _why_not(cluster: Cluster, certificate: Mapping[str, Any] | None) -> str:
+    """What the agent's operator is told about a cluster that is bound to certificate names."""
+    if certificate:
+        return (
+            f"the certificate is not one of cluster {cluster.id!r}: its certNames, or else its id, "
+            "are the names that count"
+        )
+    return (
+        f"cluster {cluster.id!r} is bound to certNames and no client certificate arrived: "
+        "a gateway that ends TLS passes none on"
+    )

@@ -1,6 +1,7 @@
 """The port for clients: which requests are let through to which cluster, and what else is answered."""
 
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -8,21 +9,32 @@ from typing import Any
 
 import gevent
 
+from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
+from argotun.observe.logs import fields
 from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
-from argotun.server.auth import caller_name
+from argotun.seldom import Seldom
+from argotun.server.auth import Certificate, shown_by
+from argotun.server.callers import Access, Callers
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
+from argotun.server.routes import LASTING
+from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Cause, Refusal
 from argotun.wire.status import is_discovery
+
+log = logging.getLogger("argotun.server")
+
+OPEN = (b"/healthz", b"/readyz")
+"""What everybody may ask who reaches the port."""
 
 NOTICE = 5.0
 """Seconds at most, and a quarter of the drain, that new clients are served as before: load balancers and
@@ -37,6 +49,10 @@ together, with our Retry-After between them; then it says "deadline exceeded" in
 
 SWEEP = 1.0
 """Seconds between two looks for connections that have waited too long."""
+
+IDLE_PART = 16
+"""Such a part of a crowded tunnel's streams is given up at once where it is idle: to look for them takes a
+millisecond."""
 
 AT_ONCE = 250
 """Connections that are looked at in one turn of the event loop: about a millisecond's work."""
@@ -55,9 +71,12 @@ class ClientPort:
         registry: Registry,
         placement: Placement,
         clusters: ClustersFile,
+        callers: Callers,
         metrics: ServerMetrics,
         access: AccessLog,
         probes: Probes,
+        places: Places,
+        revoked: Callable[[Certificate], bool] = lambda certificate: False,
     ) -> None:
         self.draining = False
         self.max_body = config.max_body
@@ -65,6 +84,7 @@ class ClientPort:
         self.limits = {
             Situation.BUSY: 0.0,
             Situation.UNUSED: config.idle_timeout,
+            Situation.UNSPOKEN: config.head_timeout,
             Situation.IN_HEAD: config.head_timeout,
             Situation.IN_BODY: config.body_timeout,
             Situation.ASKED: config.response_timeout,
@@ -73,13 +93,19 @@ class ClientPort:
             Situation.LEAVING: LINGER,
         }
         self.connections: set[Connection] = set()
+        self._certificates: dict[Connection, Certificate] = {}
+        self._revoked = revoked
         self._reconnect_grace = config.reconnect_grace
         self._registry = registry
         self._placement = placement
         self._clusters = clusters
+        self._callers = callers
+        self._told_at = 0.0
         self._metrics = metrics
         self._access = access.request
         self._probes = probes
+        self._places = places
+        self._seldom = Seldom(log, most=1, seconds=60.0)
         rate = config.rate_limit
         self._bucket = TokenBucket(rate, rate) if rate else None
         self._buckets: dict[str, tuple[float, TokenBucket]] = {}
@@ -94,14 +120,51 @@ class ClientPort:
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Serve one client connection in the calling greenlet until it ends."""
-        connection = Connection(self, sock, caller_name(sock))
+        certificate = shown_by(sock)
+        if self._revoked(certificate):
+            log.warning("a client was refused: its certificate is revoked", extra=fields(peer=_address(peer)))
+            sock.close()
+            return
+        connection = Connection(self, sock, self._callers.visitor(sock), self._places.of(peer))
         self.connections.add(connection)
+        if certificate.fingerprint:
+            self._certificates[connection] = certificate
         try:
             connection.serve()
         finally:
             self.connections.discard(connection)
+            self._certificates.pop(connection, None)
 
     # ── asked by the connections ───────────────────────────────────────────────────────────────
+
+    def refuse(self, request: Request, head: RequestHead, access: Access, own: bool) -> str:
+        """Why whoever asks may not; "" where it may. `own` is a request for something of the server's."""
+        name = request.cluster
+        if not own:
+            why = access.refuses(head, request.target, self._clusters.clusters.get(name), name)
+        elif head.target.partition(b"?")[0] in OPEN:
+            return ""
+        else:
+            why = access.refusal
+            if not why and access.caller is not None and not access.caller.everywhere:
+                why = f"caller {access.name!r} may not see what concerns every cluster"
+        if why:
+            access.stats.refused += 1
+            self._tell(request, why)
+        return why
+
+    def _tell(self, request: Request, why: str) -> None:
+        """A line about a refusal, at most one in a second: whoever asks decides how many there would be."""
+        now = monotonic()
+        if now - self._told_at >= 1.0:
+            self._told_at = now
+            log.warning(
+                "a request was refused: %s",
+                why,
+                extra=fields(
+                    caller=request.caller, cluster=request.cluster, path=request.target.partition(b"?")[0]
+                ),
+            )
 
     def admit(self, request: Request, held: Session | None) -> Session | Refusal:
         """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
@@ -111,16 +174,50 @@ class ClientPort:
             return Refusal(Cause.UNKNOWN_CLUSTER, f"no cluster {name!r} is known here")
         stats = self._metrics.cluster(name)
         now = request.began
-        if self._bucket is not None and not self._bucket.take(now):
-            stats.rate_limited += 1
-            return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
+        # The cluster's own first: what it refuses takes nothing from the others.
         if cluster.rate_limit is not None and not self._cluster_bucket(name, cluster.rate_limit).take(now):
             stats.rate_limited += 1
             return Refusal(Cause.RATE_LIMIT, f"the rate limit of cluster {name!r} is reached")
-        if held is not None:
-            return held
-        session = self._placement.pick(name) or self._placement.wait(name, self._grace(request.target))
-        return session or Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
+        if self._bucket is not None and not self._bucket.take(now):
+            stats.rate_limited += 1
+            return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
+        session = held or self._placement.pick(name)
+        if session is None:
+            session = self._placement.wait(name, self._grace(request.target))
+        if session is None:
+            return Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
+        if len(session.tunnel.mux.streams) >= session.ample:
+            return self._crowded(session, request, held)
+        return session
+
+    def _crowded(self, session: Session, request: Request, held: Session | None) -> Session | Refusal:
+        """Only the last tenth of the agent's streams is free, and it is for requests that do not last.
+
+        Streams that idle connections keep are given up first, those that have been idle longest.
+        """
+        streams = session.tunnel.mux.streams
+        if request.began - session.looked > SWEEP:
+            session.looked = request.began
+            idle = [c for c in self.connections if c.exchange.session is session and c.idle]
+            idle.sort(key=lambda connection: connection.exchange.request.ended)
+            for connection in idle[: max(1, len(streams) // IDLE_PART)]:
+                connection.exchange.release()
+            if len(idle) > 1:
+                session.looked = 0.0
+        lasting = len(streams) >= session.ample and LASTING.search(request.target)
+        if lasting or len(streams) >= session.most:
+            self._seldom.say(
+                logging.WARNING,
+                session.cluster,
+                "requests are refused: the agent is at its limit of streams (--max-conns), or near it",
+                extra=fields(cluster=session.cluster, streams=len(streams), limit=session.most),
+            )
+        if lasting:
+            words = (
+                "the agent is near its limit of streams: what is left is kept for requests that do not last"
+            )
+            return Refusal(Cause.RATE_LIMIT, words)
+        return session
 
     def _grace(self, target: bytes) -> float:
         """Seconds that a request waits for an agent to come back."""
@@ -205,6 +302,30 @@ class ClientPort:
                     connection.end_watch()
             gevent.sleep(0.05)
 
+    def recheck(self) -> None:
+        """Who may call has changed: end what is in progress for those who may not any more.
+
+        A connection without a request hears of it with its next one.
+        """
+        for connection in list(self.connections):
+            exchange = connection.exchange
+            if exchange.idle or not exchange.request.cluster:
+                continue
+            before, name = connection.visitor.used, exchange.request.cluster
+            access = connection.visitor.now()
+            why = access.forbids(self._clusters.clusters.get(name), name)
+            if not why and access.rights != before.rights:
+                why = f"what caller {access.name!r} may do has changed"
+            if why:
+                log.warning("a request was ended: %s", why, extra=fields(caller=access.name, cluster=name))
+                connection.forbid(why)
+
+    def end_revoked(self) -> None:
+        """End the connections of certificates that count no longer, and what runs on them."""
+        for connection, certificate in list(self._certificates.items()):
+            if self._revoked(certificate):
+                connection.close(0.0)
+
     def forget(self, cluster: str) -> None:
         """A cluster left the clusters file: keep nothing of it."""
         self._buckets.pop(cluster, None)
@@ -232,6 +353,10 @@ class ClientPort:
                     _count(self._metrics.cluster(request.cluster), request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
+
+
+def _address(peer: Any) -> str:
+    return host_port(peer[0], peer[1]) if isinstance(peer, tuple) else str(peer)
 
 
 def _count(stats: ClusterStats, request: Request) -> None:

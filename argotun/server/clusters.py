@@ -91,9 +91,7 @@ class ClustersFile:
         self._good = self._seen
 
     def _use(self, text: str) -> None:
-        self.clusters, warnings = parse_clusters(text)
-        for warning in warnings:
-            log.warning("clusters file: %s", warning)
+        self.clusters = parse_clusters(text)
 
 
 def difference(before: dict[str, Cluster], after: dict[str, Cluster]) -> Change | None:

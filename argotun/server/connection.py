@@ -18,17 +18,21 @@ from enum import IntEnum
 from time import monotonic
 from typing import Any, Protocol
 
+import gevent
 from gevent.event import Event
 
 from argotun.errors import HeadError
 from argotun.observe.logs import fields
 from argotun.observe.request import Request
+from argotun.server.callers import Access, Visitor
 from argotun.server.exchange import Exchange
 from argotun.server.registry import Session
-from argotun.server.routes import ROUTE, WATCH
+from argotun.server.routes import LASTING, ROUTE, WATCH
+from argotun.transport.places import Place
 from argotun.transport.reader import Reader
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.outlet import Outlet
+from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead, parse_request
 from argotun.wire.outcomes import Action, Cause, Refusal
 from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
@@ -58,7 +62,14 @@ class Situation(IntEnum):
     """The client's half of an upgraded connection, whose other half is over."""
     LEAVING = 7
     """The client's own end, after the last answer."""
+    UNSPOKEN = 8
+    """The client's first byte."""
 
+
+LAST_TENTH = Refusal(
+    Cause.RATE_LIMIT, "the server has few places left: they are kept for requests that do not last"
+)
+"""What watches, logs and the like hear on a connection that came late."""
 
 _MOVING = frozenset({Situation.IN_BODY, Situation.ASKED, Situation.PUSHING, Situation.HALF})
 """Where bytes that move start the clock anew: those that came, less those that still wait to leave."""
@@ -71,6 +82,9 @@ class Port(Protocol):
     max_body: int
     stall_timeout: float
     limits: dict[Situation, float]
+
+    def refuse(self, request: Request, head: RequestHead, access: Access, own: bool) -> str:
+        """Why whoever asks may not; "" where it may. `own` is a request for something of the server's."""
 
     def admit(self, request: Request, held: Session | None) -> Session | Refusal:
         """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
@@ -86,14 +100,14 @@ class Port(Protocol):
 
 
 class Connection:
-    """One connection to the port for clients; `caller` is the name in its certificate, "" without one."""
+    """One connection to the port for clients; `visitor` says who is at its other end."""
 
     __slots__ = (
         "_began",
-        "_caller",
         "_leaving",
         "_mark",
         "_outlet",
+        "_place",
         "_port",
         "_reader",
         "_since",
@@ -102,11 +116,13 @@ class Connection:
         "_woken",
         "exchange",
         "record",
+        "visitor",
     )
 
-    def __init__(self, port: Port, sock: Any, caller: str = "") -> None:
+    def __init__(self, port: Port, sock: Any, visitor: Visitor, place: Place | None = None) -> None:
         self._port = port
-        self._caller = caller
+        self._place = place
+        self.visitor = visitor
         self._reader = Reader(sock)
         self._outlet = Outlet(sock, self._unwritable, stall=port.stall_timeout)
         self._outlet.on_drained = self.proceed
@@ -137,6 +153,7 @@ class Connection:
         finally:
             self.exchange.leave()
             self._close()
+            self.visitor.leave()
 
     # ── the exchange asks ──────────────────────────────────────────────────────────────────────
 
@@ -195,6 +212,11 @@ class Connection:
         """End a watch gracefully, with its final chunk; False while it is in the middle of one."""
         return self.exchange.end(Cause.WATCH_OVER) == Action.FINAL_CHUNK
 
+    def forbid(self, why: str) -> None:
+        """End the request in progress, and the connection: whoever asked may not any more."""
+        self.exchange.end(Cause.DRAINED, why)
+        self.close(0.0)
+
     def close(self, seconds: float) -> None:
         """Close: what is queued has `seconds` to leave, a request in progress ends as the table says."""
         self.exchange.end(Cause.DRAINED, "the server ends")
@@ -231,7 +253,9 @@ class Connection:
         if self._leaving:
             return Situation.LEAVING
         if exchange.idle:
-            return Situation.IN_HEAD if self._upload.held else Situation.UNUSED
+            if self._upload.held:
+                return Situation.IN_HEAD
+            return Situation.UNUSED if self._began else Situation.UNSPOKEN
         if exchange.channel is None:
             return Situation.BUSY
         if exchange.channel.waiting:
@@ -241,7 +265,7 @@ class Connection:
     def _overdue(self, situation: Situation) -> None:
         """The limit of a situation is over."""
         exchange, limit = self.exchange, self._port.limits[situation]
-        if situation == Situation.UNUSED:
+        if situation in (Situation.UNUSED, Situation.UNSPOKEN):
             self.finish()
         elif situation == Situation.IN_HEAD:
             self._malformed(HeadError("the request head did not arrive in time", 408))
@@ -321,7 +345,9 @@ class Connection:
     # ── where a request goes ───────────────────────────────────────────────────────────────────
 
     def _request(self, raw: bytes) -> None:
-        port, exchange = self._port, self.exchange
+        port, exchange, place = self._port, self.exchange, self._place
+        if place is not None and not place.known:
+            place.prove()
         head = parse_request(raw)
         self._upload.follow(head.length)
         self._uploaded = 0
@@ -335,22 +361,31 @@ class Connection:
             head.audit_id or port.new_audit_id(),
             len(raw),
         )
-        request.caller = self._caller
+        access = self.visitor.access(head)
+        request.caller = access.name
+        access.stats.requests += 1
         exchange.begin(request, head)
-        if route is None:
+        if not (access.free and route) and (why := port.refuse(request, head, access, route is None)):
+            exchange.end(Cause.CALLER, why)
+            gevent.sleep(NEXT_TURN)
+        elif route is None:
             answer = port.local(head)
             if isinstance(answer, Refusal):
                 exchange.end(*answer)
             else:
                 exchange.respond(*answer)
+            gevent.sleep(NEXT_TURN)
         elif 0 < port.max_body < head.length:
             self._too_large()
         else:
-            session = port.admit(request, exchange.session)
+            late = place is not None and place.late and place.scarce and LASTING.search(request.target)
+            session = LAST_TENTH if late else port.admit(request, exchange.session)
             if isinstance(session, Refusal):
                 exchange.end(*session)
+                # An answer of our own costs no time on the way: a client could have a thousand in one turn.
+                gevent.sleep(NEXT_TURN)
             else:
-                exchange.send(session)
+                exchange.send(session, access.told, access.acts)
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────
 
@@ -363,7 +398,7 @@ class Connection:
             if self._leaving or self._outlet.closed:
                 return
             request = Request(self._began or monotonic())
-            request.caller = self._caller
+            request.caller = self.visitor.name
             self.exchange.begin(request, None)
         self.exchange.end(Cause.REQUEST_INVALID, str(error), error.status)
 

@@ -111,8 +111,11 @@ class Exchange:
         if session is not None and not (session.cluster == request.cluster and session.usable):
             self.release()
 
-    def send(self, session: Session) -> None:
-        """Give the request to an agent, unless it was ended while one was waited for."""
+    def send(self, session: Session, told: bytes = b"", acts: bytes = b"") -> None:
+        """Give the request to an agent, unless it was ended while one was waited for.
+
+        `acts` are field lines to be added, `told` is one more for agents that know what it means.
+        """
         head, request = self._head, self.request
         answer = self.answer
         if answer.state != HEAD or answer.stage != WAITING or head is None:
@@ -124,7 +127,7 @@ class Exchange:
         request.stream = channel.id
         answer.stage = DELIVERED if channel.connected else SENT
         answer.prefix = PREFIX + request.cluster.encode()
-        extra = b"Audit-ID: %b\r\n" % request.audit_id
+        extra = b"Audit-ID: %b\r\n%b%b" % (request.audit_id, acts, told if session.callers else b"")
         close = channel.single and head.upgrade is None
         channel.send(rewrite_request(head, request.target, extra, close=close))
 

@@ -3,10 +3,11 @@
 Which of them gets a request is not decided here, but in `placement`.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
+from argotun.server.auth import Certificate, Proof
 from argotun.tunnel.tunnel import Tunnel
 
 
@@ -14,8 +15,9 @@ class Session:
     """One agent's tunnel, as the server knows it: whose it is, and who the agent says that it is.
 
     `named` is the target that the clusters file names, if it does; `target` the address that
-    CONNECT carries, where empty means the agent's own; `token` is the digest and `certificate` the
-    client certificate, as `getpeercert()` gives it, that let the agent in.
+    CONNECT carries, where empty means the agent's own; `proof` and `certificate` are what let the agent in;
+    `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their number
+    from which on only the last tenth is left, `looked` when idle ones were last looked for.
     """
 
     def __init__(
@@ -26,17 +28,23 @@ class Session:
         peer: str,
         named: str,
         target: str,
-        token: bytes,
-        certificate: Mapping[str, Any] | None = None,
+        proof: Proof,
+        certificate: Certificate,
     ) -> None:
         self.cluster = cluster
         self.tunnel = tunnel
         self.peer = peer
         self.named = named
         self.target = target
-        self.token = token
+        self.proof = proof
         self.certificate = certificate
         self.since = monotonic()
+        theirs = tunnel.mux.theirs
+        self.callers = theirs is not None and theirs.callers
+        # Where the agent states no limit there is no last tenth of it.
+        self.most = (theirs.max_streams if theirs is not None else 0) or sys.maxsize
+        self.ample = self.most - max(1, self.most // 10)
+        self.looked = 0.0
         self.replaced = False
 
     @property
@@ -44,6 +52,17 @@ class Session:
         """Whether new streams may be opened: alive, and the agent is not going away."""
         tunnel = self.tunnel
         return not (tunnel.mux.peer_going_away or self.replaced or tunnel.ended.is_set())
+
+    @property
+    def host(self) -> str:
+        """The peer's address, without its port."""
+        return self.peer.rpartition(":")[0]
+
+    @property
+    def instance(self) -> str:
+        """What the agent's process calls itself in its HELLO; empty for older ones."""
+        theirs = self.tunnel.mux.theirs
+        return theirs.instance if theirs is not None else ""
 
     @property
     def release(self) -> str:

@@ -1,6 +1,7 @@
 """What a request's raw target says: whose API it is for, and whether its answer may be silent."""
 
 import re
+from urllib.parse import unquote_to_bytes
 
 PREFIX = b"/tunnel/"
 """In front of the cluster's id."""
@@ -29,3 +30,25 @@ LASTING = re.compile(WATCH.pattern + rb"|" + _SUBRESOURCE)
 These are the ones that kube-apiserver excepts from its own limit of 60 s (`watch` and `proxy`, the
 subresources of pods and nodes that stream, profiles).
 """
+
+READS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+"""Methods that change nothing (RFC 9110 §9.2.1), where the target does not."""
+
+OPENS = frozenset((b"attach", b"exec", b"portforward", b"proxy"))
+"""Subresources with which a GET does more than to read: it opens a shell, or reaches behind the API."""
+
+
+def only_reads(method: bytes, target: bytes) -> bool:
+    """Whether a request only reads what the API has. Segments are those that kube-apiserver would see."""
+    if method not in READS:
+        return False
+    path = unquote_to_bytes(target.partition(b"?")[0])
+    parts = [part for part in path.split(b"/") if part]
+    if b"." in parts or b".." in parts:
+        return False
+    rest = parts[3 if parts[:1] == [b"apis"] else 2 :]
+    if rest[:1] == [b"watch"]:
+        rest = rest[1:]
+    if rest[:1] == [b"namespaces"] and len(rest) > 2:
+        rest = rest[2:]
+    return rest[:1] != [b"proxy"] and not OPENS.intersection(rest[2:3])

@@ -35,15 +35,20 @@ def accept(
     then. Raises ConnectionLost when the answer could not be written.
     """
     key = _judge(head)
-    offered = elements(b",".join(head.values(b"sec-websocket-protocol")))
-    if not all(map(_TOKEN.fullmatch, offered)):
+    theirs = offered(head)
+    if not all(map(_TOKEN.fullmatch, theirs)):
         raise HeadError("Sec-WebSocket-Protocol is not a list of tokens")
-    chosen = next((ours for ours in subprotocols if ours.encode() in offered), None)
+    chosen = next((ours for ours in subprotocols if ours.encode() in theirs), None)
     try:
         sock.sendall(answer_upgrade(key.decode("ascii"), chosen))
     except (OSError, ValueError) as error:
         raise ConnectionLost(f"the agent left during the upgrade: {explain(error)}") from error
     return MessageSocket(sock, chosen, leftover, client=False)
+
+
+def offered(head: RequestHead) -> list[bytes]:
+    """The subprotocols that an upgrade offers, as they are written."""
+    return elements(b",".join(head.values(b"sec-websocket-protocol")))
 
 
 def _judge(head: RequestHead) -> bytes:

@@ -33,6 +33,9 @@ _REFUSALS = {
     504: "the gateway before the server got no answer from it",
 }
 
+_PIECE = 8
+"""Characters of a secret that give it away: a message may quote the end or the beginning of it only."""
+
 # A second one of these could mean another upgrade to another reader.
 _ONCE = ("sec-websocket-accept", "sec-websocket-protocol", "upgrade")
 
@@ -51,6 +54,25 @@ def connect(
 
     Raises HandshakeError with the server's status, in a sentence; `sock` stays the caller's to close.
     """
+    try:
+        return _connect(sock, url, headers, subprotocols, timeout)
+    except HandshakeError as error:
+        if not _repeats(str(error), [word for _, value in headers for word in value.split()[-1:]]):
+            raise
+        # Without the cause, which may quote it too.
+        meaning = _REFUSALS.get(error.status or 0, "the server did not answer as it should")
+        raise HandshakeError(
+            f"{meaning}; its words are not shown, since they repeat the token", error.status
+        ) from None
+
+
+def _connect(
+    sock: socket,
+    url: str,
+    headers: Sequence[tuple[str, str]],
+    subprotocols: Sequence[str],
+    timeout: float,
+) -> MessageSocket:
     host, target = _where(url)
     exchange = _Exchange(sock, time.monotonic() + timeout)
     try:
@@ -103,6 +125,15 @@ class _Exchange:
             if "," in reply.fields.get(name, ""):
                 raise HandshakeError(f"the server's answer has {name} twice", 101)
         return reply.raw
+
+
+def _repeats(text: str, secrets: Sequence[str]) -> bool:
+    """Whether a text has a piece of one of the secrets in it."""
+    return any(
+        secret[at : at + _PIECE] in text
+        for secret in secrets
+        for at in range(max(len(secret) - _PIECE, 0) + 1)
+    )
 
 
 def _where(url: str) -> tuple[str, str]:

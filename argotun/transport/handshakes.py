@@ -3,8 +3,7 @@
 A step of a handshake, which is what OpenSSL computes between two messages, takes half a millisecond or more,
 and after a restart a thousand agents come in the same second. A handshake is in one of three states:
 
-    silent     waits for the other side; costs no processor, and before the client's first byte no memory of
-               OpenSSL's either
+    silent     waits for the other side; costs no processor
     queued     the other side has spoken: waits for its turn
     stepping   computes
 
@@ -12,8 +11,12 @@ Queued handshakes get their turns in one place, behind the sockets of each turn 
 first, as many as fit into SLICE. So a request on a live tunnel waits for one slice at most, however many
 agents come at once, and a handshake waits for the steps before it but never for a silent one.
 
-When `limit` are in progress, the listener accepts no more until one has ended; silent clients must not keep
-others out that way, so after GRACE the one that has been silent longest is dropped.
+Before all that a ClientHello must have arrived whole, in its own time and counted from the accept; until then
+there is nothing of OpenSSL (`peek.py`), and who is slow is dropped by the rules of `places.py`.
+
+When `limit` are in progress the next ones wait in line. Slow clients must not keep them out: while somebody
+waits, the one that has kept us waiting since the earliest time is dropped, if for longer than GRACE. What it
+says meanwhile does not count: a byte a second is no progress.
 """
 
 import ssl
@@ -24,6 +27,7 @@ from typing import Any
 import gevent
 from gevent import get_hub
 from gevent.hub import Waiter
+from gevent.lock import Semaphore
 from gevent.socket import socket
 from gevent.ssl import SSLContext, SSLSocket
 
@@ -38,10 +42,20 @@ SLICE = 0.002
 """Seconds of handshake steps per turn of the event loop: the longest that a live tunnel's request waits."""
 
 GRACE = 1.0
-"""Seconds of silence after which a client has to make room for another one."""
+"""Seconds after our first answer when a client that is not done has to make room for another one."""
 
 _PAUSE = 0.02
-"""Seconds between two looks for room."""
+"""Seconds between two looks for room while somebody waits in line."""
+
+
+class _Begun:
+    """A handshake that has heard the hello and answered: since when, and whom to tell while it waits."""
+
+    __slots__ = ("since", "waiter")
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        self.waiter: Any = None
 
 
 class Handshakes:
@@ -49,78 +63,97 @@ class Handshakes:
 
     def __init__(self, timeout: float, limit: int = HANDSHAKES) -> None:
         self._timeout = timeout
-        self._limit = limit
-        self._running = 0
-        # Silent handshakes and when each fell silent, oldest first.
-        self._silent: dict[Any, float] = {}
+        self._free = Semaphore(limit)
+        self._in_line = 0
+        self._making_room = False
+        # Those whose other side was waited for, the first of them first.
+        self._begun: dict[_Begun, None] = {}
         self._queue: deque[Any] = deque()
         # libev runs a timer after the sockets; a callback would run before they are looked at again.
         self._next_turn = get_hub().loop.timer(0.0)
 
-    def wait_for_room(self) -> None:
-        """Return when one more may begin."""
-        while self._running >= self._limit and not self._drop_silent():
-            gevent.sleep(_PAUSE)
-
     def shake(self, sock: socket, context: SSLContext) -> SSLSocket:
         """Shake hands with the client on `sock`, which belongs to the result from then on.
 
-        Raises HandshakeError; `sock` is closed then.
+        Its ClientHello must have arrived. Raises HandshakeError; `sock` is closed then.
         """
-        self._running += 1
-        began = monotonic()
         try:
-            self._first_words(sock)
-            left = self._timeout - (monotonic() - began)
-            return handshake_server(sock, context, left, self._in_steps)
-        finally:
-            self._running -= 1
-
-    def _first_words(self, sock: socket) -> None:
-        """Wait until the client has said something."""
-        overdue = HandshakeError("TLS handshake: the other side said nothing in time")
-        try:
-            with gevent.Timeout(self._timeout, overdue):
-                self._listen(readable(sock))
+            self._enter()
         except BaseException:
             sock.close()
             raise
+        try:
+            return handshake_server(sock, context, self._timeout, self._in_steps)
+        finally:
+            self._free.release()
+
+    def _enter(self) -> None:
+        """Wait in line for a place."""
+        if not self._free.locked() and not self._in_line:
+            self._free.acquire()
+            return
+        if not self._making_room:
+            self._making_room = True
+            gevent.spawn(self._make_room)
+        self._in_line += 1
+        try:
+            if not self._free.acquire(timeout=self._timeout):
+                raise HandshakeError("TLS handshake: too many others were in progress")
+        finally:
+            self._in_line -= 1
+
+    def _make_room(self) -> None:
+        """While others wait in line, drop those that keep us waiting."""
+        try:
+            while self._in_line:
+                self._drop_slow(self._in_line)
+                gevent.sleep(_PAUSE)
+        finally:
+            self._making_room = False
+
+    def _drop_slow(self, most: int) -> None:
+        """Drop the handshakes whose other side has been waited for longest, if for longer than GRACE."""
+        now = monotonic()
+        for slow in list(self._begun):
+            if not most or now - slow.since < GRACE:
+                return
+            if slow.waiter is not None:
+                why = "TLS handshake: dropped to make room: too many in progress, and this one was slow"
+                # Harmless if the other side speaks before the callback runs.
+                get_hub().loop.run_callback(slow.waiter.throw, HandshakeError(why))
+                del self._begun[slow]
+                most -= 1
 
     def _in_steps(self, tls: SSLSocket) -> None:
         """Carry out the handshake, each step in its turn; OSError when it fails."""
         step = raw_handshake(tls)
-        while True:
-            self._take_turn()
-            try:
-                step()
-            except ssl.SSLWantReadError:
-                self._listen(readable(tls))
-            except ssl.SSLWantWriteError:
-                self._listen(writable(tls))
-            else:
-                return
+        begun = _Begun()
+        try:
+            while True:
+                self._take_turn()
+                try:
+                    step()
+                except ssl.SSLWantReadError:
+                    self._listen(readable(tls), begun)
+                except ssl.SSLWantWriteError:
+                    self._listen(writable(tls), begun)
+                else:
+                    return
+        finally:
+            self._begun.pop(begun, None)
 
-    def _listen(self, watcher: Any) -> None:
+    def _listen(self, watcher: Any, begun: _Begun) -> None:
         """Wait for the other side; HandshakeError when this one has to make room meanwhile."""
-        waiter: Any = Waiter()
-        self._silent[waiter] = monotonic()
+        if not begun.since:
+            begun.since = monotonic()
+            self._begun[begun] = None
+        begun.waiter = waiter = Waiter()
         watcher.start(waiter.switch, None)
         try:
             waiter.get()
         finally:
             watcher.stop()
-            self._silent.pop(waiter, None)
-
-    def _drop_silent(self) -> bool:
-        """Drop the handshake that has been silent longest, if for longer than GRACE."""
-        waiter, since = next(iter(self._silent.items()), (None, monotonic()))
-        if waiter is None or monotonic() - since < GRACE:
-            return False
-        del self._silent[waiter]
-        why = "dropped to make room: too many handshakes in progress, and this peer was silent"
-        # Harmless if the other side speaks before the callback runs.
-        get_hub().loop.run_callback(waiter.throw, HandshakeError(f"TLS handshake: {why}"))
-        return True
+            begun.waiter = None
 
     def _take_turn(self) -> None:
         """Queue for the next step."""

@@ -3,6 +3,8 @@
 import errno
 import logging
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -10,18 +12,25 @@ from gevent import socket as _socket
 from gevent.socket import socket
 
 from argotun.address import host_port
-from argotun.errors import HandshakeError, TransportError
+from argotun.errors import HandshakeError, ProtocolError, TransportError
+from argotun.seldom import Seldom
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
-from argotun.transport.tls import ServerTls
+from argotun.transport.peek import look
+from argotun.transport.places import MAKE_ROOM, Dropped, Peer, Place, Places
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.turns import NEXT_TURN
+from argotun.wire import client_hello, proxy_header
 
 BACKLOG = 4096
 """Connections that the kernel holds until they are accepted; somaxconn where that is less."""
 
 _ACCEPTS_PER_TURN = 16
 """Connections accepted per turn of the event loop: each costs 0.1 ms, which those already there must wait."""
+
+MOST = 1 << 20
+"""Places of a listener that is told no number: as many as a process has descriptors, and more."""
 
 _PAUSE = 0.1
 """Seconds to wait after an error that only time cures (out of descriptors)."""
@@ -33,8 +42,9 @@ _ITS_OWN_FAULT = frozenset(
 
 _log = logging.getLogger(__name__)
 
-Handle = Callable[[socket, tuple[str, int]], None]
-Refused = Callable[[tuple[str, int], HandshakeError], None]
+Handle = Callable[[socket, Peer], None]
+Refused = Callable[[Peer, HandshakeError], None]
+Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 class Listener:
@@ -42,28 +52,39 @@ class Listener:
 
     `address` is (host, port): host "" means every address, IPv6 and IPv4; port 0 takes a free one,
     which `address` names after `start()`. Each call runs in a greenlet of its own; when it returns or
-    raises, the socket is closed. With `tls`, the socket given to `handle` is through its handshake,
-    which may take `handshake_timeout` seconds; `handshakes` may be in progress at once.
-    `on_refused(peer, error)` is called for each handshake that fails.
+    raises, the socket is closed. With `tls`, the socket given to `handle` is through its handshake: its
+    ClientHello has `hello_timeout` seconds from the accept on, the rest `handshake_timeout`; `handshakes` may
+    be in progress at once. `on_refused(peer, error)` is called for each handshake that fails.
+
+    `places` says how many connections there may be, and whom a full port drops; `handle` finds the place of a
+    connection there, and proves it once that has shown who it is. A connection from one of the networks
+    `trusted` begins with a PROXY header; the address in it counts from then on, here and in `handle`.
     """
 
     def __init__(
         self,
         address: tuple[str, int],
         handle: Handle,
-        tls: ServerTls | None = None,
+        tls: ServerTls | LenientTls | None = None,
         *,
         handshake_timeout: float,
+        hello_timeout: float,
         handshakes: int = HANDSHAKES,
+        places: Places | None = None,
+        trusted: Networks = (),
         backlog: int = BACKLOG,
         on_refused: Refused | None = None,
     ) -> None:
         self.address = address
+        self.places = places or Places(MOST, MOST)
         self._handle = handle
         self._tls = tls
         self._handshakes = Handshakes(handshake_timeout, handshakes)
+        self._hello_timeout = hello_timeout
+        self._trusted = trusted
         self._backlog = backlog
         self._on_refused = on_refused
+        self._seldom = Seldom(_log)
         self._listening: socket | None = None
         self._stopped = False
 
@@ -105,7 +126,6 @@ class Listener:
         accepted = 0
         failing = False
         while True:
-            self._handshakes.wait_for_room()
             try:
                 sock, peer = listening.accept()
             except OSError as error:
@@ -123,38 +143,80 @@ class Listener:
                 failing = False
             self._begin(sock, peer)
             accepted += 1
-            if accepted % _ACCEPTS_PER_TURN == 0:
+            # Where it is full, the descriptor of the one that was dropped is closed in another turn.
+            if accepted % _ACCEPTS_PER_TURN == 0 or self.places.taken >= self.places.limit:
                 gevent.sleep(NEXT_TURN)
 
-    def _begin(self, sock: socket, peer: tuple[Any, ...]) -> None:
-        # It is neither waited for nor killed: a bare greenlet saves 2.4 KiB per connection.
-        gevent.spawn_raw(self._serve, sock, _peer(peer))
-
-    def _serve(self, sock: socket, peer: tuple[str, int]) -> None:
-        try:
-            keep_alive(sock)
-            if self._tls is not None:
-                sock = self._handshakes.shake(sock, self._tls.context())
-        except HandshakeError as error:
-            _log.info("%s: %s was not let in: %s", host_port(*self.address), host_port(*peer), error)
-            if self._on_refused is not None:
-                self._on_refused(peer, error)
-            return
-        except OSError:
-            # The client has left again: setting an option of the socket is what fails first then.
+    def _begin(self, sock: socket, address: tuple[Any, ...]) -> None:
+        peer = _peer(address)
+        proxied = self._trusted and _is_in(peer[0], self._trusted)
+        place = self.places.take("" if proxied else peer[0])
+        if place is None:
             sock.close()
+            self._say(logging.WARNING, peer, "no place is free")
             return
+        # It is neither waited for nor killed: a bare greenlet saves 2.4 KiB per connection.
+        place.greenlet = gevent.spawn_raw(self._serve, sock, peer, place, proxied)
+
+    def _serve(self, sock: socket, peer: Peer, place: Place, proxied: bool) -> None:
+        name = peer
         try:
-            self._handle(sock, peer)
+            if place.dropped:
+                raise Dropped
+            until = monotonic() + self._hello_timeout
+            keep_alive(sock)
+            if proxied:
+                name = self._introduced(sock, peer, place, until)
+            if self._tls is not None:
+                if not look(sock, client_hello.missing, until, "the ClientHello"):
+                    # A load balancer that looks whether the port is open, or a client that thought again.
+                    raise ConnectionAbortedError
+                sock = self._handshakes.shake(sock, self._tls.context())
+            with self.places.serving(place, name):
+                self._handle(sock, name)
+        except HandshakeError as error:
+            self._say(logging.INFO, name, str(error))
+            if self._on_refused is not None:
+                self._on_refused(name, error)
+        except Dropped:
+            self._say(logging.WARNING, name, MAKE_ROOM)
         except OSError as error:
-            _log.debug("%s: %s: %s", host_port(*self.address), host_port(*peer), explain(error))
+            # The client has left again: setting an option of the socket is what fails first then.
+            _log.debug("%s: %s: %s", host_port(*self.address), host_port(*name), explain(error))
         except Exception:
             # A fault in one connection must be visible, and must not end another.
             _log.exception(
-                "%s: the connection of %s ended in an error", host_port(*self.address), host_port(*peer)
+                "%s: the connection of %s ended in an error", host_port(*self.address), host_port(*name)
             )
         finally:
             sock.close()
+            place.leave()
+
+    def _introduced(self, sock: socket, peer: Peer, place: Place, until: float) -> Peer:
+        """The client's address, as the PROXY header says that its connection begins with."""
+        seen = look(sock, proxy_header.missing, until, "the PROXY header")
+        if not seen:
+            raise ConnectionAbortedError
+        try:
+            origin = proxy_header.parse(seen)
+        except ProtocolError as error:
+            raise HandshakeError(str(error)) from error
+        sock.recv(origin.size)
+        if origin.address is None:
+            return peer
+        if not place.move(origin.address[0]):
+            raise HandshakeError(f"no place is free for {origin.address[0]}")
+        return origin.address
+
+    def _say(self, level: int, peer: Peer, why: str) -> None:
+        self._seldom.say(
+            level, why, "%s: %s was not let in: %s", host_port(*self.address), host_port(*peer), why
+        )
+
+
+def _is_in(address: str, networks: Networks) -> bool:
+    found = ip_address(address.partition("%")[0])
+    return any(found in network for network in networks)
 
 
 def _bind(host: str, port: int, backlog: int) -> socket:

@@ -199,11 +199,38 @@ class ServerTls(_FollowedFiles):
     """The listeners' TLS: a certificate, and with `client_ca` one that every client must present.
 
     All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates.
-    Raises ConfigError when one cannot be used.
+    `ca_option` names the option of `client_ca`, `prefix` stands before the names in `expiry`.
+    Raises ConfigError when a file cannot be used.
     """
 
-    def __init__(self, cert: str, key: str, client_ca: str | None = None) -> None:
-        super().__init__(client_ca, cert, key, ("--tls-client-ca", "--tls-cert", "--tls-key"))
+    def __init__(
+        self,
+        cert: str,
+        key: str,
+        client_ca: str | None = None,
+        ca_option: str = "--tls-client-ca",
+        prefix: str = "",
+    ) -> None:
+        super().__init__(client_ca, cert, key, (ca_option, "--tls-cert", "--tls-key"), prefix)
+
+    def lenient_context(self) -> SSLContext:
+        """As `context()`, but a client may present no certificate; one that it presents is verified.
+
+        It is another context: a session that began without a certificate is resumed nowhere else.
+        """
+        self.context()
+        return self._lenient
+
+    def _load(self, found: _Contents) -> _Loaded:
+        loaded = super()._load(found)
+        self._next_lenient, _ = super()._load(found)
+        if self._ca is not None:
+            self._next_lenient.verify_mode = ssl.CERT_OPTIONAL
+        return loaded
+
+    def _use(self, loaded: _Loaded) -> None:
+        self._lenient = self._next_lenient
+        super()._use(loaded)
 
     def _empty_context(self) -> SSLContext:
         context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -211,6 +238,18 @@ class ServerTls(_FollowedFiles):
         if self._ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+class LenientTls:
+    """A listener's TLS that wants a certificate of every client only while `insists` says so."""
+
+    def __init__(self, tls: ServerTls, insists: Callable[[], bool]) -> None:
+        self._tls = tls
+        self._insists = insists
+
+    def context(self) -> SSLContext:
+        """The context for the next handshake."""
+        return self._tls.context() if self._insists() else self._tls.lenient_context()
 
 
 class ClientTls(_FollowedFiles):

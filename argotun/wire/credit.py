@@ -31,7 +31,7 @@ and with less than 1.33 times it the link would stand still meanwhile. What is b
 TURN = 0.001
 """No round trip is shorter for a transfer, seconds: two event loops take their turns in it."""
 
-STREAMS = 1024
+STREAMS = 4096
 """For how many streams shares are set aside where this side states no limit: the agent's default limit."""
 
 PARTS = 4

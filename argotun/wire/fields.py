@@ -28,7 +28,10 @@ CREDENTIALS = ("authorization", "cookie", "cookie2")
 # from X-Remote-* and the audit log's source address from X-Forwarded-For and X-Real-Ip.
 CLAIMS = ("x-remote-*", "x-forwarded-*", "forwarded", "x-real-ip")
 
-DROPPED_FROM_REQUESTS = HOP_BY_HOP + CREDENTIALS + CLAIMS
+# The server's own word to the agent about who asks. A client's is dropped, and the API sees none.
+CALLER = "argotun-caller"
+
+DROPPED_FROM_REQUESTS = (*HOP_BY_HOP, *CREDENTIALS, *CLAIMS, CALLER)
 DROPPED_FROM_RESPONSES = HOP_BY_HOP
 
 # What a head is framed, routed or authenticated by. A `Connection` that names one of these asks a proxy to
@@ -118,6 +121,9 @@ def _other_subprotocols(match: re.Match[bytes]) -> bytes:
         return match[0]
     return b"\n%b: %b\r" % (name, b", ".join(kept)) if kept else b""
 
+
+IMPERSONATION = re.compile(rb"(?i)\nimpersonate[-_]")
+"""Finds in lines a field by which a request asks to be somebody else's, also with a `_` as some read it."""
 
 _SUBPROTOCOLS = re.compile(rb"(?i)\n(sec-websocket-protocol):([^\r]*+)\r")
 ESSENTIAL_DISGUISED = disguised(ESSENTIAL)

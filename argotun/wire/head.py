@@ -19,10 +19,12 @@ from argotun.errors import HeadError
 from argotun.wire import refusals
 from argotun.wire.fields import (
     BEARER_SUBPROTOCOL,
+    CALLER,
     DROPPED_FROM_REQUESTS,
     DROPPED_FROM_RESPONSES,
     ESSENTIAL,
     ESSENTIAL_DISGUISED,
+    IMPERSONATION,
     LINES,
     READ_DISGUISED,
     TOKEN,
@@ -66,6 +68,7 @@ _READ_REQUEST = reader(
         "upgrade",
         "audit-id",
         "sec-websocket-protocol",
+        CALLER,
     ),
     DROPPED_FROM_REQUESTS,
 )
@@ -84,10 +87,14 @@ _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&()*+;=:\[\]]*+")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}+")
 # Printable, at most what the API keeps of it; a comma would be a second Audit-ID.
 _AUDIT_ID = re.compile(rb"[!-+\--~]{1,64}+")
+# A name as the server writes it; a comma would be a second one.
+_CALLER = re.compile(rb"[!-+\--~](?:[ -+\--~]{0,254}[!-+\--~])?")
 _AUDIT_ID_LINE = re.compile(rb"(?i)\naudit-id:")
 _LOCATION_LINE = re.compile(rb"(?i)\n(location):[^\r]*+\r")
 _TOKEN = re.compile(TOKEN + rb"++")
 _ESSENTIAL = names(ESSENTIAL)
+
+_CALLER_FIELD = CALLER.encode()
 
 _UPGRADES = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
 # Options that the drop lists already take care of: what else Connection names is cut by name.
@@ -102,6 +109,7 @@ class RequestHead:
     length          of the body: 0 for none, bytes, or CHUNKED
     keep_alive      the client's connection may carry another request after this one
     upgrade         b"websocket" or b"SPDY/3.1" where the client asks for it, else None
+    caller          value of Argotun-Caller; None without one, empty where it is there twice or is no name
     audit_id        the client's Audit-ID where it is usable: 1 to 64 visible ASCII bytes
     connection      what Connection lists, in lower case
     host            value of Host; None only in HTTP/1.0
@@ -116,6 +124,7 @@ class RequestHead:
     _lines: bytes
     # What few requests have, in the class: a head sets only what it finds.
     upgrade: bytes | None = None
+    caller: bytes | None = None
     audit_id: bytes | None = None
     connection: frozenset[bytes] = frozenset()
     _cut: bool = False
@@ -126,6 +135,11 @@ class RequestHead:
     def fields(self) -> bytes:
         """The field lines as they came, each ending in CRLF, without the blank line."""
         return self._lines[1:] + b"\n" if self._lines else b""
+
+    @property
+    def impersonates(self) -> bool:
+        """Whether the request asks the API to take it for somebody else's."""
+        return IMPERSONATION.search(self._lines) is not None
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of a field, one for each of its lines; `name` in lower case."""
@@ -215,13 +229,14 @@ def parse_request(data: bytes) -> RequestHead:
         audit_id = found[b"audit-id"].strip(b" \t")
         if _AUDIT_ID.fullmatch(audit_id):
             head.audit_id = audit_id
+    if _CALLER_FIELD in found:
+        head._cut = True
+        caller = found[_CALLER_FIELD].strip(b" \t")
+        head.caller = caller if _CALLER.fullmatch(caller) else b""
     if b"sec-websocket-protocol" in found:
         head._bearer = BEARER_SUBPROTOCOL in found[b"sec-websocket-protocol"].lower()
     if b"_" in head._lines:
-        disguised = ESSENTIAL_DISGUISED.search(head._lines)
-        if disguised is not None:
-            raise HeadError(f"the header field {disguised[1].decode()} must be written with -")
-        head._bearer = head._bearer or READ_DISGUISED.search(head._lines) is not None
+        _look_behind_underscores(head)
     return head
 
 
@@ -368,6 +383,14 @@ def _length(found: dict[bytes, bytes], minor: int, otherwise: int) -> int:
     if not minor:
         raise HeadError("Transfer-Encoding in HTTP/1.0")
     return CHUNKED
+
+
+def _look_behind_underscores(head: RequestHead) -> None:
+    """Some servers read `_` in a name as `-`: refuse what would then matter, and have the rest cut."""
+    disguised = ESSENTIAL_DISGUISED.search(head._lines)
+    if disguised is not None:
+        raise HeadError(f"the header field {disguised[1].decode()} must be written with -")
+    head._bearer = head._bearer or READ_DISGUISED.search(head._lines) is not None
 
 
 def _connection(value: bytes) -> frozenset[bytes]:

@@ -23,9 +23,11 @@ class Hello:
 
     `window` is in bytes, `max_streams` counts streams at once (0 = no limit stated). `target` is
     `host:port`: on the agent's side the one that it serves, on the server's the one that the
-    clusters file names, if it does. `cluster` is the id that the server knows the agent by. `share`
+    clusters file names, if it does. `cluster` is the id that the server knows the agent by, `instance` what
+    the agent's process calls itself, the same on all its tunnels. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
-    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py.
+    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py, and
+    `callers` that it understands `Argotun-Caller` and passes none on.
     """
 
     release: str = ""
@@ -36,6 +38,8 @@ class Hello:
     pool: int = 0
     share: int = MIN_SHARE
     reasons: bool = False
+    callers: bool = False
+    instance: str = ""
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -47,9 +51,11 @@ class Hello:
                 "maxStreams": self.max_streams,
                 "target": self.target,
                 "cluster": self.cluster,
+                "instance": self.instance,
                 "pool": self.pool,
                 "share": self.share,
                 "reasons": self.reasons,
+                "callers": self.callers,
             },
             separators=(",", ":"),
         ).encode()
@@ -71,9 +77,11 @@ def decode(payload: bytes) -> Hello:
         max_streams=_number(said, "maxStreams", 0, least=0),
         target=_text(said, "target"),
         cluster=_text(said, "cluster"),
+        instance=_text(said, "instance"),
         pool=_number(said, "pool", 0, least=0),
         share=_number(said, "share", MIN_SHARE, least=1),
         reasons=_flag(said, "reasons"),
+        callers=_flag(said, "callers"),
     )
 
 

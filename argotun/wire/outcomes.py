@@ -77,6 +77,8 @@ class Cause(IntEnum):
     UNKNOWN_CLUSTER = 0
     NO_AGENT = auto()
     RATE_LIMIT = auto()
+    CALLER = auto()
+    """Whoever asks may not."""
     # The client's own doing.
     REQUEST_INVALID = auto()
     """Malformed, too large or too slow: the error says which status."""
@@ -170,6 +172,7 @@ Own = Verdict(Action.ANSWER)
 F03 = Verdict(Action.ANSWER, 403)
 R29 = Verdict(Action.ANSWER, 429, RETRY_AFTER)
 R03 = Verdict(Action.ANSWER, 503, RETRY_AFTER)
+N03 = Verdict(Action.ANSWER, 503)
 B02 = Verdict(Action.ANSWER, 502)
 T04 = Verdict(Action.ANSWER, 504)
 Cut = Verdict(Action.CUT)
@@ -204,6 +207,8 @@ SERVER = _table(
     Cause.UNKNOWN_CLUSTER: (R03,   ___,   ___,    ___,   ___,   ___,        ___),
     Cause.NO_AGENT:        (R03,   ___,   ___,    ___,   ___,   ___,        ___),
     Cause.RATE_LIMIT:      (R29,   ___,   ___,    ___,   ___,   ___,        ___),
+    # Not a 401, 403 or 404: Argo CD would drop what it knows of the cluster. Asking again would not help.
+    Cause.CALLER:          (N03,   ___,   ___,    ___,   ___,   ___,        ___),
     Cause.REQUEST_INVALID: (Own,   Own,   Own,    Cut,   Cut,   Cut,        ___),
     # A client that sends no more may still read, and takes the end of its connection for that of the answer.
     Cause.CLIENT_ENDED:    (Gon,   Gon,   Gon,    Cut,   Cut,   Cut,        Haf),

@@ -44,7 +44,7 @@
 {{- define "argotun.check.data" -}}
 {{- $wrong := list -}}
 {{- $tls := .Values.tls -}}
-{{- range $secret, $data := dict "certSecret" "certData" "clientCASecret" "clientCAData" "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" -}}
+{{- range $secret, $data := dict "certSecret" "certData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" -}}
 {{- if and (get $tls $secret) (get $tls $data) -}}
 {{- $wrong = append $wrong (printf "tls.%s, tls.%s: expected only one of them" $secret $data) -}}
 {{- end -}}
@@ -67,6 +67,9 @@
 {{- if get $v $name -}}
 {{- $wrong = append $wrong (printf "%s: belongs to mode agent, this release is mode server" $name) -}}
 {{- end -}}
+{{- end -}}
+{{- if $v.serverToken.audience -}}
+{{- $wrong = append $wrong "serverToken.audience: belongs to mode agent, this release is mode server" -}}
 {{- end -}}
 {{- range $name := list "serverCASecret" "serverCAData" "clientCertSecret" "clientCertData" "clientKeyData" -}}
 {{- if get $v.tls $name -}}
@@ -96,11 +99,22 @@
 {{- end -}}
 {{- $ids = append $ids $cluster.id -}}
 {{- $own := concat (list $cluster.token) ($cluster.tokens | default list) | compact | uniq -}}
-{{- if not (or $own $cluster.tokenSha256 $v.existingClustersSecret) -}}
-{{- $wrong = append $wrong (printf "%s: expected token, tokens or tokenSha256, or existingClustersSecret for all entries" $where) -}}
+{{- if not (or $own $cluster.tokenSha256 $cluster.serviceAccount $v.existingClustersSecret) -}}
+{{- $wrong = append $wrong (printf "%s: expected token, tokens, tokenSha256 or serviceAccount, or existingClustersSecret for all entries" $where) -}}
 {{- end -}}
 {{- if and $v.existingClustersSecret (or $own $cluster.tokenSha256) -}}
 {{- $wrong = append $wrong (printf "%s: its token would not be used, since existingClustersSecret is; say only one" $where) -}}
+{{- end -}}
+{{- with $cluster.serviceAccount -}}
+{{- if not (and .issuer .audience .subject) -}}
+{{- $wrong = append $wrong (printf "%s, serviceAccount: expected issuer, audience and subject" $where) -}}
+{{- end -}}
+{{- if ne 1 (len (list .jwks .jwksFile .jwksURL | compact)) -}}
+{{- $wrong = append $wrong (printf "%s, serviceAccount: expected one of jwks, jwksFile and jwksURL" $where) -}}
+{{- end -}}
+{{- if and .jwksURL $v.networkPolicy.enabled (not $v.networkPolicy.extraEgress) -}}
+{{- $wrong = append $wrong (printf "%s, serviceAccount.jwksURL: expected a rule for it in networkPolicy.extraEgress, since the server may dial nobody otherwise" $where) -}}
+{{- end -}}
 {{- end -}}
 {{- range $own -}}
 {{- if has . $tokens -}}
@@ -112,8 +126,17 @@
 {{- if and $v.tls.enabled (not (include "argotun.certSecret" .)) -}}
 {{- $wrong = append $wrong "tls.certSecret: expected the Secret with the server's tls.crt and tls.key, since tls.enabled is true" -}}
 {{- end -}}
+{{- if and (include "argotun.callersSecret" .) (eq (include "argotun.internalScheme" .) "http") -}}
+{{- $wrong = append $wrong "callers, existingCallersSecret: nobody can show who they are while the internal port is plain HTTP" -}}
+{{- end -}}
+{{- if and (include "argotun.callersSecret" .) $v.tls.internalClientNames -}}
+{{- $wrong = append $wrong "tls.internalClientNames: counts for nothing beside callers; say only one" -}}
+{{- end -}}
+{{- if and (include "argotun.internalClientCASecret" .) $v.tls.internalPlain -}}
+{{- $wrong = append $wrong "tls.internalClientCASecret: has no meaning while tls.internalPlain is true" -}}
+{{- end -}}
 {{- if not (include "argotun.tls" .) -}}
-{{- range $name := list "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalPlain" -}}
+{{- range $name := list "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "internalClientNames" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: has no meaning without tls.enabled: true" $name) -}}
 {{- end -}}
@@ -187,12 +210,12 @@
 {{- define "argotun.check.agent" -}}
 {{- $wrong := list -}}
 {{- $v := .Values -}}
-{{- range $name := list "clusters" "existingClustersSecret" -}}
+{{- range $name := list "clusters" "existingClustersSecret" "callers" "existingCallersSecret" "revoked" -}}
 {{- if get $v $name -}}
 {{- $wrong = append $wrong (printf "%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := list "enabled" "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalPlain" -}}
+{{- range $name := list "enabled" "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "internalClientNames" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}
@@ -214,11 +237,12 @@
 {{- if not $v.serverURL -}}
 {{- $wrong = append $wrong "serverURL: expected the URL of the server's public port, such as wss://argotun.example.com/connect" -}}
 {{- end -}}
-{{- if not (or $v.token $v.existingSecret) -}}
-{{- $wrong = append $wrong "token: expected this cluster's token, or existingSecret with the name of a Secret that holds it" -}}
+{{- $proofs := list $v.token $v.existingSecret $v.serverToken.audience | compact -}}
+{{- if not $proofs -}}
+{{- $wrong = append $wrong "serverToken.audience: expected what this agent proves itself by: the audience that the server's entry names, or token, or existingSecret with the name of a Secret that holds one" -}}
 {{- end -}}
-{{- if and $v.token $v.existingSecret -}}
-{{- $wrong = append $wrong "token, existingSecret: expected only one of them" -}}
+{{- if gt (len $proofs) 1 -}}
+{{- $wrong = append $wrong "serverToken.audience, token, existingSecret: expected only one of them" -}}
 {{- end -}}
 {{- if hasPrefix "ws://" $v.serverURL -}}
 {{- if not $v.allowInsecureServer -}}

@@ -5,6 +5,7 @@
 - --addr=:{{ int .Values.port }}
 - --internal-addr=:{{ int .Values.internalPort }}
 - --clusters=/clusters/clusters.json
+- --revoked=/revoked/revoked
 {{- if include "argotun.tls" . }}
 - --tls-cert=/tls/tls.crt
 - --tls-key=/tls/tls.key
@@ -12,18 +13,39 @@
 {{- if include "argotun.clientCASecret" . }}
 - --tls-client-ca=/tls-client-ca/ca.crt
 {{- end }}
+{{- if include "argotun.internalClientCASecret" . }}
+- --internal-client-ca=/tls-internal-client-ca/ca.crt
+{{- end }}
+{{- if include "argotun.callersSecret" . }}
+- --callers=/callers/callers.json
+{{- else if .Values.tls.internalClientNames }}
+- {{ printf "--internal-client-names=%s" (join "," .Values.tls.internalClientNames) | quote }}
+{{- end }}
+{{- if gt (int .Values.maxConnectionsPerCaller) 0 }}
+- --max-connections-per-caller={{ int .Values.maxConnectionsPerCaller }}
+{{- end }}
 {{- if .Values.tls.internalPlain }}
 - --internal-plain
 {{- end }}
 {{- if gt (float64 .Values.rateLimit) 0.0 }}
 - --rate-limit={{ toJson .Values.rateLimit }}
 {{- end }}
+{{- with .Values.trustedProxies }}
+- --trusted-proxies={{ join "," . }}
+{{- end }}
+{{- if ne (int .Values.minWireVersion) 2 }}
+- --min-wire-version={{ int .Values.minWireVersion }}
+{{- end }}
 {{- end -}}
 
 {{- define "argotun.agent.args" -}}
 - --mode=agent
 - {{ printf "--server=%s" .Values.serverURL | quote }}
+{{- if .Values.serverToken.audience }}
+- --server-token-path=/server-token/token
+{{- else }}
 - --token-file=/token/token
+{{- end }}
 - {{ printf "--target=%s" .Values.targetAddr | quote }}
 {{- with .Values.targetHostName }}
 - {{ printf "--target-host-name=%s" . | quote }}
@@ -67,22 +89,35 @@
 {{- end }}
 {{- end -}}
 
-{{/* The files of a mode as a JSON list of name, path, and secret or configMap with items, or the projected token. */}}
+{{/* The files of a mode as a JSON list of name, path, and secret or configMap with items, or the audience of a
+projected token, or neither for the one for the API. */}}
 {{- define "argotun.server.files" -}}
 {{- $clusters := .Values.existingClustersSecret | default (printf "%s-clusters" (include "argotun.fullname" .)) -}}
 {{- $files := list (dict "name" "clusters" "path" "/clusters" "secret" $clusters "items" (list "clusters.json")) -}}
+{{- $files = append $files (dict "name" "revoked" "path" "/revoked" "secret" (printf "%s-revoked" (include "argotun.fullname" .)) "items" (list "revoked")) -}}
 {{- with include "argotun.certSecret" . -}}
 {{- $files = append $files (dict "name" "tls" "path" "/tls" "secret" . "items" (list "tls.crt" "tls.key")) -}}
 {{- end -}}
 {{- with include "argotun.clientCASecret" . -}}
 {{- $files = append $files (dict "name" "tls-client-ca" "path" "/tls-client-ca" "secret" . "items" (list "ca.crt")) -}}
 {{- end -}}
+{{- with include "argotun.internalClientCASecret" . -}}
+{{- $files = append $files (dict "name" "tls-internal-client-ca" "path" "/tls-internal-client-ca" "secret" . "items" (list "ca.crt")) -}}
+{{- end -}}
+{{- with include "argotun.callersSecret" . -}}
+{{- $files = append $files (dict "name" "callers" "path" "/callers" "secret" . "items" (list "callers.json")) -}}
+{{- end -}}
 {{- toJson $files -}}
 {{- end -}}
 
 {{- define "argotun.agent.files" -}}
+{{- $files := list -}}
+{{- if .Values.serverToken.audience -}}
+{{- $files = append $files (dict "name" "server-token" "path" "/server-token" "audience" .Values.serverToken.audience) -}}
+{{- else -}}
 {{- $token := .Values.existingSecret | default (printf "%s-token" (include "argotun.fullname" .)) -}}
-{{- $files := list (dict "name" "token" "path" "/token" "secret" $token "items" (list "token")) -}}
+{{- $files = append $files (dict "name" "token" "path" "/token" "secret" $token "items" (list "token")) -}}
+{{- end -}}
 {{- with include "argotun.serverCASecret" . -}}
 {{- $files = append $files (dict "name" "tls-server-ca" "path" "/tls-server-ca" "secret" . "items" (list "ca.crt")) -}}
 {{- end -}}
@@ -136,6 +171,14 @@
       - key: {{ . | quote }}
         path: {{ . | quote }}
       {{- end }}
+  {{- else if .audience }}
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ .audience | quote }}
+          expirationSeconds: {{ int $.Values.serverToken.expirationSeconds }}
   {{- else }}
   projected:
     defaultMode: 0440

@@ -29,6 +29,24 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Callers' CA, where it is not that of agents. */}}
+{{- define "argotun.internalClientCASecret" -}}
+{{- if .Values.tls.internalClientCASecret -}}
+{{ .Values.tls.internalClientCASecret }}
+{{- else if .Values.tls.internalClientCAData -}}
+{{ include "argotun.fullname" . }}-internal-client-ca
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the callers file. */}}
+{{- define "argotun.callersSecret" -}}
+{{- if .Values.existingCallersSecret -}}
+{{ .Values.existingCallersSecret }}
+{{- else if .Values.callers -}}
+{{ include "argotun.fullname" . }}-callers
+{{- end -}}
+{{- end -}}
+
 {{/* What the agent trusts the server by. */}}
 {{- define "argotun.serverCASecret" -}}
 {{- if .Values.tls.serverCASecret -}}

@@ -46,7 +46,7 @@ def test_the_agent_offers_version_2_and_takes_version_1(rig: Rig, listening: Lis
     site = Site(rig, listening)
     head = site.server.ws.head
     assert head.startswith(b"GET /connect HTTP/1.1\r\n")
-    assert b"Authorization: Bearer tok-c1\r\n" in head
+    assert b"Authorization: Bearer token-of-agent-c1\r\n" in head
     assert b"argotun.v2" in head
     assert site.agent.tunnels[0].version == 1
     # Its first word is nothing that version 1 does not know: `raw` would fail.

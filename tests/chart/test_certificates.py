@@ -100,8 +100,8 @@ def test_an_agents_certificate_opens_no_other_cluster(helm: Helm) -> None:
     long = "x" * 100
     entries = [
         *CLUSTERS,
-        {"id": "own", "token": "t", "certNames": ["agent.own", "second"]},
-        {"id": long, "token": "l"},
+        {"id": "own", "token": "t" * 16, "certNames": ["agent.own", "second"]},
+        {"id": long, "token": "l" * 16},
     ]
     rendered = helm.render(SERVER | ON | {"clusters": entries})
     bound = {each["id"]: each.get("certNames") for each in clusters(rendered)}

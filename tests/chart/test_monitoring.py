@@ -116,6 +116,14 @@ FIRING: dict[str, tuple[Series, Series]] = {
         {'argotun_auth_failures_total{reason="unknown_token"}': "0+1x180"},
         {'argotun_auth_failures_total{reason="unknown_token"}': "0x100 3x80"},
     ),
+    "ArgotunTakeovers": (
+        # An agent's rollout makes one.
+        {'argotun_takeovers_total{cluster="a"}': "0x140 1x5 2x60"},
+        {
+            'argotun_takeovers_total{cluster="a"}': "0x140 1x60",
+            'argotun_takeovers_total{cluster="b"}': "1x180",
+        },
+    ),
     "ArgotunAgentDisconnected": (
         # Another agent of another release is connected.
         {'agent_connected{namespace="a"}': "0x180", 'agent_connected{namespace="b"}': "1x180"},

@@ -1,6 +1,7 @@
 """The arguments of the pods are options of argotun, and all of its options can be set by the chart."""
 
 import base64
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def written(rendered: Rendered, folder: Path) -> None:
         path = folder / mount["mountPath"].strip("/")
         path.mkdir(parents=True, exist_ok=True)
         volume = volumes[mount["name"]]
-        for name in ("tls.crt", "tls.key", "ca.crt", "token", "clusters.json", "policy.yaml"):
+        for name in ("tls.crt", "tls.key", "ca.crt", "token", "clusters.json", "policy.yaml", "revoked"):
             (path / name).write_text("[]" if name == "clusters.json" else "something")
         (path / "config.yaml").write_text("keepalive-timeout: 50s\n")
         for name, value in own.get(volume.get("secret", {}).get("secretName"), {}).items():
@@ -78,6 +79,12 @@ def test_every_option_can_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: 
         (SERVER | {"drainSeconds": 7}, "drain", 7.0),
         (SERVER | {"rateLimit": 1000000}, "rate_limit", 1e6),
         (SERVER | {"rateLimit": 0.25}, "rate_limit", 0.25),
+        (SERVER | {"minWireVersion": 1}, "min_wire_version", 1),
+        (
+            SERVER | {"trustedProxies": ["10.0.0.0/8", "192.0.2.7"]},
+            "trusted_proxies",
+            (ip_network("10.0.0.0/8"), ip_network("192.0.2.7")),
+        ),
         (SERVER | {"logLevel": "debug"}, "log_level", "debug"),
         (AGENT | {"logFormat": "json"}, "log_format", "json"),
         (AGENT | {"maxRetryInterval": "1m30s"}, "max_retry", 90.0),

@@ -81,7 +81,7 @@ TLS_AGENT = {"serverCASecret": "proxy-server-ca", "clientCertSecret": "proxy-cli
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
 BEFORE: dict[str, dict[str, Any]] = {
     "server": {
-        "clusters": [{"id": "customer-a", "token": "x", "targetAddr": "kubernetes.default.svc:443"}],
+        "clusters": [{"id": "customer-a", "token": "x" * 16, "targetAddr": "kubernetes.default.svc:443"}],
         "tls": TLS_SERVER,
         "argocd": {
             "enabled": True,

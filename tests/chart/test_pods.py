@@ -80,7 +80,8 @@ def test_an_argument_names_a_file_that_is_mounted(helm: Helm, values: dict[str, 
 @each_set
 def test_a_server_holds_no_token_of_the_api(helm: Helm, values: dict[str, Any]) -> None:
     projected = [each for each in helm.render(values).pod["volumes"] if "projected" in each]
-    assert len(projected) == (values["mode"] == "agent")
+    expected = 1 + bool(values.get("serverToken")) if values["mode"] == "agent" else 0
+    assert len(projected) == expected
 
 
 def test_the_key_of_the_ca_is_not_mounted(helm: Helm) -> None:

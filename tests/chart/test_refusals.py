@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.helm import CHART, Helm, Refused
-from tests.chart.values import AGENT, ARGOCD, CLUSTERS, SERVER, TLS
+from tests.chart.values import ACCOUNT, AGENT, ARGOCD, CLUSTERS, SERVER, TLS
 
 Values = dict[str, Any]
 
@@ -51,7 +51,7 @@ SHAPES: dict[str, tuple[Values, str]] = {
         SERVER | {"clusters": [{"id": "a", "argocd": {"lable": {}}}]},
         "lable",
     ),
-    "a cluster without an id": (SERVER | {"clusters": [{"token": "x"}]}, "id"),
+    "a cluster without an id": (SERVER | {"clusters": [{"token": "x" * 16}]}, "id"),
     "a text for a number": (SERVER | {"port": "8443"}, "port"),
     "a number for a text": (SERVER | {"clusters": [{"id": "a", "token": 12345}]}, "token"),
     "a text for a switch": (SERVER | {"tls": {"enabled": "yes"}}, "enabled"),
@@ -157,11 +157,21 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
     "extraArgs": (["--keepalive=10s"], ["--keepalive 10s"]),
     "clusters[].id": ("a_B.c-1", "a/b"),
     "token": ("a-token", "two words"),
-    "clusters[].token": ("a-token", "with\ttab"),
-    "clusters[].tokens": (["one", "two"], ["one", "t\u00f6ken"]),
+    "clusters[].token": ("sixteen-is-enough", "fifteen-are-not"),
+    "clusters[].tokens": (
+        ["first-of-customer", "second-of-customer"],
+        ["first-of-customer", "t\u00f6ken-of-a-customer"],
+    ),
     "clusters[].tokenSha256": ([SHA256, SHA256.upper()], "the-token-itself"),
     "clusters[].targetAddr": ("kubernetes.default.svc:443", "https://kubernetes"),
     "targetAddr": ("[2001:db8::1]:6443", "kubernetes.default.svc"),
+    "clusters[].serviceAccount.subject": ("system:serviceaccount:argotun:argotun", "argotun"),
+    "clusters[].serviceAccount.jwksURL": (
+        "https://issuer.example.com/jwks",
+        "http://issuer.example.com/jwks",
+    ),
+    "revoked": ([f"sha256 {SHA256}", "name customer-b"], [f"sha256 {SHA256}", "customer-b"]),
+    "serverToken.audience": ("argotun/customer-a", "two words"),
     "clusters[].certNames": (["agent a"], [" "]),
     "argocd.caData": ("LS0tLS1CRUdJTg==", "-----BEGIN CERTIFICATE-----"),
     "argocd.clientCertData": ("LS0tLS1CRUdJTg==", "LS0t\nLS0t"),
@@ -259,7 +269,7 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         SERVER | {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
         "podMonitor.enabled, serviceMonitor.enabled: expected only one",
     ),
-    "an agent's token on a server": (SERVER | {"token": "x"}, "token: belongs to mode agent"),
+    "an agent's token on a server": (SERVER | {"token": "x" * 16}, "token: belongs to mode agent"),
     "an agent's certificate on a server": (
         SERVER | {"tls": {"clientCertSecret": "x"}},
         "tls.clientCertSecret: belongs to",
@@ -286,11 +296,11 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
     ),
     "one port twice": (SERVER | {"healthPort": 8443}, "expected three different ports"),
     "one cluster twice": (
-        SERVER | {"clusters": [{"id": "a", "token": "x"}, {"id": "a", "token": "y"}]},
+        SERVER | {"clusters": [{"id": "a", "token": "x" * 16}, {"id": "a", "token": "y" * 16}]},
         "no other entry has",
     ),
     "one token twice": (
-        SERVER | {"clusters": [{"id": "a", "token": "x"}, {"id": "b", "tokens": ["x"]}]},
+        SERVER | {"clusters": [{"id": "a", "token": "x" * 16}, {"id": "b", "tokens": ["x" * 16]}]},
         "no other cluster has",
     ),
     "a cluster without a token": (SERVER | {"clusters": [{"id": "a"}]}, "clusters[0] (id a): expected token"),
@@ -319,9 +329,35 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
     ),
     "an agent without a token": (
         {"mode": "agent", "serverURL": "wss://a.example.com"},
-        "token: expected this cluster's",
+        "serverToken.audience: expected what this agent proves itself by",
     ),
-    "an agent with two tokens": (AGENT | {"token": "x"}, "token, existingSecret: expected only one"),
+    "an agent with two tokens": (AGENT | {"token": "x" * 16}, "token, existingSecret: expected only one"),
+    "an agent with a token of each kind": (
+        AGENT | {"serverToken": {"audience": "a"}},
+        "token, existingSecret: expected only one",
+    ),
+    "an agent's proof on a server": (
+        SERVER | {"serverToken": {"audience": "a"}},
+        "serverToken.audience: belongs to mode agent",
+    ),
+    "revocations on an agent": (AGENT | {"revoked": ["name a"]}, "revoked: belongs to mode server"),
+    "an account without keys": (
+        SERVER | {"clusters": [{"id": "a", "serviceAccount": {**ACCOUNT, "jwks": ""}}]},
+        "serviceAccount: expected one of jwks",
+    ),
+    "an account of nobody": (
+        SERVER | {"clusters": [{"id": "a", "serviceAccount": {"jwks": {"keys": []}}}]},
+        "serviceAccount: expected issuer, audience and subject",
+    ),
+    "keys that cannot be fetched": (
+        SERVER
+        | {
+            "clusters": [
+                {"id": "a", "serviceAccount": {**ACCOUNT, "jwks": "", "jwksURL": "https://a.example"}}
+            ]
+        },
+        "serviceAccount.jwksURL: expected a rule",
+    ),
     "an agent without a server": ({"mode": "agent", "existingSecret": "x"}, "serverURL: expected"),
     "a server's clusters on an agent": (AGENT | {"clusters": CLUSTERS}, "clusters: belongs to mode server"),
     "a server's certificate on an agent": (AGENT | {"tls": TLS}, "tls.certSecret: belongs to mode server"),
@@ -369,5 +405,5 @@ def test_a_refusal_repeats_no_secret(helm: Helm) -> None:
 
 def test_every_wrong_value_is_named(helm: Helm) -> None:
     words = refusal(helm, {"mode": "agent", "serverURL": "x", "maxRetryInterval": "y"})
-    for name in ("serverURL", "maxRetryInterval", "token"):
+    for name in ("serverURL", "maxRetryInterval", "serverToken.audience"):
         assert f"- {name}: expected" in words

@@ -4,7 +4,13 @@ from typing import Any
 
 PEM = "LS0tLS1CRUdJTg=="
 
-SECRETS = ("token-of-a", "first-of-b", "second-of-b", "token-of-an-agent", "a2V5LW9mLWFyZ28=")
+SECRETS = (
+    "token-of-customer-a",
+    "first-of-customer-b",
+    "second-of-customer-b",
+    "token-of-an-agent",
+    "a2V5LW9mLWFyZ28=",
+)
 """What stands for a secret in the sets below."""
 
 SERVER: dict[str, Any] = {"mode": "server"}
@@ -17,9 +23,25 @@ MODES = {"server": SERVER, "agent": AGENT}
 TLS = {"enabled": True, "certSecret": "server-tls", "clientCASecret": "client-ca"}
 ARGOCD = {"enabled": True, "caData": PEM, "clientCertData": "Yw==", "clientKeyData": "a2V5LW9mLWFyZ28="}
 CLUSTERS = [
-    {"id": "customer-a", "token": "token-of-a"},
-    {"id": "customer-b", "tokens": ["first-of-b", "second-of-b"]},
+    {"id": "customer-a", "token": "token-of-customer-a"},
+    {"id": "customer-b", "tokens": ["first-of-customer-b", "second-of-customer-b"]},
 ]
+ACCOUNT: dict[str, Any] = {
+    "issuer": "https://kubernetes.default.svc.cluster.local",
+    "audience": "argotun/customer-a",
+    "subject": "system:serviceaccount:argotun:argotun",
+    "jwks": {
+        "keys": [
+            {
+                "kty": "EC",
+                "kid": "key-1",
+                "crv": "P-256",
+                "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+            }
+        ]
+    },
+}
 MONITORING = {
     "monitoring": {"namespace": "monitoring"},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "30s"},
@@ -71,6 +93,11 @@ MATRIX: dict[str, dict[str, Any]] = {
     | {"clusters": CLUSTERS, "tls": TLS | {"internalPlain": True}, "argocd": {"enabled": True}},
     "server-existing-secret": SERVER
     | {"clusters": [{"id": "customer-a"}], "existingClustersSecret": "own", "argocd": {"enabled": True}},
+    "server-account": SERVER
+    | {
+        "clusters": [{"id": "customer-a", "serviceAccount": ACCOUNT}],
+        "revoked": [f"sha256 {'3f' * 32}", "name customer-b"],
+    },
     "server-cert-manager": SERVER | {"clusters": CLUSTERS, "certManager": {"enabled": True}},
     "server-own-issuer": SERVER
     | {"certManager": {"enabled": True, "issuerRef": {"name": "corp", "kind": "ClusterIssuer"}}},
@@ -117,6 +144,12 @@ MATRIX: dict[str, dict[str, Any]] = {
     "agent-mtls": AGENT | {"tls": {"serverCASecret": "server-ca", "clientCertSecret": "client-tls"}},
     "agent-data": AGENT | {"tls": {"serverCAData": PEM, "clientCertData": "Yw==", "clientKeyData": "aw=="}},
     "agent-token": {"mode": "agent", "serverURL": "wss://argotun.example.com", "token": "token-of-an-agent"},
+    "agent-account": {
+        "mode": "agent",
+        "serverURL": "wss://argotun.example.com/connect",
+        "serverToken": {"audience": "argotun/customer-a"},
+        "tls": {"serverCASecret": "server-ca"},
+    },
     "agent-test": AGENT
     | {"serverURL": "ws://argotun:8443/connect", "allowInsecureServer": True, "insecure": True},
     "agent-cert-manager": AGENT | {"certManager": {"enabled": True, "issuerRef": {"name": "corp"}}},

@@ -136,7 +136,7 @@ def test_an_agent_without_a_server_ends_at_sigterm(image: Image, folder: Path, t
 def test_a_server_ends_gracefully(image: Image, folder: Path) -> None:
     port = free_port()
     arguments = ["--mode=server", "--addr=127.0.0.1:0", f"--internal-addr=127.0.0.1:{port}", "--drain=1s"]
-    env = {"ARGOTUN_CLUSTERS": '[{"id": "a", "token": "t"}]'}
+    env = {"ARGOTUN_CLUSTERS": '[{"id": "a", "token": "token-of-cluster-a"}]'}
     with Container(image, folder, arguments, env=env) as container:
         healthy(container, port)
         assert requests.get(f"http://127.0.0.1:{port}/tunnel/a/api", timeout=30).status_code == 502

@@ -172,3 +172,26 @@ def test_an_empty_host_listens_on_ipv4(probes: Probes) -> None:
             assert sock.recv(100).startswith(b"HTTP/1.1 200")
     finally:
         health.stop()
+
+
+def test_a_probe_is_answered_beside_hundreds_that_say_nothing(server: HealthServer) -> None:
+    """Half of them begin a head and do not end it."""
+    crowd = [socket.create_connection(server.address, timeout=20) for _ in range(400)]
+    for sock in crowd[::2]:
+        try:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        except OSError:
+            # Dropped by then.
+            pass
+    head, body = ask(server, get("/healthz"))
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body == b"ok"
+    for sock in crowd:
+        sock.close()
+
+
+def test_a_head_that_is_not_ended_in_a_second_is_over(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEAD_TIME", 0.1)
+    assert ask(server, b"GET /healthz HTTP/1.1\r\nHost: ") == (b"", b"")

@@ -81,7 +81,7 @@ def test_everything_is_patched_before_anything_else_is_imported(clone):
 
 def test_wrong_clusters_end_the_server_before_it_listens(clone):
     pytest.importorskip("argotun.server.app", reason="the server role is not there yet")
-    clusters = '[{"id": "a", "token": "t0k"}, {"id": "a", "token": "s3cr3t"}]'
+    clusters = '[{"id": "a", "token": "t0k-of-sixteen-ch"}, {"id": "a", "token": "s3cr3t-of-sixteen"}]'
     done = run(
         clone,
         "argotun.py",

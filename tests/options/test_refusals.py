@@ -199,7 +199,7 @@ TOGETHER = [
         "--sa-token-path '/var/run/secrets/kubernetes.io/serviceaccount/token' cannot be read: outside a "
         "cluster say where it is",
     ),
-    (AGENT[:4] + AGENT[6:], "--token is not set: expected a token, or --token-file"),
+    (AGENT[:4] + AGENT[6:], "--token is not set: expected a token, --token-file, or --server-token-path"),
     ((*AGENT, "--token-file", "FILE"), "--token-file and --token exclude each other"),
     (AGENT[:2] + AGENT[4:], "--server is not set: expected the server's URL such as wss://host/connect"),
     ((*SERVER, "--tls-cert", "FILE"), "--tls-cert needs --tls-key"),

@@ -94,10 +94,10 @@ def test_a_cluster_comes_back_after_its_agent_restarted() -> None:
 
 def test_one_lost_cluster_takes_no_other_with_it() -> None:
     with Rig(Api(answers_its_own)) as rig:
-        rig.write_clusters([{"id": "c1", "token": rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+        rig.write_clusters([{"id": "c1", "token": rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
         until(lambda: "c2" in rig.server.clusters.clusters, "the clusters file being read again")
         (rig.folder / "sa-c2").write_text("sa-c2")
-        rig.start_agent(token="tok-c2", sa_token_path=str(rig.folder / "sa-c2"))
+        rig.start_agent(token="token-of-agent-c2", sa_token_path=str(rig.folder / "sa-c2"))
         rig.agents[0].stop()
         until(lambda: not rig.server.registry.of("c1"), "the end of the session")
         assert rig.ask("c1").status == 503

@@ -48,12 +48,12 @@ def get(url: str, **headers: str) -> requests.Response:
 def test_three_terminals_reach_the_api(api: Api, account: str, tmp_path: Path) -> None:
     target = f"127.0.0.1:{api.port}"
     clusters = tmp_path / "clusters.json"
-    clusters.write_text(json.dumps([{"id": "dev", "token": "dev-token", "targetAddr": target}]))
+    clusters.write_text(json.dumps([{"id": "dev", "token": "token-of-the-dev", "targetAddr": target}]))
     with program(*SERVER, "--clusters", str(clusters), "--log-level", "debug") as server:
         public, internal = server.say(LISTENS).groups()
         assert get(f"http://{internal}/healthz").text == "ok"
         assert get(f"http://{internal}/readyz").status_code == 503
-        agent_argv = ("--mode", "agent", "--server", f"ws://{public}/connect", "--token", "dev-token")
+        agent_argv = ("--mode", "agent", "--server", f"ws://{public}/connect", "--token", "token-of-the-dev")
         agent_argv += ("--target", target, "--plain-target", "--sa-token-path", account)
         agent_argv += ("--allow-insecure-server", "--health-addr", "off", "--log-level", "debug")
         with program(*agent_argv) as agent:
@@ -68,23 +68,31 @@ def test_three_terminals_reach_the_api(api: Api, account: str, tmp_path: Path) -
 
 
 def test_the_environment_names_of_old_count(api: Api, account: str) -> None:
-    clusters = json.dumps([{"id": "dev", "token": "dev-token"}])
+    clusters = json.dumps([{"id": "dev", "token": "token-of-the-dev"}])
     with program(*SERVER, CLUSTERS=clusters) as server:
         public, internal = server.say(LISTENS).groups()
         argv = ("--mode", "agent", "--target", f"127.0.0.1:{api.port}", "--plain-target")
         argv += ("--sa-token-path", account, "--allow-insecure-server", "--health-addr", "off")
-        with program(*argv, SERVER_URL=f"ws://{public}/connect", TOKEN="dev-token"):
+        with program(*argv, SERVER_URL=f"ws://{public}/connect", TOKEN="token-of-the-dev"):
             server.say("agent connected cluster=dev")
             assert get(f"http://{internal}/tunnel/dev/api").status_code == 200
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_an_agent_listens_on_its_health_port_only(api: Api, account: str) -> None:
-    clusters = json.dumps([{"id": "dev", "token": "dev-token"}])
+    clusters = json.dumps([{"id": "dev", "token": "token-of-the-dev"}])
     with program(*SERVER, CLUSTERS=clusters) as server:
         public, _ = server.say(LISTENS).groups()
         assert len(server.listening()) == 2
-        argv = ("--mode", "agent", "--server", f"ws://{public}", "--token", "dev-token", "--plain-target")
+        argv = (
+            "--mode",
+            "agent",
+            "--server",
+            f"ws://{public}",
+            "--token",
+            "token-of-the-dev",
+            "--plain-target",
+        )
         argv += ("--target", f"127.0.0.1:{api.port}", "--sa-token-path", account, "--allow-insecure-server")
         for health, ports in (("off", 0), ("127.0.0.1:0", 1)):
             with program(*argv, "--health-addr", health) as agent:

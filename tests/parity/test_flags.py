@@ -32,7 +32,7 @@ FLAGS: list[tuple[str, str, Any, str | None]] = [
     ("agent", "client-cert", None, None),
     ("agent", "client-key", None, None),
     ("agent", "max-retry", 60.0, None),
-    ("agent", "max-conns", 1024, None),
+    ("agent", "max-conns", 4096, None),
     ("agent", "health-addr", ("", 8081), None),
     ("agent", "log-level", "info", None),
 ]

@@ -62,7 +62,7 @@ def test_the_agents_counts_miss_no_request() -> None:
 def test_a_cluster_that_left_takes_its_series_with_it() -> None:
     with Rig() as rig:
         assert rig.get().status == 200
-        rig.write_clusters([{"id": "c2", "token": "tok-c2"}])
+        rig.write_clusters([{"id": "c2", "token": "token-of-agent-c2"}])
         until(lambda: "c2" in rig.server.clusters.clusters, "the clusters file being read again")
         gevent.sleep(0)
         text = rig.get("/metrics").body.decode()

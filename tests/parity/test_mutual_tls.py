@@ -21,7 +21,7 @@ def rig() -> Iterator[Rig]:
 def context(authority: Authority, certificate: bool) -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=authority.path("ca.pem"))
     if certificate:
-        made.load_cert_chain(authority.path("agent.pem"), authority.path("agent.key"))
+        made.load_cert_chain(authority.path("argocd.pem"), authority.path("argocd.key"))
     return made
 
 
@@ -100,11 +100,11 @@ def test_a_renewed_server_certificate_ends_no_tunnel(rig: Rig) -> None:
 
 
 def test_a_renewed_agent_certificate_is_shown_at_the_next_dial(rig: Rig) -> None:
-    fresh = issue(rig.authority, "agent", "agent.example")
+    fresh = issue(rig.authority, "agent", "c1")
     session = rig.session
     session.tunnel.end("the test ends it")
     until(lambda: rig.server.registry.of("c1") not in ([], [session]), "the agent's return")
-    certificate = rig.session.certificate
+    certificate = rig.session.certificate.content
     assert certificate is not None
     assert int(certificate["serialNumber"], 16) == fresh
 

@@ -129,7 +129,7 @@ def test_an_agent_does_not_speak_for_another_cluster(pki):
         assert cluster.id == each
         client = client_context(folder / "ca.crt", agent / "tls.crt")
         shown = shake_hands(server, client, "argotun")
-        allowed = {id_ for id_, entry in clusters.clusters.items() if certificate_allowed(entry, shown)}
+        allowed = {id_ for id_, entry in clusters.clusters.items() if certificate_allowed(entry, shown, True)}
         assert allowed == {each}
 
 
@@ -373,3 +373,18 @@ def test_a_passphrase_that_is_none_is_refused(pki, tmp_path, capsys, text):
     said = capsys.readouterr().err
     assert "--pki-passphrase-file" in said
     assert "12 to 500 characters" in said
+
+
+def test_callers_may_have_a_ca_that_no_agents_certificate_comes_from(pki):
+    folder = pki("--pki-callers-ca")
+    again = pki()
+    for values in (server_values(folder), server_values(again)):
+        callers = base64.b64decode(values["tls"]["internalClientCAData"])
+        assert callers == (folder / "callers" / "ca.crt").read_bytes() != (folder / "ca.crt").read_bytes()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "callers" / "ca.crt")
+    server.load_cert_chain(folder / "server.crt", folder / "server.key")
+    server.verify_mode = ssl.CERT_REQUIRED
+    shake_hands(server, client_context(folder / "ca.crt", folder / "argocd.crt"), "argotun.example.com")
+    agent = folder / "agents" / "customer-a" / "tls.crt"
+    with pytest.raises(ssl.SSLError):
+        shake_hands(server, client_context(folder / "ca.crt", agent), "argotun.example.com")

@@ -158,7 +158,14 @@ def test_a_client_that_leaves_is_a_499(site: Site) -> None:
 
 def test_no_credential_is_in_any_log_or_metric(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    secrets = ("tok-c1", "sa-token-2", "argo-secret", "query-secret", "other-token", "cookie-secret")
+    secrets = (
+        "token-of-agent-c1",
+        "sa-token-2",
+        "argo-secret",
+        "query-secret",
+        "other-token",
+        "cookie-secret",
+    )
     with Site() as site:
         site.token_file.write_text("sa-token-2")
         site.get(

@@ -84,34 +84,62 @@ def test_the_digest_of_a_header_is_that_of_its_token():
 
 CERTIFICATE = {
     "subject": ((("organizationName", "Org"),), (("commonName", "proxy-agent"),)),
-    "subjectAltName": (
-        ("DNS", "Agent.A.example"),
-        ("DNS", "*.wild.example"),
-        ("URI", "spiffe://x/a"),
-        ("othername", "z"),
-    ),
+    "subjectAltName": (("DNS", "Agent.A.example"), ("DNS", "*.wild.example"), ("email", "a@b.example")),
 }
+BARE = {"subject": ((("commonName", "proxy-agent"),),)}
+SPIFFE = {"subjectAltName": (("URI", "spiffe://x/a"), ("DNS", "agent.a.example"))}
 
 
 @pytest.mark.parametrize(
-    "name", ["agent.a.example", "AGENT.A.EXAMPLE", "proxy-agent", "spiffe://x/a", "*.wild.example"]
+    ("certificate", "name"),
+    [
+        (CERTIFICATE, "agent.a.example"),
+        (CERTIFICATE, "AGENT.A.EXAMPLE"),
+        (CERTIFICATE, "*.wild.example"),
+        (BARE, "proxy-agent"),
+        (SPIFFE, "spiffe://x/a"),
+    ],
 )
-def test_a_certificate_with_a_listed_name_is_taken(name):
-    assert certificate_allowed(Cluster("a", (), cert_names=("other", name)), CERTIFICATE)
+def test_a_certificate_with_a_listed_name_is_taken(certificate, name):
+    assert certificate_allowed(Cluster("a", (), cert_names=("other", name)), certificate, True)
 
 
 @pytest.mark.parametrize(
-    "name", ["agent.a", "a.wild.example", "*.a.example", "Org", "z", "agent.a.example.", "*"]
+    ("certificate", "name"),
+    [
+        (CERTIFICATE, "agent.a"),
+        (CERTIFICATE, "a.wild.example"),
+        (CERTIFICATE, "proxy-agent"),
+        (CERTIFICATE, "a@b.example"),
+        (CERTIFICATE, "Org"),
+        (CERTIFICATE, "agent.a.example."),
+        (BARE, "Proxy-Agent"),
+        (BARE, "proxy-a\u212aent"),
+        (SPIFFE, "agent.a.example"),
+        (SPIFFE, "spiffe://X/a"),
+    ],
 )
-def test_a_certificate_without_a_listed_name_is_refused(name):
-    assert not certificate_allowed(Cluster("a", (), cert_names=(name,)), CERTIFICATE)
+def test_a_certificate_without_a_listed_name_is_refused(certificate, name):
+    assert not certificate_allowed(Cluster("a", (), cert_names=(name,)), certificate, True)
 
 
 @pytest.mark.parametrize("certificate", [None, {}])
 def test_no_certificate_is_refused_where_names_are_listed(certificate):
-    assert not certificate_allowed(Cluster("a", (), cert_names=("a",)), certificate)
+    assert not certificate_allowed(Cluster("a", (), cert_names=("a",)), certificate, False)
 
 
 @pytest.mark.parametrize("certificate", [None, {}, CERTIFICATE])
-def test_any_certificate_and_none_is_taken_where_no_names_are_listed(certificate):
-    assert certificate_allowed(Cluster("a", ()), certificate)
+def test_any_certificate_and_none_is_taken_where_none_is_asked_for(certificate):
+    assert certificate_allowed(Cluster("a", ()), certificate, False)
+    assert certificate_allowed(Cluster("a", (), cert_names=("*",)), certificate, False)
+
+
+@pytest.mark.parametrize(("id", "allowed"), [("proxy-agent", True), ("a", False)])
+def test_an_entry_without_names_is_bound_to_its_id(id, allowed):
+    assert certificate_allowed(Cluster(id, ()), BARE, True) is allowed
+    assert not certificate_allowed(Cluster(id, ()), {}, True)
+
+
+def test_a_star_takes_every_certificate_of_the_ca_and_not_none():
+    assert certificate_allowed(Cluster("a", (), cert_names=("*",)), CERTIFICATE, True)
+    assert not certificate_allowed(Cluster("a", (), cert_names=("*",)), None, True)

@@ -17,13 +17,15 @@ from argotun.errors import ClustersError
 from argotun.server import clusters as live
 from argotun.server.clusters import Change, ClustersFile
 
-SECRET = "s3cr3t-value"
+SECRET = "s3cr3t-value-of-a"
+T = "t" * 16
 IDS = "1 to 128 letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit"
-TOKEN = "text of 1 to 16384 visible ASCII characters without spaces"
+TOKEN = "text of 16 to 16384 visible ASCII characters without spaces"
 DIGESTS = "64 hex digits, the SHA-256 of the token, or a list of such"
-KEYS = "one of token, tokens, tokenSha256"
+KEYS = "one of token, tokens, tokenSha256 or serviceAccount"
 TARGET = "host:port such as kubernetes.default.svc:443, or no such key"
-NAMES = "a list of names of the agent's certificate"
+NAMES = 'a list of names of the agent\'s certificate, or ["*"] for any'
+ALL = "one of " + ", ".join(module.KEYS)
 RATE = "a number of requests per second, or 0 for no limit"
 
 
@@ -39,22 +41,19 @@ def read(*entries):
 
 
 def test_the_plain_form_is_read_and_the_token_not_kept():
-    clusters, warnings = read(
-        {"id": "customer-a", "token": SECRET, "targetAddr": "kubernetes.default.svc:443"}
-    )
+    clusters = read({"id": "customer-a", "token": SECRET, "targetAddr": "kubernetes.default.svc:443"})
     assert clusters == {
         "customer-a": Cluster("customer-a", (digest(SECRET),), target_addr="kubernetes.default.svc:443")
     }
-    assert warnings == []
     assert SECRET not in repr(clusters)
 
 
 def test_every_key_is_read():
-    clusters, _ = read(
+    clusters = read(
         {
             "id": "a",
-            "token": "one",
-            "tokens": ["two", "three", "one"],
+            "token": "one" * 6,
+            "tokens": ["two" * 6, "three-three-three", "one" * 6],
             "tokenSha256": digest("four").hex().upper(),
             "targetAddr": "[fd00::1]:6443",
             "certNames": ["agent.a", "a"],
@@ -63,7 +62,7 @@ def test_every_key_is_read():
     )
     assert clusters["a"] == Cluster(
         "a",
-        tuple(map(digest, ("one", "two", "three", "four"))),
+        tuple(map(digest, ("one" * 6, "two" * 6, "three-three-three", "four"))),
         target_addr="[fd00::1]:6443",
         cert_names=("agent.a", "a"),
         rate_limit=2.5,
@@ -73,11 +72,11 @@ def test_every_key_is_read():
 @pytest.mark.parametrize(
     "entry",
     [
-        {"tokenSha256": digest("t").hex()},
-        {"tokenSha256": [digest("t").hex()]},
-        {"tokens": ["t"]},
+        {"tokenSha256": digest(T).hex()},
+        {"tokenSha256": [digest(T).hex()]},
+        {"tokens": [T]},
         {
-            "token": "t",
+            "token": T,
             "tokens": None,
             "tokenSha256": "",
             "targetAddr": "",
@@ -87,26 +86,26 @@ def test_every_key_is_read():
     ],
 )
 def test_what_a_chart_leaves_empty_counts_as_absent(entry):
-    assert read({"id": "a", **entry})[0] == {"a": Cluster("a", (digest("t"),))}
+    assert read({"id": "a", **entry}) == {"a": Cluster("a", (digest(T),))}
 
 
 @pytest.mark.parametrize("name", ["a", "7", "A.b-c_d", "x" * 128])
 def test_ids_that_need_no_escaping_are_taken(name):
-    assert list(read({"id": name, "token": "t"})[0]) == [name]
+    assert list(read({"id": name, "token": T})) == [name]
 
 
 def test_an_empty_list_is_no_clusters():
-    assert parse_clusters(" [ ] ") == ({}, [])
+    assert parse_clusters(" [ ] ") == {}
 
 
 # What is refused
 
 
-A = {"id": "a", "token": "t"}
+A = {"id": "a", "token": T}
 WRONG = [
     ([1], "clusters[0]", "(hidden)", 'an object such as {"id": …, "token": …}'),
     ([{}], "clusters[0], id", None, IDS),
-    ([{"token": "t"}], "clusters[0], id", None, IDS),
+    ([{"token": T}], "clusters[0], id", None, IDS),
     ([{**A, "id": 7}], "clusters[0], id", "7", IDS),
     ([{**A, "id": ""}], "clusters[0] (id ''), id", "''", IDS),
     ([{**A, "id": ".."}], "clusters[0] (id '..'), id", "'..'", IDS),
@@ -148,13 +147,30 @@ WRONG = [
     ([{**A, "targetAddr": 6443}], "clusters[0] (id 'a'), targetAddr", "6443", TARGET),
     ([{**A, "targetAddr": "https://h:1"}], "clusters[0] (id 'a'), targetAddr", "'https://h:1'", TARGET),
     ([{**A, "certNames": "a"}], "clusters[0] (id 'a'), certNames", "'a'", NAMES),
+    ([{**A, "certNames": []}], "clusters[0] (id 'a'), certNames", "[]", NAMES),
+    (
+        [{**A, "certNames": ["*", "a"]}],
+        "clusters[0] (id 'a'), certNames",
+        "['*', 'a']",
+        'names, or "*" alone',
+    ),
+    ([{"id": "a", "token": "x" * 15}], "clusters[0] (id 'a'), token", "(hidden)", TOKEN),
+    ([{"id": "a", "tokens": [T, "x" * 15]}], "clusters[0] (id 'a'), tokens", "(hidden)", TOKEN),
+    (
+        [{**A, "certnames": ["a"]}],
+        "clusters[0] (id 'a'), key",
+        "'certnames'",
+        f"{ALL} (certNames was probably meant)",
+    ),
+    ([{**A, "zzz": 1}], "clusters[0] (id 'a'), key", "'zzz'", ALL),
+    ([{**A, "argocdx": 1}], "clusters[0] (id 'a'), key", "'argocdx'", ALL),
     ([{**A, "certNames": [" "]}], "clusters[0] (id 'a'), certNames", "[' ']", NAMES),
     ([{**A, "rateLimit": "5"}], "clusters[0] (id 'a'), rateLimit", "'5'", RATE),
     ([{**A, "rateLimit": True}], "clusters[0] (id 'a'), rateLimit", "True", RATE),
     ([{**A, "rateLimit": -1}], "clusters[0] (id 'a'), rateLimit", "-1", RATE),
     ([A, A], "clusters[1] (id 'a'), id", "'a'", "an id that no other entry has"),
     (
-        [{"id": "a", "token": SECRET}, {"id": "b", "tokens": ["x", SECRET]}],
+        [{"id": "a", "token": SECRET}, {"id": "b", "tokens": ["x" * 16, SECRET]}],
         "clusters[1] (id 'b'), token",
         "(hidden)",
         "a token that no other cluster has; 'a' has it too",
@@ -184,7 +200,7 @@ NO_JSON = [
     ("", "--clusters: line 1, column 1", "(hidden)", "JSON (Expecting value)"),
     (
         f'[{{"token": "{SECRET}"}}',
-        "--clusters: line 1, column 27",
+        "--clusters: line 1, column 32",
         "(hidden)",
         "JSON (Expecting ',' delimiter)",
     ),
@@ -206,7 +222,7 @@ def test_what_is_no_list_of_clusters_is_refused_without_repeating_it(text, where
 
 def test_infinity_by_exponent_is_no_rate():
     with pytest.raises(ClustersError, match="rateLimit: inf is not valid"):
-        parse_clusters('[{"id": "a", "token": "t", "rateLimit": 1e999}]')
+        parse_clusters(f'[{{"id": "a", "token": "{T}", "rateLimit": 1e999}}]')
 
 
 values = st.recursive(
@@ -219,10 +235,10 @@ values = st.recursive(
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(module.KEYS, values)) | values, max_size=3))
 def test_no_json_raises_anything_but_clusters_error(entries):
     try:
-        clusters, _ = read(*entries)
+        clusters = read(*entries)
     except ClustersError:
         return
-    assert all(cluster.tokens for cluster in clusters.values())
+    assert all(cluster.tokens or cluster.account for cluster in clusters.values())
 
 
 @given(st.text(max_size=30))
@@ -233,15 +249,8 @@ def test_no_text_raises_anything_but_clusters_error(text):
         pass
 
 
-# Warnings
-
-
-def test_unknown_keys_are_warnings_and_the_charts_own_are_silent():
-    _, warnings = read({**A, "targetAdr": "h:1", "zzz": 1, "argocd": {"x": 1}, "argocd.namespace": "n"})
-    assert warnings == [
-        "clusters[0] (id 'a'): key 'targetAdr' is ignored, targetAddr was probably meant",
-        "clusters[0] (id 'a'): key 'zzz' is ignored",
-    ]
+def test_the_charts_own_keys_are_none_of_the_servers_business():
+    assert read({**A, "argocd": {"x": 1}, "argocd.namespace": "n"}) == read(A)
 
 
 # Following the file
@@ -270,7 +279,7 @@ def change(added=(), removed=(), changed=()):
 
 
 def test_json_text_is_used_as_it_is_and_never_changes():
-    followed = ClustersFile(' [{"id": "a", "token": "t"}]')
+    followed = ClustersFile(f' [{{"id": "a", "token": "{T}"}}]')
     followed.load()
     assert list(followed.clusters) == ["a"]
     assert followed.refresh() is None
@@ -298,9 +307,9 @@ def test_a_file_over_the_limit_is_refused(path, monkeypatch):
 
 
 def test_what_changed_is_told_once_and_exactly(path, followed):
-    write(path, [A, {"id": "b", "token": "u"}, {"id": "c", "token": "v"}])
+    write(path, [A, {"id": "b", "token": "u" * 16}, {"id": "c", "token": "v" * 16}])
     assert followed.refresh() == change(added="bc")
-    write(path, [{"id": "c", "token": "v"}, {"id": "b", "token": "w"}])
+    write(path, [{"id": "c", "token": "v" * 16}, {"id": "b", "token": "w" * 16}])
     assert followed.refresh() == change(removed="a", changed="b")
     assert followed.refresh() is None
     assert list(followed.clusters) == ["c", "b"]
@@ -308,7 +317,7 @@ def test_what_changed_is_told_once_and_exactly(path, followed):
 
 @pytest.mark.parametrize("key", ["targetAddr", "certNames", "rateLimit", "tokens"])
 def test_every_kept_key_counts_as_a_change(path, followed, key):
-    value = {"targetAddr": "h:1", "certNames": ["n"], "rateLimit": 1, "tokens": ["u"]}[key]
+    value = {"targetAddr": "h:1", "certNames": ["n"], "rateLimit": 1, "tokens": ["u" * 16]}[key]
     write(path, [{**A, key: value}])
     assert followed.refresh() == change(changed="a")
 
@@ -321,7 +330,7 @@ def test_the_same_clusters_written_anew_are_no_change(path, followed):
 def test_a_write_in_the_same_clock_tick_is_seen(path, followed):
     """Same inode, size and modification time: only the bytes differ."""
     status = path.stat()
-    write(path, [{"id": "b", "token": "t"}])
+    write(path, [{"id": "b", "token": T}])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size
     assert followed.refresh() == change(added="b", removed="a")
@@ -336,7 +345,7 @@ def test_a_settled_file_is_not_read_again(path, monkeypatch):
 
 
 def test_the_symlink_swap_of_a_kubernetes_volume_is_seen(tmp_path):
-    for name, entries in (("..1", [A]), ("..2", [{"id": "b", "token": "t"}])):
+    for name, entries in (("..1", [A]), ("..2", [{"id": "b", "token": T}])):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "clusters.json", entries)
         past = time.time_ns() - 10**10
@@ -379,7 +388,7 @@ def test_a_missing_file_is_one_error_and_its_return_is_no_change(path, followed,
 def test_a_repaired_file_is_used(path, followed):
     write(path, "[")
     followed.refresh()
-    write(path, [A, {"id": "b", "token": "u"}])
+    write(path, [A, {"id": "b", "token": "u" * 16}])
     assert followed.refresh() == change(added="b")
 
 
@@ -399,5 +408,5 @@ def test_no_log_line_shows_a_token(path, followed, caplog):
     ):
         write(path, text)
         followed.refresh()
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 3
     assert SECRET not in caplog.text

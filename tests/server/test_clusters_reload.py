@@ -13,8 +13,8 @@ from tests.raw_websocket import Refused
 from tests.rig import Peer, Rig, until
 from tests.v2_peers import CONNECT, CONNECTED, DATA, V2Agent, hello
 
-C1: dict[str, Any] = {"id": "c1", "token": "tok-c1"}
-C2: dict[str, Any] = {"id": "c2", "token": "tok-c2"}
+C1: dict[str, Any] = {"id": "c1", "token": "token-of-agent-c1"}
+C2: dict[str, Any] = {"id": "c2", "token": "token-of-agent-c2"}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 @pytest.fixture
 def agents(rig: Rig) -> dict[str, V2Agent]:
-    return {name: V2Agent(rig, f"tok-{name}") for name in ("c1", "c2")}
+    return {name: V2Agent(rig, f"token-of-agent-{name}") for name in ("c1", "c2")}
 
 
 def ask(rig: Rig, cluster: str) -> Peer:
@@ -63,29 +63,29 @@ def test_a_removed_cluster_loses_its_tunnel_and_no_other(rig: Rig, agents: dict[
     assert "c1" in answer.json()["message"]
     serves(rig, agents["c2"], "c2")
     with pytest.raises(Refused) as caught:
-        V2Agent(rig, "tok-c1")
+        V2Agent(rig, "token-of-agent-c1")
     assert caught.value.status == 401
 
 
 def test_a_new_cluster_is_served(rig: Rig, agents: dict[str, V2Agent]) -> None:
-    rig.write_clusters([C1, C2, {"id": "c3", "token": "tok-c3"}])
+    rig.write_clusters([C1, C2, {"id": "c3", "token": "token-of-agent-c3"}])
     until(lambda: "c3" in rig.server.clusters.clusters, "the new cluster")
-    third = V2Agent(rig, "tok-c3")
+    third = V2Agent(rig, "token-of-agent-c3")
     serves(rig, third, "c3")
     serves(rig, agents["c1"], "c1")
 
 
 def test_a_session_whose_token_was_taken_away_ends(rig: Rig, agents: dict[str, V2Agent]) -> None:
-    rig.write_clusters([{"id": "c1", "token": "tok-new"}, C2])
+    rig.write_clusters([{"id": "c1", "token": "token-of-agent-new"}, C2])
     assert agents["c1"].ws.close_code() == 1001
-    serves(rig, V2Agent(rig, "tok-new"), "c1")
+    serves(rig, V2Agent(rig, "token-of-agent-new"), "c1")
     serves(rig, agents["c2"], "c2")
 
 
 def test_a_rotated_token_keeps_the_session_while_both_are_listed(
     rig: Rig, agents: dict[str, V2Agent]
 ) -> None:
-    rig.write_clusters([{"id": "c1", "tokens": ["tok-new", "tok-c1"]}, C2])
+    rig.write_clusters([{"id": "c1", "tokens": ["token-of-agent-new", "token-of-agent-c1"]}, C2])
     until(lambda: len(rig.server.clusters.clusters["c1"].tokens) == 2, "the change")
     gevent.sleep(0.1)
     serves(rig, agents["c1"], "c1")
@@ -118,7 +118,9 @@ def test_names_that_the_certificate_does_not_have_end_the_session(
     serves(rig, agents["c2"], "c2")
 
 
-@pytest.mark.parametrize("text", ["", "[", "{}", '[{"id": "c1"}]', '[{"id":"c1","token":"tok-c1"},'])
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", '[{"id": "c1"}]', '[{"id":"c1","token":"token-of-agent-c1"},']
+)
 def test_a_broken_file_keeps_the_last_good_one(
     rig: Rig, agents: dict[str, V2Agent], text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +131,7 @@ def test_a_broken_file_keeps_the_last_good_one(
         serves(rig, agent, name)
     said = [r.getMessage() for r in caplog.records if "clusters file" in r.getMessage()]
     assert len(said) == 1
-    assert "tok-" not in said[0]
+    assert "token-of-agent-" not in said[0]
     assert b'argotun_reload_errors_total{what="clusters"} 1.0' in rig.server.metrics.exposition()[0]
     rig.write_clusters([C2])
     assert agents["c1"].ws.close_code() == 1001
@@ -166,9 +168,9 @@ def test_a_change_is_said_once_and_without_tokens(
     rig: Rig, agents: dict[str, V2Agent], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    rig.write_clusters([C1, {"id": "c4", "token": "tok-c4"}])
+    rig.write_clusters([C1, {"id": "c4", "token": "token-of-agent-c4"}])
     assert agents["c2"].ws.close_code() == 1001
     until(lambda: "c4" in rig.server.clusters.clusters, "the change")
     said = [r.getMessage() for r in caplog.records if "re-read" in r.getMessage()]
     assert len(said) == 1
-    assert "tok-" not in caplog.text
+    assert "token-of-agent-" not in caplog.text

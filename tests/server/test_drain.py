@@ -82,7 +82,7 @@ class Process:
 class RemoteServer:
     """What the scripted peers ask of a rig, for a server in another process."""
 
-    TOKEN = "tok-c1"
+    TOKEN = "token-of-agent-c1"
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -116,7 +116,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
     started: list[Any] = []
 
     def start(*options: str) -> RemoteServer:
-        clusters = json.dumps([{"id": "c1", "token": "tok-c1"}])
+        clusters = json.dumps([{"id": "c1", "token": "token-of-agent-c1"}])
         process = Process(
             "--mode", "server", "--addr", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0",
             "--clusters", clusters, *options,

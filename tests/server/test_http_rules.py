@@ -378,10 +378,10 @@ def test_our_own_paths_are_for_reading_only(rig: Rig, path: str) -> None:
 def test_two_clusters_on_one_connection_get_their_own_answers() -> None:
     other = Api(answer(body=b"second"))
     with Rig(Api(answer(body=b"first"))) as rig:
-        rig.write_clusters([{"id": "c1", "token": rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+        rig.write_clusters([{"id": "c1", "token": rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
         rig.server.clusters.refresh()
         other.start(rig.authority)
-        rig.start_agent(token="tok-c2", target=("127.0.0.1", other.port))
+        rig.start_agent(token="token-of-agent-c2", target=("127.0.0.1", other.port))
         client = rig.client()
         for _ in range(3):
             assert rig.get("/tunnel/c1/x", client=client).body == b"first"

@@ -36,7 +36,7 @@ def connected(rig: Rig, certificate: bool = True) -> Peer:
     context = gevent_ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(rig.authority.path("ca.pem"))
     if certificate:
-        context.load_cert_chain(rig.authority.path("agent.pem"), rig.authority.path("agent.key"))
+        context.load_cert_chain(rig.authority.path("argocd.pem"), rig.authority.path("argocd.key"))
     plain = socket.create_connection(rig.server.internal_address)
     sock = context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
     return rig.keep(Peer(sock))

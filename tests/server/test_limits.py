@@ -65,10 +65,10 @@ def test_requests_over_the_servers_rate_are_a_429_until_time_has_passed(clock: C
 def test_requests_over_a_clusters_rate_do_not_concern_another_cluster(clock: Clock) -> None:
     with Rig(cluster={"rateLimit": 3}) as rig:
         rig.write_clusters(
-            [{"id": "c1", "token": rig.TOKEN, "rateLimit": 3}, {"id": "c2", "token": "tok-c2"}]
+            [{"id": "c1", "token": rig.TOKEN, "rateLimit": 3}, {"id": "c2", "token": "token-of-agent-c2"}]
         )
         rig.server.clusters.refresh()
-        rig.start_agent(token="tok-c2")
+        rig.start_agent(token="token-of-agent-c2")
         client = rig.client()
         statuses = [rig.get(client=client).status for _ in range(8)]
         assert statuses == [200] * 3 + [429] * 5

@@ -9,13 +9,14 @@ import pytest
 from gevent import socket
 from gevent.ssl import create_default_context
 
-from argotun.server import agents
+from argotun.config import ServerConfig
+from argotun.server import agents, guesses
 from argotun.wire.head import parse_request
 from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.rig import PATIENCE, Peer, Rig, until
 from tests.v2_peers import SUBPROTOCOL, V2Agent, hello
 
-BEARER = b"Authorization: Bearer tok-c1\r\n"
+BEARER = b"Authorization: Bearer token-of-agent-c1\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +74,18 @@ def raw(rig: Rig, data: bytes) -> Peer:
     ("fields", "reason"),
     [
         (b"", "no_token"),
-        (b"Authorization: Bearer tok-c2\r\n", "unknown_token"),
-        (b"Authorization: Bearer tok-c1x\r\n", "unknown_token"),
-        (b"Authorization: Bearer tok-c\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c2\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c1x\r\n", "unknown_token"),
+        (b"Authorization: Bearer token-of-agent-c\r\n", "unknown_token"),
         (b"Authorization: Bearer TOK-C1\r\n", "unknown_token"),
         (b"Authorization: Bearer\r\n", "unknown_token"),
-        (b"Authorization: Basic tok-c1\r\n", "unknown_token"),
-        (b"Authorization: tok-c1\r\n", "unknown_token"),
+        (b"Authorization: Basic token-of-agent-c1\r\n", "unknown_token"),
+        (b"Authorization: token-of-agent-c1\r\n", "unknown_token"),
         (b"Authorization:\r\n", "unknown_token"),
         (BEARER + BEARER, "unknown_token"),
-        (BEARER + b"authorization: Bearer tok-c2\r\n", "unknown_token"),
-        (b"Proxy-Authorization: Bearer tok-c1\r\n", "no_token"),
-        (b"Cookie: token=tok-c1\r\n", "no_token"),
+        (BEARER + b"authorization: Bearer token-of-agent-c2\r\n", "unknown_token"),
+        (b"Proxy-Authorization: Bearer token-of-agent-c1\r\n", "no_token"),
+        (b"Cookie: token=token-of-agent-c1\r\n", "no_token"),
     ],
 )
 def test_a_token_that_is_not_the_clusters_is_401_and_counted(rig: Rig, fields: bytes, reason: str) -> None:
@@ -99,7 +100,7 @@ def test_a_token_that_is_not_the_clusters_is_401_and_counted(rig: Rig, fields: b
 
 
 def test_a_token_in_the_query_is_no_token(rig: Rig) -> None:
-    assert refused(rig, path=b"/connect?token=tok-c1").status == 401
+    assert refused(rig, path=b"/connect?token=token-of-agent-c1").status == 401
 
 
 def test_a_certificate_of_another_name_is_403_and_counted() -> None:
@@ -166,7 +167,11 @@ def test_a_head_that_comes_byte_by_byte_for_ever_is_let_go(hasty: Rig) -> None:
     [
         (b"GET /healthz", 200),
         (b"GET /healthz?verbose", 200),
-        (b"GET /", 404),
+        (b"HEAD /healthz", 200),
+        (b"GET /", 200),
+        (b"HEAD /", 200),
+        (b"GET /?x", 200),
+        (b"POST /", 405),
         (b"GET /metrics", 404),
         (b"GET /readyz", 404),
         (b"GET /status", 404),
@@ -184,8 +189,11 @@ def test_a_head_that_comes_byte_by_byte_for_ever_is_let_go(hasty: Rig) -> None:
     ],
 )
 def test_nothing_but_connect_and_healthz_is_served(plain: Rig, request_line: bytes, status: int) -> None:
-    answer = raw(plain, request_line + b" HTTP/1.1\r\nHost: a\r\n\r\n").response()
+    method = request_line.partition(b" ")[0].decode()
+    peer = raw(plain, request_line + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = peer.response(method)
     assert answer.status == status
+    assert not peer.rest()
     assert answer.header("connection") == "close"
 
 
@@ -236,6 +244,19 @@ def test_a_subprotocol_that_only_looks_like_ours_is_version_1(plain: Rig, offer:
     until(lambda: not plain.server.registry.all(), "its end")
 
 
+@pytest.mark.parametrize("offer", [b"", b"Sec-WebSocket-Protocol: argotun.v1\r\n"])
+def test_version_1_is_refused_unless_it_is_asked_for(offer: bytes) -> None:
+    with Rig(agent=None, server={"min_wire_version": ServerConfig().min_wire_version}) as rig:
+        with pytest.raises(Refused) as caught:
+            dial(rig.server.public_address, BEARER + offer, context=context(rig))
+        assert caught.value.status == 426
+        assert b"--min-wire-version" in caught.value.body
+        assert b"Upgrade: websocket\r\n" in caught.value.head
+        assert failures(rig)["version"] == 1
+        V2Agent(rig, context=context(rig))
+        until(lambda: len(rig.server.registry) == 1, "the session")
+
+
 def test_frames_that_came_with_the_upgrade_are_read(plain: Rig) -> None:
     sock = socket.create_connection(plain.server.public_address)
     peer = plain.keep(Peer(sock))
@@ -278,9 +299,10 @@ def test_a_field_is_found_in_linear_time() -> None:
     assert seconds(32000) < 100 * seconds(1000)
 
 
-def test_many_refused_agents_leave_nothing_behind() -> None:
+def test_many_refused_agents_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guesses, "LONGEST", 0.2)
     with Rig(agent=None) as rig:
         jobs = [gevent.spawn(refused, rig, b"Authorization: Bearer wrong\r\n") for _ in range(30)]
         gevent.joinall(jobs, timeout=PATIENCE, raise_error=True)
-        assert all(job.get().status == 401 for job in jobs)
+        assert all(job.get().status in (401, 429) for job in jobs)
         assert len(rig.server.registry) == 0

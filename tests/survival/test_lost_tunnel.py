@@ -64,7 +64,7 @@ def script(peer: Peer) -> None:
 class World:
     """The API of this process, and server and agents in others; with a network, on hosts of their own."""
 
-    TOKEN = "tok-c1"
+    TOKEN = "token-of-agent-c1"
 
     def __init__(self, folder: Path, net: Network | None = None, *options: str, grace: str = "500ms") -> None:
         self.net = net

@@ -83,7 +83,9 @@ class Clients:
 def start_agent(rig: Rig, cluster: str) -> Agent:
     """One more agent of the cluster, known to the server when this returns."""
     before = rig.server.registry.of(cluster)
-    agent = rig.make_agent(token=f"tok-{cluster}", sa_token_path=str(rig.folder / ACCOUNTS[cluster]))
+    agent = rig.make_agent(
+        token=f"token-of-agent-{cluster}", sa_token_path=str(rig.folder / ACCOUNTS[cluster])
+    )
     agent.start()
     until(lambda: any(each not in before for each in rig.server.registry.of(cluster)), "the session")
     return agent
@@ -130,7 +132,7 @@ def goes_with_its_server(rig: Rig, clients: Clients) -> None:
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     with Rig(Api(takes_a_moment, tls=False), mutual=False, agent=None) as rig:
-        rig.write_clusters([{"id": name, "token": f"tok-{name}"} for name in ACCOUNTS])
+        rig.write_clusters([{"id": name, "token": f"token-of-agent-{name}"} for name in ACCOUNTS])
         until(lambda: "c2" in rig.server.clusters.clusters, "the clusters file being read again")
         for name, account in ACCOUNTS.items():
             (rig.folder / account).write_text(account)

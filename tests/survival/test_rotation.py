@@ -166,11 +166,11 @@ def test_a_new_token_of_the_agent_needs_no_restart(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(app, "REFRESH", 0.05)
     with Site() as site:
         before = site.both_sides()
-        site.let_in({"id": "c1", "tokens": [site.TOKEN, "tok-new"]})
-        site.publish("token", token=b"tok-new\n")
+        site.let_in({"id": "c1", "tokens": [site.TOKEN, "token-of-agent-new"]})
+        site.publish("token", token=b"token-of-agent-new\n")
         until(lambda: len(site.server.clusters.clusters["c1"].tokens) == 2, "the second token")
         assert site.both_sides() == before
-        site.let_in({"id": "c1", "token": "tok-new"})
+        site.let_in({"id": "c1", "token": "token-of-agent-new"})
         site.returned(before)
         assert site.ask().status == 200
         late = site.make_agent(token=site.TOKEN, token_file=None)
@@ -281,14 +281,14 @@ def test_a_removed_cluster_loses_its_tunnel(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(app, "REFRESH", 0.05)
     watched = Watched()
     with Site(watched.api) as site:
-        site.let_in({"id": "c1", "token": site.TOKEN}, {"id": "c2", "token": "tok-c2"})
+        site.let_in({"id": "c1", "token": site.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"})
         until(lambda: "c2" in site.server.clusters.clusters, "the second cluster")
         (first,) = site.agent.tunnels
         (site.folder / "sa-c2").write_text("sa-c2")
         account = str(site.folder / "sa-c2")
-        second = site.start_agent(token="tok-c2", token_file=None, sa_token_path=account)
+        second = site.start_agent(token="token-of-agent-c2", token_file=None, sa_token_path=account)
         client = watched.begin(site)
-        site.let_in({"id": "c2", "token": "tok-c2"})
+        site.let_in({"id": "c2", "token": "token-of-agent-c2"})
         assert first.ended.wait(LONG)
         # Cut, not completed: the client lists and watches anew.
         with pytest.raises(OSError, match="reset"):

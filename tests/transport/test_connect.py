@@ -185,6 +185,33 @@ def test_a_refusal_tells_its_status_in_words(against, status):
     assert f"({status} Whatever It Is)" in str(error)
 
 
+ECHOES = {
+    "reason": b"HTTP/1.1 400 %b\r\nContent-Length: 0\r\n\r\n",
+    "bearer": b"HTTP/1.1 400 Bearer %b\r\nContent-Length: 0\r\n\r\n",
+    "location": b"HTTP/1.1 302 Found\r\nLocation: https://login.example/?token=%b\r\n\r\n",
+    "no HTTP": b"%b\r\n",
+    "cut": b"HTTP/1.1 400 " + b"x" * 190 + b"%b\r\nContent-Length: 0\r\n\r\n",
+    "accept": b"HTTP/1.1 101 Switching\r\nUpgrade: %b\r\nConnection: Upgrade\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES)
+def test_words_that_repeat_the_token_are_not_shown(against, answer):
+    token = b"s3cr3t-of-the-agent-0123456789"
+    headers = [("Authorization", f"Bearer {token.decode()}")]
+    error = refusal(against, lambda _: answer % token, headers=headers)
+    assert not any(token[at : at + 8].decode() in repr(error) for at in range(len(token) - 7))
+    assert error.__cause__ is None
+
+
+def test_a_body_that_repeats_the_token_is_not_shown(against):
+    token = "s3cr3t-of-the-agent-0123456789"
+    body = f"no such token: {token}".encode()
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(body)
+    error = refusal(against, lambda _: head + body, headers=[("Authorization", f"Bearer {token}")])
+    assert str(error).startswith("the server does not accept the token; its words are not shown")
+
+
 def test_a_redirect_is_not_followed_and_says_where(against):
     error = refusal(against, lambda _: b"HTTP/1.1 302 Found\r\nLocation: https://login.example/\r\n\r\n")
     assert error.status == 302

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import ssl
+import struct
 
 import gevent
 import pytest
@@ -15,6 +16,7 @@ from argotun.errors import HandshakeError, TransportError
 from argotun.transport import handshakes
 from argotun.transport import listen as module
 from argotun.transport.listen import Listener
+from argotun.transport.places import Places
 from argotun.transport.tls import ClientTls, ServerTls, handshake_client
 
 
@@ -25,7 +27,9 @@ def listening(request):
     def start(
         handle=lambda sock, peer: sock.sendall(b"hello"), address=("127.0.0.1", 0), tls=None, **options
     ):
-        listener = Listener(address, handle, tls, **{"handshake_timeout": 10.0, **options})
+        listener = Listener(
+            address, handle, tls, **{"handshake_timeout": 10.0, "hello_timeout": 2.0, **options}
+        )
         listener.start()
         request.addfinalizer(listener.stop_accepting)
         return listener
@@ -184,7 +188,7 @@ def test_stopping_serves_what_the_kernel_had_taken_already(listening):
 
 
 def test_stopping_before_the_start_is_harmless():
-    Listener(("127.0.0.1", 0), lambda *_: None, handshake_timeout=10.0).stop_accepting()
+    Listener(("127.0.0.1", 0), lambda *_: None, handshake_timeout=10.0, hello_timeout=2.0).stop_accepting()
 
 
 def test_running_out_of_descriptors_does_not_end_it(listening, caplog):
@@ -212,7 +216,9 @@ def test_running_out_of_descriptors_does_not_end_it(listening, caplog):
 
 @pytest.mark.parametrize("number", sorted(module._ITS_OWN_FAULT))
 def test_a_client_that_was_gone_before_it_was_accepted_is_no_error(listening, caplog, monkeypatch, number):
-    listener = Listener(("127.0.0.1", 0), lambda sock, peer: sock.sendall(b"hello"), handshake_timeout=10.0)
+    listener = Listener(
+        ("127.0.0.1", 0), lambda sock, peer: sock.sendall(b"hello"), handshake_timeout=10.0, hello_timeout=2.0
+    )
     bind = module._bind
     errors = [OSError(number, os.strerror(number))] * 3
 
@@ -296,7 +302,7 @@ def test_silent_clients_keep_nobody_out(listening, tls, client_tls):
 def test_silent_clients_are_dropped_in_time(listening, tls):
     refused = []
     listener = listening(
-        tls=tls, handshake_timeout=0.1, on_refused=lambda peer, error: refused.append((peer, error))
+        tls=tls, hello_timeout=0.1, on_refused=lambda peer, error: refused.append((peer, error))
     )
     with socket.create_connection(listener.address) as sock:
         sock.settimeout(5)
@@ -307,16 +313,26 @@ def test_silent_clients_are_dropped_in_time(listening, tls):
         assert not more
 
 
+def a_hello():
+    """A whole ClientHello."""
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(
+            ssl.MemoryBIO(), hello, server_hostname="localhost"
+        ).do_handshake()
+    return hello.read()
+
+
 def test_handshakes_over_the_limit_wait_for_a_place(listening, tls, client_tls, monkeypatch):
     monkeypatch.setattr(handshakes, "GRACE", 60)
     listener = listening(tls=tls, handshakes=1, handshake_timeout=60)
-    with socket.create_connection(listener.address):
-        until(lambda: listener._handshakes._running == 1)
-        # One more is accepted, since the listener was waiting for it already.
-        with socket.create_connection(listener.address):
-            waiting = gevent.spawn(secure_greeting, listener.address, client_tls)
-            gevent.sleep(0.1)
-            assert not waiting.ready()
+    with socket.create_connection(listener.address) as slow:
+        slow.sendall(a_hello())
+        until(listener._handshakes._free.locked)
+        waiting = gevent.spawn(secure_greeting, listener.address, client_tls)
+        until(lambda: listener._handshakes._in_line == 1)
+        gevent.sleep(0.1)
+        assert not waiting.ready()
     assert waiting.get(timeout=30) == b"hello"
 
 
@@ -324,7 +340,28 @@ HELLO_CUT_OFF = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
 @pytest.mark.parametrize("said", [b"", HELLO_CUT_OFF], ids=["silent", "half a hello"])
-def test_slow_handshakes_that_take_all_places_keep_nobody_out(listening, tls, client_tls, monkeypatch, said):
+def test_slow_hellos_that_take_all_places_keep_nobody_out(listening, tls, client_tls, said):
+    refused = []
+    listener = listening(
+        tls=tls,
+        places=Places(4, 4),
+        hello_timeout=60,
+        on_refused=lambda _, error: refused.append(str(error)),
+    )
+    slow = [socket.create_connection(listener.address) for _ in range(20)]
+    for sock in slow:
+        try:
+            sock.sendall(said)
+        except OSError:
+            # Dropped by then.
+            pass
+    assert secure_greeting(listener.address, client_tls) == b"hello"
+    assert listener.places.dropped >= 16
+    for sock in slow:
+        sock.close()
+
+
+def test_a_client_that_ends_no_handshake_makes_room(listening, tls, client_tls, monkeypatch):
     monkeypatch.setattr(handshakes, "GRACE", 0.05)
     refused = []
     listener = listening(
@@ -334,25 +371,113 @@ def test_slow_handshakes_that_take_all_places_keep_nobody_out(listening, tls, cl
         on_refused=lambda _, error: refused.append(str(error)),
     )
     slow = [socket.create_connection(listener.address) for _ in range(20)]
-    for sock in slow:
-        sock.sendall(said)
+    said = a_hello()
+
+    def drip(sock):
+        try:
+            sock.sendall(said)
+            while True:
+                # A record that is never complete: each byte was a sign of life once.
+                sock.sendall(b"\x16")
+                gevent.sleep(0.02)
+        except OSError:
+            pass
+
+    dripping = [gevent.spawn(drip, sock) for sock in slow]
     assert secure_greeting(listener.address, client_tls) == b"hello"
     assert any("to make room" in message for message in refused)
+    gevent.killall(dripping)
     for sock in slow:
         sock.close()
+
+
+def test_a_hello_that_drips_is_over_in_its_time(listening, tls):
+    refused = []
+    listener = listening(tls=tls, hello_timeout=0.3, on_refused=lambda _, error: refused.append(str(error)))
+    said = a_hello()
+    with socket.create_connection(listener.address) as sock, gevent.Timeout(30):
+        for byte in said * 100:
+            try:
+                sock.sendall(bytes((byte,)))
+            except OSError:
+                break
+            gevent.sleep(0.02)
+    assert refused == ["the ClientHello did not arrive in time"]
+
+
+def test_a_hello_in_two_pieces_is_let_in(listening, tls, client_tls):
+    """As with a key of 1,100 bytes (ML-KEM), which does not fit into one packet."""
+    listener = listening(tls=tls)
+    sock = socket.create_connection(listener.address)
+    hello, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    conversation = client_tls.context().wrap_bio(answer, hello, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        conversation.do_handshake()
+    said = hello.read()
+    for piece in (said[:3], said[3:7], said[7:200], said[200:]):
+        sock.sendall(piece)
+        gevent.sleep(0.02)
+    with gevent.Timeout(30), sock:
+        while True:
+            answer.write(sock.recv(10000))
+            try:
+                conversation.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                pass
+        sock.sendall(hello.read())
+        while True:
+            try:
+                assert conversation.read(5) == b"hello"
+                break
+            except ssl.SSLWantReadError:
+                answer.write(sock.recv(10000))
+
+
+@pytest.mark.parametrize("abort", [False, True], ids=["closed", "reset"])
+def test_a_look_whether_the_port_is_open_is_no_line_and_no_failure(listening, tls, caplog, abort):
+    caplog.set_level(logging.INFO)
+    refused = []
+    listener = listening(tls=tls, on_refused=lambda *what: refused.append(what))
+    for _ in range(3):
+        with socket.create_connection(listener.address) as sock:
+            until(lambda: listener.places.taken)
+            if abort:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until(lambda: not listener.places.taken)
+    assert not refused
+    assert not caplog.records
+
+
+def test_a_flood_of_refused_clients_is_a_few_lines_and_a_count(listening, tls, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    listener = listening(tls=tls)
+    monkeypatch.setattr(listener._seldom, "_seconds", 0.5)
+    count = 50
+    for _ in range(count):
+        with socket.create_connection(listener.address) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            sock.settimeout(5)
+            try:
+                while sock.recv(100):
+                    pass
+            except ConnectionResetError:
+                pass
+    until(lambda: not listener.places.taken)
+
+    def told():
+        return sum(int(record.args[0]) if "left out" in record.msg else 1 for record in caplog.records)
+
+    until(lambda: told() == count)
+    assert len(caplog.records) < count / 2
 
 
 def test_a_burst_of_handshakes_leaves_turns_to_others(listening, tls, monkeypatch):
     monkeypatch.setattr(handshakes, "SLICE", 1e-9)
     listener = listening(tls=tls)
-    hello = ssl.MemoryBIO()
-    with pytest.raises(ssl.SSLWantReadError):
-        ssl.create_default_context().wrap_bio(
-            ssl.MemoryBIO(), hello, server_hostname="localhost"
-        ).do_handshake()
-    said = hello.read()
+    said = a_hello()
     clients = [socket.create_connection(listener.address) for _ in range(40)]
-    until(lambda: listener._handshakes._running == len(clients))
+    until(lambda: listener.places.taken == len(clients))
     for client in clients:
         client._sock.send(said)  # while no greenlet gets a turn
     turns = 0

@@ -232,6 +232,19 @@ def test_a_request_behind_one_that_is_asked_again_is_refused_at_once(
     serves(server)
 
 
+@pytest.mark.parametrize(
+    "said", [b"Argotun-Caller: a\r\n" * 2, b"Argotun-Caller: a,b\r\n", b"argotun-caller:\r\n"]
+)
+def test_a_server_that_names_two_callers_or_none_is_not_believed(server: V2Server, said: bytes) -> None:
+    stream = server.connect()
+    server.send(DATA, stream, REQUEST.replace(b"\r\n\r\n", b"\r\n" + said + b"\r\n"))
+    server.expect(CONNECTED, stream)
+    assert b"Argotun-Caller must be there once" in server.until(b'"code":400}\n', stream)
+    while (got := server.receive()) is not None and got.kind != CLOSE:
+        assert got.stream == stream
+    serves(server)
+
+
 def test_pings_without_end_do_not_grow_the_agent(rig: Rig, listening: Listening, server: V2Server) -> None:
     flood = frame(PING, 0, bytes(125)) * 4000
     tunnel = rig.agent.tunnels[0]
@@ -273,6 +286,12 @@ def test_another_target_is_refused(rig: Rig, server: V2Server) -> None:
     assert len(rig.api.live) == 1
     stream = server.connect(f"127.0.0.1:{rig.api.port}")
     server.expect(CONNECTED, stream)
+
+
+def test_a_flood_of_other_targets_is_a_few_lines(server: V2Server, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(300):
+        server.expect(ERROR, server.connect("evil.example:443"))
+    assert 0 < caplog.text.count("evil.example") <= 10
 
 
 def test_more_streams_than_max_conns_are_an_error_each(rig: Rig, listening: Listening) -> None:

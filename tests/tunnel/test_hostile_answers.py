@@ -15,7 +15,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     rig = Rig(mutual=False, agent=None, server={"reconnect_grace": 0.3})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
     with rig:
         yield rig
 
@@ -151,7 +151,7 @@ def test_a_draining_streams_end_is_no_answer_to_the_next_request(
 
 
 def test_a_cluster_cannot_answer_what_was_asked_of_another(rig: Rig, agent: V2Agent) -> None:
-    other = V2Agent(rig, token="tok-c2")
+    other = V2Agent(rig, token="token-of-agent-c2")
     client, stream = asked(rig, agent, b"first")
     agent.send(DATA, stream, OK % (5, b"first"))
     assert client.response().body == b"first"

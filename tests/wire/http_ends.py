@@ -149,7 +149,7 @@ class Line:
     def _is_asked(self, event: h11.Request) -> None:
         now = self.now = self.asked[event.target]
         assert now.cluster == self.cluster, "asked of another cluster"
-        assert now.kind not in ("badhead", "limited")
+        assert now.kind not in ("badhead", "limited", "stranger")
         now.deliveries += 1
         assert now.deliveries <= (1 if now.method == "POST" or now.kind.startswith("up") else 2)
         self.due, self.spoken = now.answer, b""

@@ -22,7 +22,7 @@ from tests.wire.http_halves import UNCONNECTED, Back, Front
 
 CLUSTERS = ("a", "b")
 GOOD = ("sized", "last", "watch", "trailers", "hints", "close", "none", "here")
-RARE = ("up", "up", "upno", "badhead", "badbody", "limited", "elsewhere")
+RARE = ("up", "up", "upno", "badhead", "badbody", "limited", "stranger", "elsewhere")
 BAD = ("there", "noise", "badchunk", "hintless", "more", "switch", "silent")
 ALL = 1 << 20
 
@@ -169,6 +169,8 @@ class Conversation(RuleBasedStateMachine):
         self.client.in_progress.append(asked)
         if asked.kind == "limited":
             front.end(Cause.RATE_LIMIT)
+        elif asked.kind == "stranger":
+            front.end(Cause.CALLER)
         elif front.cluster not in CLUSTERS:
             front.end(Cause.UNKNOWN_CLUSTER)
         else:

@@ -31,6 +31,8 @@ def test_the_keys_on_the_wire_stay() -> None:
         "pool": 65536,
         "share": 8192,
         "reasons": False,
+        "callers": False,
+        "instance": "",
     }
 
 

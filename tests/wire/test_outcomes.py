@@ -12,6 +12,7 @@ SERVER_GRID = """
 UNKNOWN_CLUSTER 503-retry –         –         –    –          –           –
 NO_AGENT        503-retry –         –         –    –          –           –
 RATE_LIMIT      429-retry –         –         –    –          –           –
+CALLER          503       –         –         –    –          –           –
 REQUEST_INVALID own       own       own       cut  cut        cut         –
 CLIENT_ENDED    gone      gone      gone      cut  cut        cut         half
 CLIENT_GONE     gone      gone      gone      cut  cut        cut         gone
@@ -51,6 +52,7 @@ WORDS = {
     "503-retry": Verdict(Action.ANSWER, 503, RETRY_AFTER),
     "403": Verdict(Action.ANSWER, 403),
     "502": Verdict(Action.ANSWER, 502),
+    "503": Verdict(Action.ANSWER, 503),
     "504": Verdict(Action.ANSWER, 504),
     "cut": Verdict(Action.CUT),
     "done": Verdict(Action.COMPLETE),

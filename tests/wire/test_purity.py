@@ -27,7 +27,7 @@ ALLOWED_IN_WIRE = {
         "hashlib",
         "hmac",
     ),
-    *("itertools", "json", "math", "operator", "re", "string", "struct", "typing", "types"),
+    *("ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct", "typing", "types"),
 }
 # The C masking function of this library is called from the wire layer; it does no I/O.
 ALLOWED_LIBRARIES_IN_WIRE = {"websockets.frames", "websockets.version"}
@@ -39,7 +39,7 @@ BARRED = {
 }
 
 # Single files that know nothing of argotun.
-GROUND = {"errors", "address", "files", "process", "turns"}
+GROUND = {"errors", "address", "descriptors", "files", "process", "seldom", "turns"}
 
 # Each layer with what it may import; the package itself, `""`, holds a version and nothing else.
 LAYERS: dict[str, set[str]] = {
@@ -49,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "observe": {"turns", "errors"},
     "config": {"errors", "address"},
     "policy": {"config", "errors"},
-    "transport": {"wire", "config", "files", "address", "turns", "errors"},
+    "transport": {"wire", "config", "files", "address", "seldom", "turns", "errors"},
     "tunnel": {"transport", "wire", "config", "turns", "errors"},
     "server": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
     "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},

@@ -166,7 +166,9 @@ class Hub:
 
     def write_clusters(self) -> None:
         """Write the clusters file anew from `tokens`."""
-        entries: list[dict[str, object]] = [{"id": n, "tokens": t} for n, t in self.tokens.items()]
+        entries: list[dict[str, object]] = [
+            {"id": name, "tokens": tokens, "certNames": ["agent"]} for name, tokens in self.tokens.items()
+        ]
         if self._name_targets:
             for entry, cluster in zip(entries, self.clusters.values(), strict=True):
                 entry["targetAddr"] = f"127.0.0.1:{cluster.api_port}"

@@ -120,7 +120,7 @@ class Pod:
         found: dict[str, bytes] = {}
         for source in volume["projected"]["sources"]:
             if token := source.get("serviceAccountToken"):
-                found[token["path"]] = self._account_token(token["expirationSeconds"])
+                found[token["path"]] = self._account_token(token)
             else:
                 (kind, reference), *rest = source.items()
                 assert not rest
@@ -141,13 +141,16 @@ class Pod:
             assert item["key"] in data, f"{name} has no {item['key']}: the pod would not start"
         return {item["path"]: data[item["key"]] for item in items}
 
-    def _account_token(self, seconds: int) -> bytes:
+    def _account_token(self, asked: dict[str, Any]) -> bytes:
         account = self.spec["serviceAccountName"]
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token"
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"expirationSeconds": seconds},
+            "spec": {
+                "expirationSeconds": asked["expirationSeconds"],
+                "audiences": [asked["audience"]] if "audience" in asked else [],
+            },
         }
         answer = self.cluster.admin("POST", path, body)
         assert answer.status == 201, answer

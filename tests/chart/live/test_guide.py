@@ -31,7 +31,12 @@ GUIDE = (ROOT / "docs" / "install.md").read_text("utf-8")
 HOST = "argotun.example.com"
 HOSTS = f"127.0.0.1 {HOST} kubernetes.default.svc\n"
 CLUSTERS = ("management", "customer-a")
-WAYS = ("Certificates from argotun", "Certificates from cert-manager", "Certificates by hand")
+WAYS = (
+    "Nothing secret is exchanged",
+    "Certificates from argotun",
+    "Certificates from cert-manager",
+    "Certificates by hand",
+)
 SECONDS = 300
 
 ROLLOUT = """\

@@ -22,7 +22,9 @@ NAMESPACE = "proxy-system"
 
 OLD_VALUES: dict[str, dict[str, Any]] = {
     "server": {
-        "clusters": [{"id": "customer-a", "token": "t", "targetAddr": "kubernetes.default.svc:443"}],
+        "clusters": [
+            {"id": "customer-a", "token": "token-of-customer-a", "targetAddr": "kubernetes.default.svc:443"}
+        ],
         "tls": {"enabled": True, "certSecret": "proxy-server-tls", "clientCASecret": "proxy-ca-keypair"},
         "argocd": {
             "enabled": True,
@@ -44,7 +46,7 @@ OLD_VALUES: dict[str, dict[str, Any]] = {
     },
     "agent": {
         "serverURL": "wss://proxy.management.example.com/connect",
-        "token": "t",
+        "token": "token-of-customer-a",
         "tls": {"serverCASecret": "proxy-server-ca", "clientCertSecret": "proxy-client-tls"},
         "maxRetryInterval": "60s",
         "rbac": {

@@ -36,7 +36,7 @@ class Tunnel:
         authority = Authority("tunnel", folder)
         self._ca = authority.cert
         self._serving = authority.issue("tunnel-server", "127.0.0.1", "localhost")
-        self._client = authority.issue("agent")
+        self._client = authority.issue(CLUSTER_ID)
         self._public, self._internal, self._agent_health = free_port(), free_port(), free_port()
         self.agent_token = folder / "agent-token"
         self.agent_token.write_text(secrets.token_urlsafe(32))
@@ -46,7 +46,7 @@ class Tunnel:
         self.give_account_token(cluster.token())
         self.server: Process | None = None
         self.agent: Process | None = None
-        argo = authority.issue("argo-cd")
+        argo = authority.issue("argocd")
         self.internal = Endpoint(self._internal) if plain else Endpoint(self._internal, "", self._ca, argo)
         self.endpoint = self.endpoint_of(CLUSTER_ID)
 

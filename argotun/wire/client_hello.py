@@ -1,0 +1,40 @@
+"""How much of a TLS ClientHello has arrived: asked before OpenSSL, which takes memory for the first byte."""
+
+from argotun.errors import ProtocolError
+
+HEADER = 5
+"""Bytes in front of a record: its type, its version, its size (RFC 8446 §5.1)."""
+
+MOST = 16 * 1024
+"""The longest ClientHello, bytes; with the largest keys that are in use it has 4 KiB."""
+
+RECORDS = 16
+"""Records that a ClientHello may be spread over; usually it is one."""
+
+
+def missing(seen: bytes) -> int:
+    """How many bytes, at least, the ClientHello that `seen` begins with still lacks.
+
+    0 when all of it is there, and when this is none: then OpenSSL has the words for it. Raises ProtocolError
+    when it is too long, or cut into too many pieces.
+    """
+    at = 0
+    message = b""
+    for _ in range(RECORDS):
+        if seen[at : at + 1] not in (b"", b"\x16"):
+            return 0
+        if len(seen) < at + HEADER:
+            return at + HEADER - len(seen)
+        end = at + HEADER + int.from_bytes(seen[at + 3 : at + 5])
+        message += seen[at + HEADER : end]
+        if message[:1] not in (b"", b"\x01") or end == at + HEADER:
+            return 0
+        size = 4 + int.from_bytes(message[1:4]) if len(message) >= 4 else 4
+        if size > MOST or end > 2 * MOST:
+            raise ProtocolError(f"a ClientHello of more than {MOST} bytes")
+        if len(seen) < end:
+            return end - len(seen)
+        if len(message) >= size:
+            return 0
+        at = end
+    raise ProtocolError(f"a ClientHello in more than {RECORDS} records")

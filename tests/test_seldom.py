@@ -1,0 +1,40 @@
+"""Lines that others can cause are a few of each kind, and a count; no kind of them fills memory."""
+
+import logging
+
+import gevent
+import pytest
+
+from argotun import seldom
+from argotun.seldom import Seldom
+from tests.rig import until
+
+LOG = logging.getLogger("argotun.test")
+
+
+def test_a_flood_is_a_few_lines_and_a_count_and_then_new_lines(caplog: pytest.LogCaptureFixture) -> None:
+    flood = Seldom(LOG, most=3, seconds=0.1)
+    for number in range(10):
+        flood.say(logging.WARNING, "kind", "line %d", number)
+    assert [record.getMessage() for record in caplog.records] == ["line 0", "line 1", "line 2"]
+    until(lambda: len(caplog.records) == 4, "the count")
+    assert "7 more" in caplog.records[-1].getMessage()
+    gevent.sleep(0.01)
+    flood.say(logging.WARNING, "kind", "line %d", 10)
+    assert caplog.records[-1].getMessage() == "line 10"
+
+
+def test_one_kind_takes_no_lines_from_another(caplog: pytest.LogCaptureFixture) -> None:
+    flood = Seldom(LOG, most=1, seconds=60)
+    for kind in ("a", "b", "a", "b"):
+        flood.say(logging.WARNING, kind, "line of %s", kind)
+    assert [record.getMessage() for record in caplog.records] == ["line of a", "line of b"]
+
+
+def test_many_kinds_are_one(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seldom, "KINDS", 4)
+    flood = Seldom(LOG, most=1, seconds=60)
+    for number in range(100):
+        flood.say(logging.WARNING, str(number), "line")
+    assert len(caplog.records) == 5
+    assert len(flood._kinds) == 5
