@@ -13,15 +13,19 @@ LOG = logging.getLogger("argotun.test")
 
 
 def test_a_flood_is_a_few_lines_and_a_count_and_then_new_lines(caplog: pytest.LogCaptureFixture) -> None:
+    def said() -> list[str]:
+        # Other tests' servers may still sum up.
+        return [record.getMessage() for record in caplog.records if record.name == LOG.name]
+
     flood = Seldom(LOG, most=3, seconds=0.1)
     for number in range(10):
         flood.say(logging.WARNING, "kind", "line %d", number)
-    assert [record.getMessage() for record in caplog.records] == ["line 0", "line 1", "line 2"]
-    until(lambda: len(caplog.records) == 4, "the count")
-    assert "7 more" in caplog.records[-1].getMessage()
+    assert said() == ["line 0", "line 1", "line 2"]
+    until(lambda: len(said()) == 4, "the count")
+    assert "7 more" in said()[-1]
     gevent.sleep(0.01)
     flood.say(logging.WARNING, "kind", "line %d", 10)
-    assert caplog.records[-1].getMessage() == "line 10"
+    assert said()[-1] == "line 10"
 
 
 def test_one_kind_takes_no_lines_from_another(caplog: pytest.LogCaptureFixture) -> None:

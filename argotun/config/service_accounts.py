@@ -15,7 +15,7 @@ SUBJECT = re.compile(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+")
 
 
 class RefusedKey(Refused):
-    """A refused key within a value: `key` is the one at fault, `shown` is empty where it has none."""
+    """A key within a value: `key` is the one at fault; `shown` is empty where there is none."""
 
     def __init__(self, key: str, expected: str, shown: str) -> None:
         super().__init__(expected, shown)

@@ -16,8 +16,8 @@ class Session:
 
     `named` is the target that the clusters file names, if it does; `target` the address that
     CONNECT carries, where empty means the agent's own; `proof` and `certificate` are what let the agent in;
-    `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their number
-    from which on only the last tenth is left, `looked` when idle ones were last looked for.
+    `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their
+    number from which on only the last tenth is left, `looked` when idle ones were last looked for.
     """
 
     def __init__(

@@ -31,7 +31,9 @@ class Agent:
         self.got: list[bytes] = []
         self.ends: list[tuple[str, Any]] = []
         self.tunnel = SimpleNamespace(mux=self.mux, version=profile.version, ended=False)
-        self.session = SimpleNamespace(cluster="c1", tunnel=self.tunnel, target="", usable=True)
+        self.session = SimpleNamespace(
+            cluster="c1", tunnel=self.tunnel, target="", usable=True, callers=False
+        )
         self.turn()
 
     def _accept(self, stream: Stream, target: str) -> None:

@@ -146,6 +146,7 @@ class Session:
 
     def __init__(self, cluster: str, profile: Profile) -> None:
         self.cluster, self.profile, self.usable, self.target = cluster, profile, True, ""
+        self.callers = False
         self.mux = Multiplexer(profile, opener=True, ours=Hello(), budget=64 << 20)
         self.agent = Multiplexer(profile, opener=False, ours=Hello(), budget=64 << 20)
         self.agent.accept = self._accept

@@ -127,7 +127,10 @@ def test_an_address_that_cannot_be_had_is_told(listening, address, words):
     host, port = address
     with pytest.raises(TransportError, match=words):
         Listener(
-            (host, taken.address[1] if port is None else port), lambda *_: None, handshake_timeout=10.0
+            (host, taken.address[1] if port is None else port),
+            lambda *_: None,
+            handshake_timeout=10.0,
+            hello_timeout=2.0,
         ).start()
 
 
