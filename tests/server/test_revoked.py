@@ -147,15 +147,15 @@ def fingerprint(rig: Rig, name: str) -> str:
     return sha256(ssl.PEM_cert_to_DER_cert(Path(rig.authority.path(f"{name}.pem")).read_text())).hexdigest()
 
 
-def context(rig: Rig) -> ssl.SSLContext:
+def context(rig: Rig, name: str = "agent") -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=rig.authority.path("ca.pem"))
-    made.load_cert_chain(rig.authority.path("agent.pem"), rig.authority.path("agent.key"))
+    made.load_cert_chain(rig.authority.path(f"{name}.pem"), rig.authority.path(f"{name}.key"))
     return made
 
 
 def caller(rig: Rig) -> Peer:
     sock = socket.create_connection(rig.server.internal_address)
-    return rig.keep(Peer(context(rig).wrap_socket(sock, server_hostname="localhost")))
+    return rig.keep(Peer(context(rig, "argocd").wrap_socket(sock, server_hostname="localhost")))
 
 
 @pytest.mark.parametrize("by", ["fingerprint", "name", "second name"])
@@ -193,7 +193,7 @@ def test_the_connections_of_a_revoked_caller_end_and_none_is_served(rig: Rig, re
     rig.api.script = lambda peer: (peer.head(), peer.send(b"HTTP/1.1 200 OK\r\n\r\nbegun"), peer.rest())  # type: ignore[assignment,return-value]
     watching.send(b"GET /tunnel/c1/api/v1/pods?watch=1 HTTP/1.1\r\nHost: a\r\n\r\n")
     watching.until(b"begun")
-    revoke("name agent.example")
+    revoke("name argocd")
     for each in (idle, watching):
         assert each.ended() in ("closed", "reset")
     until(lambda: not rig.server.clients.connections, "the end of what it asked for")

@@ -1,6 +1,7 @@
 """Raw agents that flood with frames that carry nothing, or collect tunnels: only their own cluster pays."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import gevent
 import pytest
@@ -18,8 +19,8 @@ REQUEST = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    rig = Rig(mutual=False, agent={"token": "tok-c2"}, server={"reconnect_grace": 0.0})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"reconnect_grace": 0.0})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
     with rig:
         yield rig
 
@@ -60,6 +61,12 @@ def flood(rig: Rig, agent: V2Agent | V1Agent, data: bytes) -> str:
     return session.tunnel.reason
 
 
+def ends_for_it(agent: V2Agent | V1Agent) -> None:
+    """The close frame says 1008, unless a reset overtook it: the agent sends on and leaves PONGs unread."""
+    with suppress(ConnectionError):
+        assert agent.ws.close_code() == 1008
+
+
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_of_frames_that_carry_nothing_ends_its_tunnel(rig: Rig, agent: V2Agent, kind: str) -> None:
     if "over" in kind:
@@ -67,7 +74,7 @@ def test_a_flood_of_frames_that_carry_nothing_ends_its_tunnel(rig: Rig, agent: V
     if "fragments" in kind:
         agent.ws.peer.send(agent.ws.frame(b"", BINARY, first=BINARY))
     assert "flood of frames" in flood(rig, agent, FLOODS[kind](agent))
-    assert agent.ws.close_code() == 1008
+    ends_for_it(agent)
     assert rig.get("/tunnel/c2/x").status == 200
 
 
@@ -75,7 +82,7 @@ def test_a_flood_of_version_1_ends_its_tunnel(rig: Rig) -> None:
     agent = V1Agent(rig)
     until(lambda: bool(rig.server.registry.of("c1")), "the session")
     assert "flood of frames" in flood(rig, agent, agent.ws.frame(bytes([PING, 0, 0, 0, 0])) * 1000)
-    assert agent.ws.close_code() == 1008
+    ends_for_it(agent)
     assert rig.get("/tunnel/c2/x").status == 200
 
 
@@ -96,8 +103,8 @@ def test_a_cluster_has_no_more_tunnels_than_its_limit(rig: Rig) -> None:
 
 
 def test_an_agent_that_drains_for_ever_loses_its_tunnel() -> None:
-    rig = Rig(mutual=False, agent={"token": "tok-c2"}, server={"drain": 0.2})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"drain": 0.2})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
     with rig:
         agent = V2Agent(rig)
         agent.send(GOAWAY)
