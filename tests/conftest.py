@@ -29,6 +29,12 @@ logging.getLogger().addHandler(watch)
 logging.getLogger("argotun").setLevel(logging.DEBUG)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_other_files_sent_is_no_secret() -> None:
+    """Lets no file's result depend on those that ran before it in this process."""
+    watch.begin_file()
+
+
 @pytest.fixture(autouse=True)
 def secrets_stay_out_of_logs() -> Iterator[None]:
     """Fails the test in which a secret of the run was logged."""

@@ -7,6 +7,7 @@ from debug on and as an operator would see it. Child processes hand in what they
 
 import logging
 import re
+from collections.abc import Iterable
 
 from argotun.observe.logs import TextFormatter
 
@@ -26,6 +27,7 @@ class Watch(logging.Handler):
         super().__init__(logging.DEBUG)
         self.setFormatter(TextFormatter())
         self._held: set[str] = set()
+        self._sent: set[str] = set()
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -39,14 +41,19 @@ class Watch(logging.Handler):
 
     def hold(self, *secrets: str) -> None:
         """These may stand in no line from now on."""
-        self._held |= {secret for secret in secrets if len(secret) >= SHORTEST}
+        self._held |= _long(secrets)
 
     def sent(self, data: bytes) -> None:
-        """Hold what a request carries that is nobody else's business."""
+        """Hold what a request carries that is nobody else's business, until this file's tests are over."""
         if b" HTTP/1." not in data[:8192]:
             return
         head = data[:8192].partition(b"\r\n\r\n")[0]
-        self.hold(*(found.decode("latin-1") for found in (*_QUERY.findall(head), *_CREDENTIAL.findall(head))))
+        found = (*_QUERY.findall(head), *_CREDENTIAL.findall(head))
+        self._sent |= _long(each.decode("latin-1") for each in found)
+
+    def begin_file(self) -> None:
+        """A file's tests begin: to them what those of another one sent may be a word like any other."""
+        self._sent.clear()
 
     def begin(self) -> None:
         """A test begins: what was said before is not its doing."""
@@ -55,11 +62,15 @@ class Watch(logging.Handler):
     def leaks(self) -> list[str]:
         """The lines that hold a secret as a word of its own; a file's name may be called like one."""
         text = "\n".join(self._lines)
-        found = [secret for secret in self._held if secret in text]
+        found = [secret for secret in self._held | self._sent if secret in text]
         if not found:
             return []
         words = re.compile(r"(?<![\w/.-])(?:{})(?![\w.-])".format("|".join(map(re.escape, found))))
         return [line for line in self._lines if words.search(line)]
+
+
+def _long(secrets: Iterable[str]) -> set[str]:
+    return {secret for secret in secrets if len(secret) >= SHORTEST}
 
 
 watch = Watch()

@@ -56,6 +56,18 @@ def test_the_watch_sees_what_was_sent_in_a_line_that_was_logged() -> None:
         assert len(watch.leaks()) == 1, secret
 
 
+def test_what_another_file_sent_is_a_word_like_any_other() -> None:
+    watch = Watch()
+    watch.hold("token-of-c1")
+    watch.sent(b"GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer second\r\n\r\n")
+    watch.emit(record("refused in this second"))
+    assert len(watch.leaks()) == 1
+    watch.begin_file()
+    assert watch.leaks() == []
+    watch.emit(record("asked for %s", "token-of-c1"))
+    assert len(watch.leaks()) == 1
+
+
 def test_all_that_this_run_logs_is_watched() -> None:
     logging.getLogger("argotun.somewhere").debug("a line at the lowest level")
     assert any("a line at the lowest level" in line for line in watching._lines)
