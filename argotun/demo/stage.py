@@ -28,6 +28,7 @@ CONNECT_TIMEOUT = 15.0
 """Seconds for the agent to connect; on loopback it takes some milliseconds."""
 
 _LOOPBACK = ("127.0.0.1", 0)
+_CONNECTIONS = 256  # to each port: more than an onlooker makes, and within every system's descriptors
 
 
 class Stage(ExitStack):
@@ -100,6 +101,8 @@ class Stage(ExitStack):
                 addr=_LOOPBACK,
                 internal_addr=_LOOPBACK,
                 internal_plain=True,
+                public_connections=_CONNECTIONS,
+                internal_connections=_CONNECTIONS,
                 tls_cert=made.server.cert if made else None,
                 tls_key=made.server.key if made else None,
                 tls_client_ca=made.ca if made else None,

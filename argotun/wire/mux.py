@@ -174,7 +174,7 @@ class Multiplexer:
             if self.over:
                 return
         if self._out.control_size > MAX_CONTROL:
-            raise ProtocolError("the peer floods and does not read")
+            raise ProtocolError("the peer floods and does not read", 1008)
 
     def lost(self, reason: str) -> None:
         """The tunnel is gone: every stream is over and its sink is told; nothing is taken or said after."""

