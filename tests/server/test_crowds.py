@@ -156,10 +156,10 @@ def test_what_costs_much_is_made_once_a_second(path: str, monkeypatch: pytest.Mo
 def test_a_clusters_own_limit_takes_nothing_from_the_servers() -> None:
     with Rig(cluster={"rateLimit": 1}, server={"rate_limit": 20.0}) as rig:
         rig.write_clusters(
-            [{"id": "c1", "token": rig.TOKEN, "rateLimit": 1}, {"id": "c2", "token": "tok-c2"}]
+            [{"id": "c1", "token": rig.TOKEN, "rateLimit": 1}, {"id": "c2", "token": "tok-c2-of-crowds-test"}]
         )
         rig.server.clusters.refresh()
-        rig.start_agent(token="tok-c2")
+        rig.start_agent(token="tok-c2-of-crowds-test")
         client = rig.client()
         assert [rig.get(client=client).status for _ in range(60)].count(429) > 40
         assert {rig.get("/tunnel/c2/x", client=client).status for _ in range(10)} == {200}

@@ -155,7 +155,9 @@ def context(rig: Rig) -> ssl.SSLContext:
 
 def caller(rig: Rig) -> Peer:
     sock = socket.create_connection(rig.server.internal_address)
-    return rig.keep(Peer(context(rig).wrap_socket(sock, server_hostname="localhost")))
+    made = ssl.create_default_context(cafile=rig.authority.path("ca.pem"))
+    made.load_cert_chain(rig.authority.path("argocd.pem"), rig.authority.path("argocd.key"))
+    return rig.keep(Peer(made.wrap_socket(sock, server_hostname="localhost")))
 
 
 @pytest.mark.parametrize("by", ["fingerprint", "name", "second name"])
@@ -193,7 +195,7 @@ def test_the_connections_of_a_revoked_caller_end_and_none_is_served(rig: Rig, re
     rig.api.script = lambda peer: (peer.head(), peer.send(b"HTTP/1.1 200 OK\r\n\r\nbegun"), peer.rest())  # type: ignore[assignment,return-value]
     watching.send(b"GET /tunnel/c1/api/v1/pods?watch=1 HTTP/1.1\r\nHost: a\r\n\r\n")
     watching.until(b"begun")
-    revoke("name agent.example")
+    revoke("name argocd")
     for each in (idle, watching):
         assert each.ended() in ("closed", "reset")
     until(lambda: not rig.server.clients.connections, "the end of what it asked for")
