@@ -18,8 +18,8 @@ REQUEST = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    rig = Rig(mutual=False, agent={"token": "tok-c2"}, server={"reconnect_grace": 0.0})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    rig = Rig(mutual=False, agent={"token": "token-of-cluster-c2"}, server={"reconnect_grace": 0.0})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-cluster-c2"}])
     with rig:
         yield rig
 
@@ -96,8 +96,8 @@ def test_a_cluster_has_no_more_tunnels_than_its_limit(rig: Rig) -> None:
 
 
 def test_an_agent_that_drains_for_ever_loses_its_tunnel() -> None:
-    rig = Rig(mutual=False, agent={"token": "tok-c2"}, server={"drain": 0.2})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "tok-c2"}])
+    rig = Rig(mutual=False, agent={"token": "token-of-cluster-c2"}, server={"drain": 0.2})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-cluster-c2"}])
     with rig:
         agent = V2Agent(rig)
         agent.send(GOAWAY)
