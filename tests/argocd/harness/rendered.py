@@ -33,7 +33,7 @@ def cluster_secret(
     """
     values: dict[str, Any] = {
         "mode": "server",
-        "clusters": [{"id": cluster, "token": "not-used-here", "argocd": entry}],
+        "clusters": [{"id": cluster, "token": "not-used-anywhere-here", "argocd": entry}],
         "argocd": {"enabled": True},
     }
     if tls:
