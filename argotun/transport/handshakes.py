@@ -44,6 +44,8 @@ SLICE = 0.002
 GRACE = 1.0
 """Seconds after our first answer when a client that is not done has to make room for another one."""
 
+DROPPED = "TLS handshake: dropped to make room: too many in progress, and this one was slow"
+
 _PAUSE = 0.02
 """Seconds between two looks for room while somebody waits in line."""
 
@@ -51,10 +53,11 @@ _PAUSE = 0.02
 class _Begun:
     """A handshake that has heard the hello and answered: since when, and whom to tell while it waits."""
 
-    __slots__ = ("since", "waiter")
+    __slots__ = ("dropped", "since", "waiter")
 
     def __init__(self) -> None:
         self.since = 0.0
+        self.dropped = False
         self.waiter: Any = None
 
 
@@ -118,9 +121,9 @@ class Handshakes:
             if not most or now - slow.since < GRACE:
                 return
             if slow.waiter is not None:
-                why = "TLS handshake: dropped to make room: too many in progress, and this one was slow"
-                # Harmless if the other side speaks before the callback runs.
-                get_hub().loop.run_callback(slow.waiter.throw, HandshakeError(why))
+                # If the other side speaks before the callback runs, nobody waits any more to be told.
+                slow.dropped = True
+                get_hub().loop.run_callback(slow.waiter.throw, HandshakeError(DROPPED))
                 del self._begun[slow]
                 most -= 1
 
@@ -154,6 +157,8 @@ class Handshakes:
         finally:
             watcher.stop()
             begun.waiter = None
+        if begun.dropped:
+            raise HandshakeError(DROPPED)
 
     def _take_turn(self) -> None:
         """Queue for the next step."""

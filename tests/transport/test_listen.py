@@ -378,10 +378,10 @@ def test_a_client_that_ends_no_handshake_makes_room(listening, tls, client_tls, 
 
     def drip(sock):
         try:
-            sock.sendall(said)
+            # A record of 16 KiB that is never complete: each byte was a sign of life once.
+            sock.sendall(said + b"\x17\x03\x03\x40\x00")
             while True:
-                # A record that is never complete: each byte was a sign of life once.
-                sock.sendall(b"\x16")
+                sock.sendall(b"\0")
                 gevent.sleep(0.02)
         except OSError:
             pass
