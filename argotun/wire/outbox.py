@@ -248,12 +248,17 @@ class Outbox:
         A part is left to streams whose readers read: others would fill it, and keep it.
         """
         theirs = self._theirs
-        beyond = max(0, under_way - theirs.share)
-        sure = max(0, theirs.share - under_way)
-        spare = (theirs.free - (0 if proven else self._kept) - beyond) // 2
-        if spare < min(wanted - sure, MIN_TURN):
+        sure = theirs.share - under_way
+        free = theirs.pool - theirs.used - (0 if proven else self._kept)
+        if sure < 0:
+            # What it has beyond its share counts against it.
+            free += sure
+            sure = 0
+        spare = free // 2
+        rest = wanted - sure
+        if spare < (rest if rest < MIN_TURN else MIN_TURN):
             return sure
-        taken = min(wanted, sure + spare)
+        taken = sure + (spare if spare < rest else rest)
         theirs.take(under_way, taken)
         return taken
 
