@@ -32,10 +32,10 @@ def test_a_map_by_id_is_the_same_as_a_list(helm: Helm, name: str) -> None:
 
 def test_files_add_clusters_and_parts_of_clusters(helm: Helm, tmp_path: Path) -> None:
     files = (
-        {"clusters": {"eu-1": {"token": "a"}, "eu-2": {"token": "b"}}},
+        {"clusters": {"eu-1": {"token": "token-number-aaaa"}, "eu-2": {"token": "token-number-bbbb"}}},
         {
             "clusters": {
-                "us-1": {"token": "c"},
+                "us-1": {"token": "token-number-cccc"},
                 "eu-1": {"rateLimit": 5, "argocd": {"labels": {"region": "eu"}}},
             }
         },
@@ -47,8 +47,8 @@ def test_files_add_clusters_and_parts_of_clusters(helm: Helm, tmp_path: Path) ->
         more += ["--values", str(tmp_path / f"{number}.json")]
     rendered = helm.render(SERVER | ARGOCD, *more)
     assert listed(rendered) == [
-        {"id": "eu-1", "token": "a", "rateLimit": 5},
-        {"id": "us-1", "token": "c"},
+        {"id": "eu-1", "token": "token-number-aaaa", "rateLimit": 5},
+        {"id": "us-1", "token": "token-number-cccc"},
     ]
     secrets = [each for each in rendered.all("Secret") if each["metadata"]["namespace"] == "argocd"]
     assert [each["metadata"]["name"] for each in secrets] == ["argotun-cluster-eu-1", "argotun-cluster-us-1"]
@@ -64,12 +64,12 @@ def test_either_form_is_taken_without_a_warning(helm: Helm, clusters: Any) -> No
 @pytest.mark.parametrize(
     ("clusters", "words"),
     [
-        ({"a": {"id": "b", "token": "t"}}, 'clusters.a.id: expected none, or "a"'),
+        ({"a": {"id": "b", "token": "token-number-tttt"}}, 'clusters.a.id: expected none, or "a"'),
         ({"a": {}}, "expected token"),
-        ({"a/b": {"token": "t"}}, "clusters[0].id: expected 1 to 128 letters"),
+        ({"a/b": {"token": "token-number-tttt"}}, "clusters[0].id: expected 1 to 128 letters"),
         ({"a": {"tokn": "t"}}, "tokn"),
         ([None], "clusters"),
-        ([{"token": "t"}], "id"),
+        ([{"token": "token-number-tttt"}], "id"),
     ],
 )
 def test_a_wrong_entry_is_refused_in_words(helm: Helm, clusters: Any, words: str) -> None:
@@ -91,11 +91,11 @@ def test_a_wrong_entry_is_refused_in_words(helm: Helm, clusters: Any, words: str
     ],
 )
 def test_a_name_that_argocd_has_already_is_refused(helm: Helm, entry: dict[str, Any]) -> None:
-    clusters = [{"id": "a", "token": "s"}, {"token": "t", **entry}]
+    clusters = [{"id": "a", "token": "token-number-ssss"}, {"token": "token-number-tttt", **entry}]
     argocd = {"enabled": True, "reservedNames": ["hub"]}
     with pytest.raises(Refused, match="two clusters with the name"):
         helm.render(SERVER | {"argocd": argocd, "clusters": clusters})
     # Without a cluster secret there is no name in Argo CD.
-    entry = entry | {"token": "t", "argocd": entry.get("argocd", {}) | {"enabled": False}}
+    entry = entry | {"token": "token-number-tttt", "argocd": entry.get("argocd", {}) | {"enabled": False}}
     assert helm.render(SERVER | {"argocd": argocd, "clusters": [clusters[0], entry]}).objects
     assert helm.render(SERVER | {"clusters": clusters}).objects

@@ -37,7 +37,7 @@ OVERLAPS: dict[str, Any] = {
     "clusters": [
         {
             "id": "a",
-            "token": "t",
+            "token": "token-number-tttt",
             "argocd": {"labels": {"environment": "staging", "argocd.argoproj.io/secret-type": "none"}},
         }
     ],

@@ -47,7 +47,7 @@ def test_other_objects_may_have_any_name(helm: Helm, odd: str) -> None:
         "tls": {"serverCASecret": odd, "clientCertSecret": odd},
     }
     server = {
-        "clusters": [{"id": odd, "token": odd}],
+        "clusters": [{"id": odd, "token": odd.ljust(16, "0")}],
         "argocd": {"enabled": True, "namespace": odd},
         "monitoring": {"namespace": odd},
         "service": {"loadBalancerClass": odd, "appProtocol": odd},
