@@ -31,6 +31,8 @@ class Seldom:
         self._most = most
         self._seconds = seconds
         self._kinds: dict[str, _Kind] = {}
+        self._timers: set[gevent.Greenlet] = set()
+        self._closed = False
 
     def say(
         self, level: int, kind: str, message: str, *values: object, extra: Mapping[str, Any] | None = None
@@ -52,8 +54,19 @@ class Seldom:
             return
         if not found.left_out:
             found.level = level
-            gevent.spawn_later(found.until - now, self._sum_up, kind, found)
+            if not self._closed:
+                timer = gevent.spawn_later(found.until - now, self._sum_up, kind, found)
+                self._timers.add(timer)
+                timer.rawlink(self._timers.discard)
         found.left_out += 1
+
+    def close(self) -> None:
+        """Count at once what was left out; no timer of it is left behind."""
+        self._closed = True
+        gevent.killall(list(self._timers), block=False)
+        self._timers.clear()
+        for kind, found in self._kinds.items():
+            self._sum_up(kind, found)
 
     def _sum_up(self, kind: str, found: _Kind) -> None:
         if found.left_out:

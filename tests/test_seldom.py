@@ -42,3 +42,17 @@ def test_many_kinds_are_one(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
         flood.say(logging.WARNING, str(number), "line")
     assert len(caplog.records) == 5
     assert len(flood._kinds) == 5
+
+
+def test_what_was_left_out_is_counted_when_its_owner_ends(caplog: pytest.LogCaptureFixture) -> None:
+    flood = Seldom(LOG, most=1, seconds=60.0)
+    for _ in range(3):
+        flood.say(logging.WARNING, "kind", "refused")
+    flood.close()
+    flood.say(logging.WARNING, "kind", "refused")
+    assert [each.getMessage() for each in caplog.records if each.name == LOG.name] == [
+        "refused",
+        "2 more lines like this were left out: kind",
+        "refused",
+    ]
+    assert not flood._timers

@@ -80,6 +80,7 @@ class Agent:
         """End at once."""
         self.draining = True
         gevent.killall(self._greenlets, block=False)
+        self._seldom.close()
         for tunnel in list(self.tunnels):
             tunnel.end("the agent ends")
         for upstream in list(self.api.flushing):

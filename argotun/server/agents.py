@@ -86,6 +86,11 @@ class AgentPort:
         self._leaving = leaving
         self._tunnels: dict[str, list[Tunnel]] = {}
 
+    def stop(self) -> None:
+        """No agent is let in any more."""
+        self.draining = True
+        self._seldom.close()
+
     def serve(self, sock: Any, peer: Any) -> None:
         """Answer one connection; an agent's stays here until its tunnel ends."""
         try:

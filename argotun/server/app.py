@@ -199,7 +199,8 @@ class Server:
 
     def stop(self) -> None:
         """End at once."""
-        self.draining = self.agents.draining = True
+        self.draining = True
+        self.agents.stop()
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
         self._accounts.close()

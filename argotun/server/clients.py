@@ -285,6 +285,7 @@ class ClientPort:
             self._sweeper.kill(block=False)
         for connection in list(self.connections):
             connection.close(0.0)
+        self._seldom.close()
 
     def release(self, session: Session, seconds: float) -> None:
         """Free a session that takes no new requests: watches end gracefully, idle streams are given up.

@@ -112,6 +112,7 @@ class Listener:
         """
         listening, self._listening = self._listening, None
         self._stopped = True
+        self._seldom.close()
         if listening is None:
             return
         listening.settimeout(0.0)
