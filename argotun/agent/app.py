@@ -131,8 +131,9 @@ class Agent:
             return
         theirs = tunnel.mux.theirs
         cluster = theirs.cluster if theirs is not None else ""
+        named = theirs is not None and theirs.callers
         channel = Channel(tunnel, stream)
-        stream.sink = Forwarder(self.api, channel, cluster, self.metrics, self._record, self.policy)
+        stream.sink = Forwarder(self.api, channel, cluster, self.metrics, self._record, self.policy, named)
 
     def _record(self, request: Request) -> None:
         """Count a request that is over, and write its access line."""

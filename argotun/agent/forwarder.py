@@ -60,6 +60,7 @@ class Forwarder:
         "_greenlet",
         "_held",
         "_metrics",
+        "_named",
         "_policy",
         "_record",
         "_replay",
@@ -77,6 +78,7 @@ class Forwarder:
         metrics: AgentMetrics,
         record: Callable[[Request], None],
         policy: PolicyFile | None = None,
+        named: bool = False,
     ) -> None:
         self._api = api
         self._channel = channel
@@ -84,6 +86,7 @@ class Forwarder:
         self._metrics = metrics
         self._record = record
         self._policy = policy
+        self._named = named
         self._answer = Answer(AGENT, chunks=True, origins=api.origins)
         self._request: Request | None = None
         self._upload = Relay()
@@ -168,6 +171,9 @@ class Forwarder:
             self._channel.consumed(used)
             return used
         head = parse_request(raw)
+        if not self._named:
+            # A server that does not know the field lets a client's own through.
+            head.caller = None
         self._begin(head, len(raw))
         if head.caller == b"":
             raise HeadError("Argotun-Caller must be there once, as a name")

@@ -232,7 +232,7 @@ class AgentPort:
             socket,
             self._config,
             opener=True,
-            ours=Hello(release=argotun.__version__, target=named, cluster=cluster.id),
+            ours=Hello(release=argotun.__version__, target=named, cluster=cluster.id, callers=True),
             on_hello=arrived,
             on_goaway=leaving,
         )

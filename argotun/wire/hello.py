@@ -27,7 +27,7 @@ class Hello:
     the agent's process calls itself, the same on all its tunnels. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
     pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py, and
-    `callers` that it understands `Argotun-Caller` and passes none on.
+    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients'.
     """
 
     release: str = ""

@@ -71,7 +71,6 @@ from argotun.wire.streams import (
     Sink,
     Stream,
 )
-from argotun.wire.trifles import TRIFLE
 
 STEP = 16 * 1024
 FRAME_WEIGHT = 512
@@ -197,12 +196,12 @@ class Multiplexer:
     def _got_data(self, stream_id: int, payload: bytes) -> None:
         stream = self.streams.get(stream_id)
         size = len(payload)
-        if size < TRIFLE:
+        if not size:
             self.trifles += 1
         # The common case without a call: DATA leaves the state as it is.
         if stream is None or self._table[stream.state][GOT_DATA] == ILLEGAL:
             # What was on its way to a client that has left comes in large pieces.
-            self.trifles += TRIFLE <= size < LARGE
+            self.trifles += 0 < size < LARGE
             self._find(stream_id, GOT_DATA)
             return
         if self.profile.credit:

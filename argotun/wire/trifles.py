@@ -9,8 +9,8 @@ should sends few: a PING in 15 seconds, a WINDOW for some kilobytes that it took
 from argotun.errors import ProtocolError
 
 TRIFLE = 16
-"""Bytes: DATA, a WebSocket fragment or an HTTP chunk below this is a trifle. A terminal's keystrokes come in
-frames of their own protocol, and are longer."""
+"""Bytes: a WebSocket fragment below this is a trifle. DATA of a live stream is one only when it is empty: its
+size is chosen by the client or the API behind an honest peer, down to a byte for each keystroke."""
 
 RATE = 2000.0
 """Trifles a second that a tunnel may go on with: one or two hundredths of a processor."""

@@ -13,7 +13,7 @@ from argotun.errors import PolicyError
 from argotun.files import fingerprint, settled
 from argotun.observe.metrics import AgentMetrics
 from tests.raw_websocket import Listening
-from tests.rig import Api, Peer, Response, Rig, until
+from tests.rig import Api, Peer, Response, Rig, answer, until
 from tests.v1_peers import CLOSE, CONNECTED, DATA, V1Server
 from tests.v2_peers import V2Server
 
@@ -213,6 +213,23 @@ def test_a_hostile_server_is_refused_as_a_client_is(file: Path) -> None:
             refused = server.until(b"}\n", stream)
             assert refused.startswith(b"HTTP/1.1 403 Forbidden\r\n")
             assert b"no-secrets/secrets" in refused
+
+
+@pytest.mark.parametrize(("callers", "status"), [(True, b"200"), (False, b"403")])
+def test_only_a_server_that_says_so_names_callers(file: Path, callers: bool, status: bytes) -> None:
+    """One that does not know the field lets a client's own through."""
+    file.write_text("default: deny\nrules:\n- name: argocd\n  allow: {callers: [argocd]}\n")
+    with Listening() as listening, Rig(Api(answer()), mutual=False, agent=None) as rig:
+        url = f"ws://127.0.0.1:{listening.address[1]}/connect"
+        agent = Agent(rig.agent_config(server=url, policy=str(file)))
+        rig.agents.append(agent)
+        agent.start()
+        server = V2Server(listening, callers=callers)
+        stream = server.connect()
+        head = b"GET /api/v1/pods HTTP/1.1\r\nHost: a\r\nArgotun-Caller: argocd\r\n\r\n"
+        server.send(DATA, stream, head)
+        server.expect(CONNECTED, stream)
+        assert server.until(b"\r\n\r\n", stream).split()[1] == status
 
 
 def test_a_server_of_version_1_gets_the_refusal_and_the_end(file: Path) -> None:
