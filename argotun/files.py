@@ -66,6 +66,28 @@ def read(path: str, limit: int) -> Contents:
     return Contents(data, seen if settled(seen) else None)
 
 
+class Watched:
+    """A file of at most `limit` bytes, looked at often and read when it may be another one."""
+
+    __slots__ = ("_limit", "_version", "path")
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self._limit = limit
+        self._version: Fingerprint | None = None
+
+    def changed(self) -> bool:
+        """Whether it may be another one than was read last; so too when it could not be read."""
+        return self._version is None or fingerprint(self.path) != self._version
+
+    def read(self) -> bytes:
+        """What is in it now; raises OSError as `read` of this module."""
+        self._version = None
+        contents = read(self.path, self._limit)
+        self._version = contents.seen
+        return contents.data
+
+
 class Trouble:
     """What is wrong with a file: logged and told to `on_error` once, and logged when it is over.
 
@@ -118,26 +140,22 @@ class Followed(Generic[T]):
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self.value: T | None = None
-        self._path = path
-        self._limit = limit
+        self._file = Watched(path, limit)
         self._parse = parse
         self._what = f"{what} {path}"
         self._trouble = Trouble(log, on_error)
-        self._version: Fingerprint | None = None
 
     def load(self) -> None:
         """Read it now; raises ValueError with the reason when it cannot be used."""
-        self._version = None
         try:
-            contents = read(self._path, self._limit)
+            data = self._file.read()
         except OSError as error:
             raise ValueError((error.strerror or "it cannot be read").lower()) from None
-        self._version = contents.seen
-        self.value = self._parse(contents.data)
+        self.value = self._parse(data)
 
     def refresh(self) -> bool:
         """Look at the file, and read it if it may have changed; whether `value` is another one now."""
-        if self._version is not None and fingerprint(self._path) == self._version:
+        if not self._file.changed():
             return False
         before = self.value
         try:

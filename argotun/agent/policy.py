@@ -4,7 +4,7 @@ import logging
 from time import monotonic
 
 from argotun.errors import PolicyError
-from argotun.files import Contents, Fingerprint, Trouble, fingerprint, read
+from argotun.files import Trouble, Watched
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.observe.request import Request
@@ -29,10 +29,9 @@ class PolicyFile:
 
     def __init__(self, path: str, metrics: AgentMetrics) -> None:
         """Read it for the first time; raises PolicyError."""
-        self._path = path
+        self._file = Watched(path, LARGEST_FILE)
         self._metrics = metrics
         self._trouble = Trouble(log, lambda: metrics.reload_errors("policy"))
-        self._version: Fingerprint | None = None
         self._data = b""
         self._policy: Policy
         self._second = 0.0
@@ -43,7 +42,7 @@ class PolicyFile:
     @property
     def path(self) -> str:
         """Where the file is."""
-        return self._path
+        return self._file.path
 
     @property
     def rules(self) -> int:
@@ -52,7 +51,7 @@ class PolicyFile:
 
     def refresh(self) -> None:
         """Look at the file, and read it when it is another version; never raises."""
-        if self._version is not None and fingerprint(self._path) == self._version:
+        if not self._file.changed():
             return
         try:
             self._read()
@@ -61,7 +60,7 @@ class PolicyFile:
             self._trouble.begin(self.problem, "the policy read before stays in force")
         else:
             self.problem = ""
-            self._trouble.end(f"the policy file {self._path}")
+            self._trouble.end(f"the policy file {self.path}")
         self._metrics.policy_outdated = 1 if self.problem else 0
 
     def refusal(self, head: RequestHead, request: Request) -> str:
@@ -77,16 +76,13 @@ class PolicyFile:
 
     def _read(self) -> None:
         """Read the file and use it, unless these very bytes are in force; raises PolicyError."""
-        self._version = None
-        contents = _read(self._path)
-        # One that cannot be used is not read again either, until it changes.
-        self._version = contents.seen
-        if contents.data == self._data:
+        data = _read(self._file)
+        if data == self._data:
             return
-        self._policy = _parse(contents, self._path)
-        self._data = contents.data
+        self._policy = _parse(data, self.path)
+        self._data = data
         self._metrics.policy_rules([*(rule.name for rule in self._policy.rules), DEFAULT, NOT_CANONICAL])
-        log.info("a policy is in force", extra=fields(file=self._path, rules=self.rules))
+        log.info("a policy is in force", extra=fields(file=self.path, rules=self.rules))
 
     def _tell(self, decision: Decision, request: Request) -> None:
         """One line in the log, of at most LINES in a second."""
@@ -110,19 +106,19 @@ class PolicyFile:
 
 def read_policy(path: str) -> Policy:
     """The policy in a file; raises PolicyError."""
-    return _parse(_read(path), path)
+    return _parse(_read(Watched(path, LARGEST_FILE)), path)
 
 
-def _read(path: str) -> Contents:
+def _read(file: Watched) -> bytes:
     try:
-        return read(path, LARGEST_FILE)
+        return file.read()
     except OSError as error:
-        raise PolicyError(OPTION, path, f"a readable file ({error.strerror})") from None
+        raise PolicyError(OPTION, file.path, f"a readable file ({error.strerror})") from None
 
 
-def _parse(contents: Contents, path: str) -> Policy:
+def _parse(data: bytes, path: str) -> Policy:
     try:
-        text = contents.data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise PolicyError(OPTION, path, "a file in UTF-8") from None
     return parse_policy(text, path)

@@ -69,9 +69,7 @@ class Upstream:
         What is queued is cut off, so that the API cannot take a part for the whole.
         """
         channel, self.outlet.channel = self.outlet.channel, None
-        if self.outlet.pending:
-            self.outlet.abort()
-        self.outlet.close()
+        self.outlet.break_off()
         owed = self.outlet.forgive()
         if channel is not None and owed:
             channel.consumed(owed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from argotun.config.clusters import ID, Cluster, parse_json, read_digests, read_labels
-from argotun.config.values import HIDDEN, Kind, Refused, Words, list_of, matching, nearest, quoted
+from argotun.config.values import HIDDEN, Kind, Refused, Words, list_of, matching, one_of, quoted
 from argotun.errors import ConfigError
 
 OPTION = "--callers"
@@ -149,9 +149,7 @@ def read_entry(where: str, entry: dict[str, Any]) -> Caller:
     """One entry of the list; raises ConfigError."""
     for key in entry:
         if key not in KEYS:
-            close = nearest(key, KEYS)
-            meant = f" ({close} was probably meant)" if close else ""
-            raise ConfigError(f"{where}, key", quoted(key), f"one of {', '.join(KEYS)}{meant}")
+            raise ConfigError(f"{where}, key", quoted(key), one_of(key, KEYS))
 
     def read(key: str) -> Any:
         try:

@@ -16,7 +16,7 @@ from argotun.config.values import (
     LONGEST_TOKEN,
     Refused,
     Words,
-    nearest,
+    one_of,
     quoted,
 )
 from argotun.errors import ClustersError
@@ -230,12 +230,7 @@ def refuse_unknown_keys(where: str, entry: Iterable[str]) -> None:
     """Raise ClustersError for a key that is not read: a misspelt one would leave a cluster less guarded."""
     for key in entry:
         if key not in KEYS and not FOREIGN.fullmatch(key):
-            close = nearest(key, KEYS)
-            raise ClustersError(
-                f"{OPTION}: {where}, key",
-                quoted(key),
-                f"one of {', '.join(KEYS)}" + (f" ({close} was probably meant)" if close else ""),
-            )
+            raise ClustersError(f"{OPTION}: {where}, key", quoted(key), one_of(key, KEYS))
 
 
 def parse_json(text: str, option: str = OPTION, expected: str = "a JSON list of clusters") -> list[Any]:

@@ -45,6 +45,13 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
 
 
+def one_of(word: str, names: Iterable[str]) -> str:
+    """What is expected in place of `word`, with the name that was probably meant."""
+    among = list(names)
+    close = nearest(word, among)
+    return f"one of {', '.join(among)}" + (f" ({close} was probably meant)" if close else "")
+
+
 def hidden(_: object) -> str:
     """A secret as anything may show it."""
     return HIDDEN

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 
 import argotun
-from argotun.address import host_port
+from argotun.address import host_port, socket_name
 from argotun.config import ServerConfig
 from argotun.config.clusters import Cluster
 from argotun.config.models import KUBERNETES
@@ -104,7 +104,7 @@ class AgentPort:
                 str(error),
                 "an agent's connection was refused: %s",
                 error,
-                extra=fields(peer=_name(peer)),
+                extra=fields(peer=socket_name(peer)),
             )
         except Dropped:
             raise
@@ -177,10 +177,10 @@ class AgentPort:
                 "an agent was refused: %s%s",
                 denied,
                 more,
-                extra=fields(peer=_name(peer), **named),
+                extra=fields(peer=socket_name(peer), **named),
             )
         else:
-            log.debug("an agent was refused: %s", denied, extra=fields(peer=_name(peer)))
+            log.debug("an agent was refused: %s", denied, extra=fields(peer=socket_name(peer)))
         if wait < 0:
             _answer(sock, 429, "too many refusals")
             return
@@ -216,7 +216,7 @@ class AgentPort:
             session = Session(
                 cluster.id,
                 tunnel,
-                peer=_name(peer),
+                peer=socket_name(peer),
                 named=named,
                 target=named or (DEFAULT_TARGET if tunnel.version == 1 else ""),
                 proof=proof,
@@ -245,7 +245,7 @@ class AgentPort:
                 del self._tunnels[cluster.id]
             if session is not None:
                 self._registry.remove(session)
-        log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=_name(peer)))
+        log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=socket_name(peer)))
 
     def _arrived(self, session: Session, theirs: Hello) -> None:
         """The agent has said who it is; it may have taken its time, and things may have changed."""
@@ -302,8 +302,3 @@ def _answer(sock: Any, code: int, text: str, no_body: bool = False) -> None:
     except OSError:
         # The peer has left; there is nobody to tell.
         pass
-
-
-def _name(peer: Any) -> str:
-    """A socket address as `host:port`."""
-    return host_port(peer[0], peer[1]) if isinstance(peer, tuple) and len(peer) >= 2 else str(peer)

@@ -12,17 +12,16 @@ import logging
 from collections.abc import Callable
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Any
 
 from argotun.config.callers import OPTION, Caller, parse_callers
 from argotun.config.clusters import ANY_NAME, Cluster
 from argotun.errors import ConfigError
-from argotun.files import Fingerprint, Trouble, fingerprint, read
+from argotun.files import Trouble, Watched
 from argotun.observe.metrics import CallerStats
-from argotun.server.auth import bearer
+from argotun.server.auth import Certificate, bearer
 from argotun.server.clusters import ClustersFile
 from argotun.server.routes import only_reads
-from argotun.transport.names import Kind, Listed, Names, peer_names
+from argotun.transport.names import Kind, Listed, Names, names_of
 from argotun.wire.fields import CALLER
 from argotun.wire.head import RequestHead
 
@@ -128,13 +127,12 @@ class Callers:
     ) -> None:
         self.limit = limit
         self.version = object()
-        self._path = path
+        self._file = Watched(path, LARGEST_FILE) if path is not None else None
         self._clusters = clusters
         self._stats = stats
         self._asked = asked
         self._bound = bound
         self._trouble = Trouble(log, on_error)
-        self._seen: Fingerprint | None = None
         self._data = b""
         self._entries: tuple[Caller, ...] = tuple(Caller(name, may_impersonate=True) for name in names)
         self._agents: dict[str, Cluster] = {}
@@ -153,20 +151,20 @@ class Callers:
 
     def load(self) -> None:
         """Read the file for the first time; raises ConfigError."""
-        if self._path is not None:
-            self._read(self._path)
+        if self._file is not None:
+            self._read(self._file)
         self.refresh()
 
     def refresh(self) -> bool:
         """Look at the files; whether what they say of callers is another thing now. Never raises."""
         before = self.version
-        if self._path is not None and (self._seen is None or fingerprint(self._path) != self._seen):
+        if self._file is not None and self._file.changed():
             try:
-                self._read(self._path)
+                self._read(self._file)
             except ConfigError as error:
                 self._trouble.begin(str(error), "the callers read before stay in force")
             else:
-                self._trouble.end(f"the callers file {self._path}")
+                self._trouble.end(f"the callers file {self._file.path}")
         if self._clusters.clusters is not self._agents:
             self._agents = clusters = self._clusters.clusters
             self._agents_names = Listed(
@@ -178,10 +176,9 @@ class Callers:
             self.version = object()
         return self.version is not before
 
-    def visitor(self, sock: Any) -> "Visitor":
-        """Who is at the other end of a socket that is through its handshake."""
-        secure = hasattr(sock, "getpeercert")
-        return Visitor(self, peer_names(sock), secure)
+    def visitor(self, certificate: Certificate, secure: bool) -> "Visitor":
+        """Who is at the other end of a connection; `secure` says that it is one of TLS."""
+        return Visitor(self, names_of(certificate.content), secure)
 
     def by_certificate(self, names: Names, secure: bool) -> Access:
         """What a certificate's names allow."""
@@ -193,7 +190,7 @@ class Callers:
         found = next((entries[value] for value in names.values if value in entries), None)
         if found is not None:
             return Access(found.name, found, self._stats(found.name))
-        if self._path is None and not (secure and self._asked):
+        if self._file is None and not (secure and self._asked):
             # Nothing at this port says who somebody is: its NetworkPolicy is what decides.
             return Access("", ANYBODY, self._stats(""))
         shown = str(names)
@@ -211,21 +208,19 @@ class Callers:
                 found = caller
         return None if found is None else Access(found.name, found, self._stats(found.name))
 
-    def _read(self, path: str) -> None:
-        self._seen = None
+    def _read(self, file: Watched) -> None:
         try:
-            contents = read(path, LARGEST_FILE)
+            data = file.read()
         except OSError as error:
-            raise ConfigError(OPTION, path, f"a readable file ({error.strerror})") from None
-        self._seen = contents.seen
-        if contents.data == self._data:
+            raise ConfigError(OPTION, file.path, f"a readable file ({error.strerror})") from None
+        if data == self._data:
             return
         try:
-            text = contents.data.decode("utf-8-sig")
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise ConfigError(OPTION, path, "a file in UTF-8") from None
+            raise ConfigError(OPTION, file.path, "a file in UTF-8") from None
         self._use(parse_callers(text))
-        self._data = contents.data
+        self._data = data
 
     def _use(self, entries: tuple[Caller, ...]) -> None:
         certified = [caller for caller in entries if not caller.tokens]

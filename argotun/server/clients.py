@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 
-from argotun.address import host_port
+from argotun.address import socket_name
 from argotun.config import ServerConfig
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
@@ -122,10 +122,12 @@ class ClientPort:
         """Serve one client connection in the calling greenlet until it ends."""
         certificate = shown_by(sock)
         if self._revoked(certificate):
-            log.warning("a client was refused: its certificate is revoked", extra=fields(peer=_address(peer)))
+            why = "a client was refused: its certificate is revoked"
+            log.warning(why, extra=fields(peer=socket_name(peer)))
             sock.close()
             return
-        connection = Connection(self, sock, self._callers.visitor(sock), self._places.of(peer))
+        visitor = self._callers.visitor(certificate, secure=hasattr(sock, "getpeercert"))
+        connection = Connection(self, sock, visitor, self._places.of(peer))
         self.connections.add(connection)
         if certificate.fingerprint:
             self._certificates[connection] = certificate
@@ -354,10 +356,6 @@ class ClientPort:
                     _count(self._metrics.cluster(request.cluster), request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
-
-
-def _address(peer: Any) -> str:
-    return host_port(peer[0], peer[1]) if isinstance(peer, tuple) else str(peer)
 
 
 def _count(stats: ClusterStats, request: Request) -> None:

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from argotun.config.clusters import OPTION, Cluster, parse_clusters
 from argotun.errors import ClustersError
-from argotun.files import Fingerprint, Trouble, fingerprint, read
+from argotun.files import Trouble, Watched
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,7 @@ class ClustersFile:
         self.clusters: dict[str, Cluster] = {}
         self._trouble = Trouble(log)
         self._text = source if source.lstrip().startswith("[") else None
-        self._path = source
-        self._version: Fingerprint | None = None
+        self._file = Watched(source, LARGEST_FILE)
         # Digests of what was read last, and of what is in force.
         self._seen = b""
         self._good = b""
@@ -57,7 +56,7 @@ class ClustersFile:
 
         Never raises: a version that cannot be used is logged and counted once.
         """
-        if self._text is not None or self._unchanged():
+        if self._text is not None or not self._file.changed():
             return None
         before = self.clusters
         try:
@@ -69,24 +68,20 @@ class ClustersFile:
         self._trouble.end("the clusters file")
         return difference(before, self.clusters)
 
-    def _unchanged(self) -> bool:
-        return self._version is not None and fingerprint(self._path) == self._version
-
     def _reread(self) -> None:
         """Read the file and use it, unless these very bytes are in force; raises ClustersError."""
-        self._version, self._seen = None, b""
+        self._seen = b""
         try:
-            contents = read(self._path, LARGEST_FILE)
+            data = self._file.read()
         except OSError as error:
-            raise ClustersError(OPTION, self._path, f"a readable file ({error.strerror})") from None
-        self._version = contents.seen
-        self._seen = sha256(contents.data).digest()
+            raise ClustersError(OPTION, self._file.path, f"a readable file ({error.strerror})") from None
+        self._seen = sha256(data).digest()
         if self._seen == self._good:
             return
         try:
-            text = contents.data.decode("utf-8-sig")
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise ClustersError(OPTION, self._path, "a file in UTF-8") from None
+            raise ClustersError(OPTION, self._file.path, "a file in UTF-8") from None
         self._use(text)
         self._good = self._seen
 

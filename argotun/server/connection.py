@@ -152,7 +152,7 @@ class Connection:
             pass
         finally:
             self.exchange.leave()
-            self._close()
+            self._outlet.break_off()
             self.visitor.leave()
 
     # ── the exchange asks ──────────────────────────────────────────────────────────────────────
@@ -221,7 +221,7 @@ class Connection:
         """Close: what is queued has `seconds` to leave, a request in progress ends as the table says."""
         self.exchange.end(Cause.DRAINED, "the server ends")
         self._outlet.flush(seconds)
-        self._close()
+        self._outlet.break_off()
         self.proceed()
 
     def sweep(self, now: float) -> None:
@@ -367,25 +367,24 @@ class Connection:
         exchange.begin(request, head)
         if not (access.free and route) and (why := port.refuse(request, head, access, route is None)):
             exchange.end(Cause.CALLER, why)
-            gevent.sleep(NEXT_TURN)
         elif route is None:
             answer = port.local(head)
             if isinstance(answer, Refusal):
                 exchange.end(*answer)
             else:
                 exchange.respond(*answer)
-            gevent.sleep(NEXT_TURN)
         elif 0 < port.max_body < head.length:
             self._too_large()
+            return
         else:
             late = place is not None and place.late and place.scarce and LASTING.search(request.target)
             session = LAST_TENTH if late else port.admit(request, exchange.session)
-            if isinstance(session, Refusal):
-                exchange.end(*session)
-                # An answer of our own costs no time on the way: a client could have a thousand in one turn.
-                gevent.sleep(NEXT_TURN)
-            else:
+            if not isinstance(session, Refusal):
                 exchange.send(session, access.told, access.acts)
+                return
+            exchange.end(*session)
+        # An answer of our own costs no time on the way: a client could have a thousand in one turn.
+        gevent.sleep(NEXT_TURN)
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────
 
@@ -445,11 +444,5 @@ class Connection:
     def _give_up(self) -> None:
         """Close, whatever the greenlet waits for."""
         self.exchange.end(Cause.CLIENT_GONE)
-        self._close()
+        self._outlet.break_off()
         self.proceed()
-
-    def _close(self) -> None:
-        """Close; what still waits for the client is cut off, so that a part cannot pass for the whole."""
-        if self._outlet.pending:
-            self._outlet.abort()
-        self._outlet.close()

@@ -60,18 +60,6 @@ def names_of(certificate: Mapping[str, Any] | None) -> Names:
     return NOBODY
 
 
-def peer_names(sock: Any) -> Names:
-    """The names in the certificate that the other side of a socket has shown; NOBODY without TLS."""
-    getpeercert = getattr(sock, "getpeercert", None)
-    if getpeercert is None:
-        return NOBODY
-    try:
-        return names_of(getpeercert())
-    except ValueError:
-        # A name in it is no UTF-8.
-        return NOBODY
-
-
 class Listed:
     """Names as a person lists them, to be found in certificates."""
 

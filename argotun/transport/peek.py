@@ -9,7 +9,7 @@ from gevent.socket import socket, wait
 
 from argotun.errors import HandshakeError, ProtocolError
 from argotun.transport._private import peek, readable
-from argotun.transport.reader import TCP_CLOSE, TCP_CLOSE_WAIT
+from argotun.transport.reader import peer_left
 
 LOOK = 32 * 1024
 """Bytes that are looked at; more than any beginning that is waited for has."""
@@ -45,7 +45,7 @@ def look(sock: socket, missing: Callable[[bytes], int], until: float, what: str)
                 return seen
             if len(seen) == before or len(seen) >= LOOK:
                 # The client has ended its half, or this kernel does not wait for as much as it was asked to.
-                if _ended(sock):
+                if peer_left(sock, halves=False):
                     raise HandshakeError(f"the other side left in the middle of {what}")
                 gevent.sleep(_PAUSE)
             if len(seen) + more != asked:
@@ -65,11 +65,3 @@ def _ask_for(sock: socket, size: int) -> None:
     except OSError:
         # Not every system has it: then there are more looks.
         pass
-
-
-def _ended(sock: socket) -> bool:
-    try:
-        state = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 1)[0]
-    except (OSError, AttributeError):
-        return False
-    return state in (TCP_CLOSE, TCP_CLOSE_WAIT)

@@ -76,13 +76,18 @@ class Reader:
                 return data
 
     def peer_left(self, *, halves: bool) -> bool:
-        """Whether the peer has ended the connection, without reading what it sent before.
+        """As `peer_left` of this module."""
+        return peer_left(self._sock, halves=halves)
 
-        With `halves`, a peer that has ended only its own direction is still there.
-        """
-        try:
-            state = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        except (OSError, AttributeError):
-            # Not TCP, or not Linux: the next read shows it.
-            return False
-        return state == TCP_CLOSE or (state == TCP_CLOSE_WAIT and not halves)
+
+def peer_left(sock: Any, *, halves: bool) -> bool:
+    """Whether the peer has ended the connection, without reading what it sent before.
+
+    With `halves`, a peer that has ended only its own direction is still there.
+    """
+    try:
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except (OSError, AttributeError):
+        # Not TCP, or not Linux: the next read shows it.
+        return False
+    return bool(state == TCP_CLOSE or (state == TCP_CLOSE_WAIT and not halves))

@@ -26,14 +26,12 @@ from gevent.socket import socket, wait_read, wait_write
 
 from argotun.transport._private import Buffer, close_notify, raw_send, tcp_finish, tcp_send
 from argotun.turns import NEXT_TURN
+from argotun.wire import pieces
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 
 LEFTOVER = 64 * 1024
 """Bytes read at once from a peer that is no longer listened to."""
-
-PIECE = 4096
-"""Queued buffers below so many bytes are joined."""
 
 TCP_NOTSENT_LOWAT = 25
 """Linux's option number (linux/tcp.h); the socket module has no name for it."""
@@ -109,22 +107,9 @@ class Writer:
             self._drainer = gevent.spawn(self._drain)
             # Where OpenSSL would have blocked it wants the very same bytes again; it takes all or nothing.
             data = memoryview(data)[sent:] if sent else data
-        self._append(self._queue, data)
+        pieces.append(self._queue, data)
         self.pending += len(data)
         return False
-
-    @staticmethod
-    def _append(queue: deque[Buffer], data: Buffer) -> None:
-        """Queue one buffer; small ones are joined, since each alone takes many times its size."""
-        if len(data) >= PIECE:
-            queue.append(data)
-            return
-        # The first one may be half sent: OpenSSL wants it again as it was.
-        last = queue[-1] if len(queue) > 1 else b""
-        if isinstance(last, bytearray) and len(last) < PIECE:
-            last += data
-        else:
-            queue.append(bytearray(data))
 
     def finish(self) -> None:
         """Half-close behind the queue: TLS close_notify, then TCP FIN. The other direction goes on."""
@@ -186,6 +171,12 @@ class Writer:
             except OSError:
                 pass
             self.close()
+
+    def break_off(self) -> None:
+        """Close, with a reset where something is queued: a part must not pass for the whole."""
+        if self.pending:
+            self.abort()
+        self.close()
 
     def _drain(self) -> None:
         queue = self._queue

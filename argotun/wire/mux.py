@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from argotun.errors import ConnectionLost, ProtocolError
-from argotun.wire import frames, hello, reasons
+from argotun.wire import frames, hello, pieces, reasons
 from argotun.wire.credit import Intake, Unlimited, shares
 from argotun.wire.frames import (
     CHUNK,
@@ -75,9 +75,6 @@ from argotun.wire.streams import (
 STEP = 16 * 1024
 FRAME_WEIGHT = 512
 """Bytes of a step, where each frame weighs so many more than its payload: 32 frames at most."""
-
-PIECE = 4096
-"""Queued pieces below so many bytes are joined."""
 
 LARGE = 1024
 """DATA for a stream that is over is no trifle from so many bytes on."""
@@ -170,8 +167,6 @@ class Multiplexer:
                     yield
         if weight:
             yield
-            if self.over:
-                return
         if self._out.control_size > MAX_CONTROL:
             raise ProtocolError("the peer floods and does not read", 1008)
 
@@ -358,15 +353,8 @@ class Multiplexer:
         queue = stream.queue
         if queue is None:
             stream.queue = [data]
-        elif len(data) >= PIECE:
-            queue.append(data)
         else:
-            # Small pieces are joined, since each alone takes many times its size.
-            last = queue[-1]
-            if isinstance(last, bytearray) and len(last) < PIECE:
-                last += data
-            else:
-                queue.append(bytearray(data))
+            pieces.append(queue, data)
         size = len(data)
         stream.queued += size
         stream.backlog.size += size

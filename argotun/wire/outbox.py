@@ -28,6 +28,7 @@ from collections.abc import Callable
 
 from argotun.wire.account import Account
 from argotun.wire.frames import CHUNK, DATA, ERROR, KIB, MIB, Profile
+from argotun.wire.pieces import Piece
 from argotun.wire.streams import CLOSED, UNCONNECTED, Stream
 
 BATCH = 128 * 1024
@@ -51,7 +52,7 @@ RETRIES = 8
 SAID = -1
 """`Stream.closing` once the frame that ends this direction has gone out; above 0 it is still due."""
 
-Part = bytes | bytearray | memoryview
+Part = Piece
 """A piece of a message, not copied until the message is joined."""
 
 

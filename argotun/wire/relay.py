@@ -14,6 +14,7 @@ Bytes go in, and what goes on comes out: nothing here knows a socket, and nothin
 BODY and RAW `take` does the rest. What belongs to the message after this one stays with the caller.
 """
 
+from argotun.wire import refusals
 from argotun.wire.body import Body, chunk
 from argotun.wire.head import MAX_HEAD, find_head_end
 
@@ -53,8 +54,9 @@ class Relay:
             if found >= 0:
                 end = found + 4
                 return data[start:end], end
-            find_head_end(data, start, start)
-            partial += data[start:]
+            rest = data[start:] if start else data
+            refusals.check_partial(rest, 0)
+            partial += rest
             return None, len(data)
         # In place, so that a head that comes byte by byte is not copied for each of them.
         before = len(partial)

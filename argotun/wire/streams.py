@@ -29,6 +29,8 @@ since its peer could not know; frames for a stream that never was are a violatio
 from collections.abc import Callable
 from typing import Protocol
 
+from argotun.wire.pieces import Piece
+
 OPENING, OPEN, LOCAL_ENDED, REMOTE_ENDED, OPENING_LOCAL, OPENING_REMOTE, CLOSED = range(7)
 
 STATES = ("OPENING", "OPEN", "LOCAL_ENDED", "REMOTE_ENDED", "OPENING_LOCAL", "OPENING_REMOTE", "CLOSED")
@@ -229,7 +231,7 @@ class Stream:
         self.returned = 0
         self.passed_on = 0
         self.updated = 0.0
-        self.queue: list[bytes | bytearray | memoryview] | None = None
+        self.queue: list[Piece] | None = None
         self.queued = 0
         self.ready = False
         self.ahead = 0

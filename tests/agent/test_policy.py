@@ -197,13 +197,19 @@ def test_a_refusal_needs_no_api(file: Path) -> None:
         assert answers == [403, 503, 403]
 
 
+def dialling(rig: Rig, listening: Listening, file: Path) -> Agent:
+    """An agent with the policy in `file`, which dials whoever listens."""
+    url = f"ws://127.0.0.1:{listening.address[1]}/connect"
+    agent = Agent(rig.agent_config(server=url, policy=str(file)))
+    rig.agents.append(agent)
+    agent.start()
+    return agent
+
+
 def test_a_hostile_server_is_refused_as_a_client_is(file: Path) -> None:
     with Listening() as listening, Rig(Api(recorded), mutual=False, agent=None) as rig:
-        url = f"ws://127.0.0.1:{listening.address[1]}/connect"
-        agent = Agent(rig.agent_config(server=url, policy=str(file)))
-        rig.agents.append(agent)
-        agent.start()
-        server = V2Server(listening)
+        dialling(rig, listening, file)
+        server = V2Server(listening, callers=True)
         stream = server.connect()
         server.send(DATA, stream, b"GET /api/v1/pods HTTP/1.1\r\nHost: a\r\n\r\n")
         server.expect(CONNECTED, stream)
@@ -220,10 +226,7 @@ def test_only_a_server_that_says_so_names_callers(file: Path, callers: bool, sta
     """One that does not know the field lets a client's own through."""
     file.write_text("default: deny\nrules:\n- name: argocd\n  allow: {callers: [argocd]}\n")
     with Listening() as listening, Rig(Api(answer()), mutual=False, agent=None) as rig:
-        url = f"ws://127.0.0.1:{listening.address[1]}/connect"
-        agent = Agent(rig.agent_config(server=url, policy=str(file)))
-        rig.agents.append(agent)
-        agent.start()
+        dialling(rig, listening, file)
         server = V2Server(listening, callers=callers)
         stream = server.connect()
         head = b"GET /api/v1/pods HTTP/1.1\r\nHost: a\r\nArgotun-Caller: argocd\r\n\r\n"
@@ -234,10 +237,7 @@ def test_only_a_server_that_says_so_names_callers(file: Path, callers: bool, sta
 
 def test_a_server_of_version_1_gets_the_refusal_and_the_end(file: Path) -> None:
     with Listening() as listening, Rig(Api(recorded), mutual=False, agent=None) as rig:
-        url = f"ws://127.0.0.1:{listening.address[1]}/connect"
-        agent = Agent(rig.agent_config(server=url, policy=str(file)))
-        rig.agents.append(agent)
-        agent.start()
+        agent = dialling(rig, listening, file)
         server = V1Server(listening)
         until(agent.connected.is_set, "the agent's connection")
         stream = server.ask(
@@ -296,7 +296,7 @@ def test_a_file_is_read_again_only_when_it_has_changed(
     replace(file, text)
     until(lambda: settled(fingerprint(str(file))), "the time after which a write shows")
     policy.refresh()
-    monkeypatch.setattr("argotun.agent.policy.read", lambda *_: pytest.fail("it is read again"))
+    monkeypatch.setattr("argotun.files.read", lambda *_: pytest.fail("it is read again"))
     policy.refresh()
 
 

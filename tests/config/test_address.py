@@ -2,8 +2,7 @@
 
 import pytest
 
-from argotun.address import host_port
-from argotun.server import agents
+from argotun.address import host_port, socket_name
 
 
 @pytest.mark.parametrize(
@@ -18,4 +17,4 @@ from argotun.server import agents
 )
 def test_an_ipv6_address_stands_in_brackets(host, shown):
     assert host_port(host, 4711) == shown
-    assert agents._name((host, 4711)) == shown
+    assert socket_name((host, 4711)) == shown

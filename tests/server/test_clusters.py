@@ -340,7 +340,7 @@ def test_a_settled_file_is_not_read_again(path, monkeypatch):
     monkeypatch.setattr(files, "SETTLED", 0)
     followed = ClustersFile(str(path))
     followed.load()
-    monkeypatch.setattr(live, "read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(files, "read", lambda *_: pytest.fail("read again"))
     assert followed.refresh() is None
 
 

@@ -1,4 +1,4 @@
-"""Every module here leaves as many greenlets and descriptors behind as it found."""
+"""Two clusters for those who break rules, and as many greenlets and descriptors left behind as were found."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import gevent
 import pytest
 
 from tests import leaks
-from tests.rig import until
+from tests.rig import Rig, until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,3 +23,12 @@ def nothing_left() -> Iterator[None]:
         explain=leaks.greenlets,
     )
     until(lambda: leaks.descriptors() <= before[1], "the end of every descriptor", 3.0)
+
+
+@pytest.fixture(scope="module")
+def rig(nothing_left: None) -> Iterator[Rig]:
+    """A server whose cluster c2 has an honest agent; c1 is for the test's own."""
+    rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"reconnect_grace": 0.0})
+    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
+    with rig:
+        yield rig

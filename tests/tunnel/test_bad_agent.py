@@ -30,14 +30,6 @@ REQUEST = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"reconnect_grace": 0.0})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
-    with rig:
-        yield rig
-
-
 @pytest.fixture
 def agent(rig: Rig) -> Iterator[V2Agent]:
     agent = V2Agent(rig)

@@ -17,14 +17,6 @@ from tests.v2_peers import CONNECT, CONNECTED, DATA, GOAWAY, PING, PONG, WINDOW,
 REQUEST = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"reconnect_grace": 0.0})
-    rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
-    with rig:
-        yield rig
-
-
 @pytest.fixture
 def agent(rig: Rig) -> Iterator[V2Agent]:
     """An agent with a request on stream 1 that it has not answered."""
