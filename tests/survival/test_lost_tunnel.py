@@ -286,10 +286,11 @@ def test_an_agent_notices_the_return_of_a_killed_server(worlds: Any) -> None:
 
 def test_a_request_in_the_gap_is_served_by_the_agent_that_comes_back(worlds: Any) -> None:
     world = worlds(grace="60s")
-    world.start_server()
+    server = world.start_server()
     agent = world.start_agent()
     agent.signal(signal.SIGKILL)
-    agent.code()
+    # Until then a request goes on its way by the lost tunnel, and nobody may repeat it.
+    says(server, "agent gone")
     body, peer = world.ask_own()
     world.start_agent()
     assert peer.response().body == body
