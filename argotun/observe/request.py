@@ -23,20 +23,28 @@ class Request:
     `admitted` to a session, `sent` on, `connected` to the API, `answered` with a final head, `ended`.
     """
 
-    # Defaults of the class: an instance, made for each request, sets only what it knows.
-    caller = ""
-    stream = 0
-    status = 0
-    error = ""
-    bytes_out = 0
-    counted_in = 0
-    counted_out = 0
-    stalls = 0
-    admitted = 0.0
-    sent = 0.0
-    connected = 0.0
-    answered = 0.0
-    ended = 0.0
+    # One is made, and written to, with each request: slots cost it least.
+    __slots__ = (
+        "admitted",
+        "answered",
+        "audit_id",
+        "began",
+        "bytes_in",
+        "bytes_out",
+        "caller",
+        "cluster",
+        "connected",
+        "counted_in",
+        "counted_out",
+        "ended",
+        "error",
+        "method",
+        "sent",
+        "stalls",
+        "status",
+        "stream",
+        "target",
+    )
 
     def __init__(
         self,
@@ -54,6 +62,10 @@ class Request:
         self.target = target
         self.audit_id = audit_id
         self.bytes_in = size
+        self.caller = self.error = ""
+        self.stream = self.status = self.stalls = 0
+        self.bytes_out = self.counted_in = self.counted_out = 0
+        self.admitted = self.sent = self.connected = self.answered = self.ended = 0.0
 
     @property
     def seconds(self) -> float:

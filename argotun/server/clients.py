@@ -245,9 +245,10 @@ class ClientPort:
             return
         if name in self._clusters.clusters:
             stats = self._metrics.cluster(name)
-            stats.observe(request.method, request.status, request.seconds)
+            stats.observe(request.method, request.status, request.ended - request.began)
             stats.stalls += request.stalls
-            _count(stats, request)
+            stats.bytes_in += request.bytes_in - request.counted_in
+            stats.bytes_out += request.bytes_out - request.counted_out
         self._access(request)
 
     # ── asked by the server ────────────────────────────────────────────────────────────────────

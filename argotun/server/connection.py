@@ -297,7 +297,11 @@ class Connection:
                 data = data[used:]
                 self._request(raw)
             elif state == IDLE:
-                self._hold()
+                outlet = self._outlet
+                if self.exchange.idle and not (outlet.pending or outlet.closed):
+                    upload.begin()
+                else:
+                    self._hold()
             else:
                 out, used = upload.take(data)
                 data = b"" if used == len(data) else data[used:]
@@ -351,11 +355,15 @@ class Connection:
         head = parse_request(raw)
         self._upload.follow(head.length)
         self._uploaded = 0
-        route = ROUTE.match(head.target)
-        target = head.target[route.end() :] if route is not None else head.target
+        target = head.target
+        cluster = ""
+        route = ROUTE.match(target)
+        if route is not None:
+            cluster = route[1].decode()
+            target = target[route.end() :]
         request = Request(
             self._began,
-            route[1].decode() if route is not None else "",
+            cluster,
             head.method,
             target if target.startswith(b"/") else b"/" + target,
             head.audit_id or port.new_audit_id(),

@@ -126,7 +126,6 @@ class Exchange:
         request.admitted = request.sent = monotonic()
         request.stream = channel.id
         answer.stage = DELIVERED if channel.connected else SENT
-        answer.prefix = PREFIX + request.cluster.encode()
         extra = b"Audit-ID: %b\r\n%b%b" % (request.audit_id, acts, told if session.callers else b"")
         close = channel.single and head.upgrade is None
         channel.send(rewrite_request(head, request.target, extra, close=close))
@@ -326,6 +325,7 @@ class Exchange:
         tunnel = session.tunnel
         channel = Channel(tunnel, tunnel.mux.open(self, session.target))
         self.session, self.channel, self._outlet.channel = session, channel, channel
+        self.answer.prefix = PREFIX + session.cluster.encode()
         self._connection.attached(channel)
         return channel
 

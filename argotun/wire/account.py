@@ -22,13 +22,6 @@ class Account:
         """What is left of the pool."""
         return self.pool - self.used
 
-    def take(self, under_way: int, size: int) -> int:
-        """A stream with `under_way` bytes sends `size` more; what is used then."""
-        beyond = under_way + size - self.share
-        if beyond > 0:
-            self.used += beyond if beyond < size else size
-        return self.used
-
     def give_back(self, under_way: int, size: int) -> bool:
         """Of the `under_way` bytes of a stream `size` have arrived; whether the pool got some of them."""
         beyond = under_way - self.share

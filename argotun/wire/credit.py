@@ -72,10 +72,10 @@ class Intake:
         if left < 0:
             raise ProtocolError(f"stream {stream.id} went over its credit")
         account = self.account
-        under_way = stream.window - left
-        if under_way <= account.share:
+        beyond = stream.window - left - account.share
+        if beyond <= 0:
             return False
-        used = account.take(under_way - size, size)
+        used = account.used = account.used + (beyond if beyond < size else size)
         if used > account.pool:
             if self.strict:
                 raise ProtocolError("the streams together went over their credit")

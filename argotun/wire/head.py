@@ -97,6 +97,8 @@ _ESSENTIAL = names(ESSENTIAL)
 _CALLER_FIELD = CALLER.encode()
 
 _UPGRADES = {b"websocket": b"websocket", b"spdy/3.1": b"SPDY/3.1"}
+_NONE: frozenset[bytes] = frozenset()
+_UNDERSCORE = ord("_")
 # Options that the drop lists already take care of: what else Connection names is cut by name.
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 
@@ -115,21 +117,38 @@ class RequestHead:
     host            value of Host; None only in HTTP/1.0
     """
 
+    # Slots, and no constructor: this is made, and looked at, with each request.
+    __slots__ = (
+        "_audit",
+        "_bearer",
+        "_cut",
+        "_lines",
+        "audit_id",
+        "caller",
+        "connection",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "target",
+        "upgrade",
+    )
+
     method: bytes
     target: bytes
     minor: int
     length: int
     keep_alive: bool
+    upgrade: bytes | None
+    caller: bytes | None
+    audit_id: bytes | None
+    connection: frozenset[bytes]
     host: bytes | None
     _lines: bytes
-    # What few requests have, in the class: a head sets only what it finds.
-    upgrade: bytes | None = None
-    caller: bytes | None = None
-    audit_id: bytes | None = None
-    connection: frozenset[bytes] = frozenset()
-    _cut: bool = False
-    _bearer: bool = False
-    _audit: bool = False
+    _cut: bool
+    _bearer: bool
+    _audit: bool
 
     @property
     def fields(self) -> bytes:
@@ -158,17 +177,30 @@ class ResponseHead:
     location        value of Location, None where there is none; empty where there are several
     """
 
+    # As in RequestHead.
+    __slots__ = (
+        "_connection",
+        "_cut",
+        "_lines",
+        "keep_alive",
+        "length",
+        "location",
+        "minor",
+        "reason",
+        "status",
+        "upgrade",
+    )
+
     status: int
     reason: bytes
     minor: int
     length: int
     keep_alive: bool
+    upgrade: bytes | None
+    location: bytes | None
     _lines: bytes
-    # As in RequestHead.
-    upgrade: bytes | None = None
-    location: bytes | None = None
-    _connection: frozenset[bytes] = frozenset()
-    _cut: bool = False
+    _connection: frozenset[bytes]
+    _cut: bool
 
     @property
     def fields(self) -> bytes:
@@ -201,6 +233,9 @@ def parse_request(data: bytes) -> RequestHead:
         raise refusals.request(data)
     head = RequestHead()
     head.method, head.target, minor, head._lines = match.groups()
+    head.upgrade = head.caller = head.audit_id = None
+    head.connection = _NONE
+    head._cut = head._bearer = head._audit = False
     found = _collect(_READ_REQUEST, head._lines)
     head.host = host = found.get(b"host")
     if host is not None:
@@ -210,7 +245,8 @@ def parse_request(data: bytes) -> RequestHead:
     elif minor == b"1":
         raise HeadError("Host is missing")
     head.minor = 1 if minor == b"1" else 0
-    head.length = _length(found, head.minor, 0)
+    framed = b"content-length" in found or b"transfer-encoding" in found
+    head.length = _length(found, head.minor) if framed else 0
     # A proxy does not honour a 1.0 client's keep-alive (RFC 9112 §9.3), nor its Upgrade (RFC 9110 §7.8).
     head.keep_alive = minor == b"1"
     if b"connection" in found:
@@ -235,7 +271,7 @@ def parse_request(data: bytes) -> RequestHead:
         head.caller = caller if _CALLER.fullmatch(caller) else b""
     if b"sec-websocket-protocol" in found:
         head._bearer = BEARER_SUBPROTOCOL in found[b"sec-websocket-protocol"].lower()
-    if b"_" in head._lines:
+    if _UNDERSCORE in head._lines:
         _look_behind_underscores(head)
     return head
 
@@ -272,7 +308,7 @@ def rewrite_request(
             lines,
             b"\n",
             extra,
-            _hop(head.upgrade, close),
+            _hop(head.upgrade, close) if close or head.upgrade is not None else b"",
             b"\r\n",
         )
     )
@@ -291,8 +327,12 @@ def parse_response(data: bytes, method: bytes) -> ResponseHead:
     head.minor = 1 if minor == b"1" else 0
     head.status = status = int(code)
     head.reason = reason or b""
+    head.upgrade = head.location = None
+    head._connection = _NONE
+    head._cut = False
     found = _collect(_READ_RESPONSE, head._lines)
-    head.length = _length(found, head.minor, UNTIL_CLOSE)
+    framed = b"content-length" in found or b"transfer-encoding" in found
+    head.length = _length(found, head.minor) if framed else UNTIL_CLOSE
     if status < 200 or status == 204:
         # RFC 9110 §8.6: neither may announce a body. Some parsers would wait for one that is announced.
         if head.length > 0 or head.length == CHUNKED:
@@ -345,7 +385,7 @@ def rewrite_response(
             lines,
             b"\n",
             b"Transfer-Encoding: chunked\r\n" if chunked else b"",
-            _hop(head.upgrade, ends and head.status >= 200),
+            _hop(head.upgrade, ends and head.status >= 200) if ends or head.upgrade is not None else b"",
             b"\r\n",
         )
     )
@@ -365,14 +405,11 @@ def _collect(pattern: re.Pattern[bytes], lines: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _length(found: dict[bytes, bytes], minor: int, otherwise: int) -> int:
-    """Body length in bytes or CHUNKED as the fields say, `otherwise` without any (RFC 9112 §6.3)."""
+def _length(found: dict[bytes, bytes], minor: int) -> int:
+    """Body length in bytes or CHUNKED as the fields say, of which there is one (RFC 9112 §6.3)."""
     coding = found.get(b"transfer-encoding")
     if coding is None:
-        value = found.get(b"content-length")
-        if value is None:
-            return otherwise
-        value = value.strip(b" \t")
+        value = found[b"content-length"].strip(b" \t")
         if _LENGTH.fullmatch(value) is None:
             raise HeadError("Content-Length must be there once, as a plain decimal number")
         return int(value)

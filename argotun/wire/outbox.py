@@ -73,6 +73,7 @@ class Outbox:
         "_fresh",
         "_half",
         "_kept",
+        "_plenty",
         "_profile",
         "_ready",
         "_relieved",
@@ -99,7 +100,7 @@ class Outbox:
         self._round = self._coming = 0
         self._relieved: list[Stream] = []
         self._theirs = Account()
-        self._half = self._kept = 0
+        self._half = self._kept = self._plenty = 0
         # Those with a proven reader, and the others.
         self._starved: tuple[OrderedDict[int, Stream], OrderedDict[int, Stream]] = (
             OrderedDict(),
@@ -140,6 +141,7 @@ class Outbox:
         self._theirs = Account(pool, share)
         self._half = pool // 2
         self._kept = pool // 4
+        self._plenty = pool - self._kept
 
     def credited(self, stream: Stream, credit: int, growth: int) -> None:
         """The peer gave back credit and widened the stream's window."""
@@ -218,10 +220,14 @@ class Outbox:
         """A chunk at most, and the next turn where there is more; 0 while the peer's pool is empty."""
         profile = self._profile
         taken = min(stream.queued, stream.send_credit, CHUNK)
+        theirs = self._theirs
         under_way = stream.granted - stream.send_credit
-        if under_way + taken > self._theirs.share:
-            taken = self._from_pool(under_way, taken, stream.returned >= PROVEN)
-            if not taken:
+        beyond = under_way + taken - theirs.share
+        if beyond > 0:
+            if beyond + taken <= self._plenty - theirs.used:
+                # `_from_pool` would give all of it; most that goes beyond a share comes here.
+                theirs.used += beyond if beyond < taken else taken
+            elif not (taken := self._from_pool(under_way, taken, stream.returned >= PROVEN)):
                 starved = self._starved[stream.returned < PROVEN]
                 self.exhausted += stream.id not in starved
                 starved[stream.id] = stream
@@ -259,9 +265,9 @@ class Outbox:
         rest = wanted - sure
         if spare < (rest if rest < MIN_TURN else MIN_TURN):
             return sure
-        taken = sure + (spare if spare < rest else rest)
-        theirs.take(under_way, taken)
-        return taken
+        granted = spare if spare < rest else rest
+        theirs.used += granted
+        return sure + granted
 
     def _feed(self, stream: Stream) -> None:
         """It waits for the pool no more."""
