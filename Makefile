@@ -26,18 +26,18 @@ PURE = tests/wire tests/config tests/policy tests/options tests/observe tests/fu
 WORKERS  ?= 6
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 LAZY     = tests/survival
-# These need more than Python packages and have targets of their own.
-LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways
+# These need more than Python packages, or more of them, and have targets of their own.
+LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance
 ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz e2e argocd chart gateways bench soak lint image
+.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench soak lint image
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## Start server, agent and a stand-in API here, and deploy through the tunnel
 	$(RUN) argotun.py --mode demo $(DEMO_ARGS)
@@ -50,6 +50,9 @@ test: $(VENV)/.dev ## Run all tests but e2e, in parallel
 
 fuzz: $(VENV)/.fuzz ## Fuzz the wire for FUZZ seconds a target, guided by coverage (needs Linux on x86-64)
 	$(RUN) -m tests.fuzz --seconds $(FUZZ) $(FUZZ_ARGS)
+
+conformance: $(VENV)/.conformance ## Run other people's suites against both ends of a tunnel
+	$(RUN) -m pytest tests/conformance -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
 	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
@@ -100,6 +103,10 @@ $(VENV)/.gateways: $(VENV)/.dev tests/gateways/requirements.txt
 
 $(VENV)/.fuzz: $(VENV)/.dev tests/fuzz/requirements.txt
 	$(PIP) -r tests/fuzz/requirements.txt
+	@touch $@
+
+$(VENV)/.conformance: $(VENV)/.dev tests/conformance/requirements.txt
+	$(PIP) -r tests/conformance/requirements.txt
 	@touch $@
 
 # Debian's python3 comes without ensurepip; a pip that is there can then fill the environment.

@@ -64,6 +64,9 @@ class MessageSocket:
         while True:
             message = reader.next_message()
             if message is not None:
+                if reader.ping is not None:
+                    # It came before the end of this message, and so does its answer.
+                    self._answer_ping()
                 return message
             if reader.ping is not None and not reader.ready:
                 self._answer_ping()

@@ -211,6 +211,8 @@ def test_a_ping_is_answered_by_way_of_send_control(accepted):
     message_socket.send_control = sent.append
     agent.sendall(masked(b"are you there", OP_PING) + masked(b"data"))
     assert message_socket.receive() == b"data"
+    # In the order in which they came: whoever handles the message may take long, or answer it.
+    assert sent == [pack(OP_PONG, [b"are you there"])]
     agent.sendall(masked(b"", OP_CLOSE))
     assert message_socket.receive() is None
     assert sent == [pack(OP_PONG, [b"are you there"]), pack(OP_CLOSE, [])]

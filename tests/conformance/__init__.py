@@ -1,0 +1,1 @@
+"""What other people's suites say of argotun: `make conformance`."""
