@@ -13,6 +13,7 @@ from argotun.agent.api import KubernetesApi
 from argotun.agent.connector import Connector
 from argotun.agent.forwarder import Forwarder
 from argotun.agent.policy import PolicyFile
+from argotun.agent.reach import Reach
 from argotun.config import AgentConfig
 from argotun.errors import CredentialError
 from argotun.observe.access import AccessLog
@@ -43,6 +44,7 @@ class Agent:
         self.metrics.access_log = self.access
         self.api = KubernetesApi(config, self.metrics)
         self.policy = PolicyFile(config.policy, self.metrics) if config.policy else None
+        self.reach = Reach(self.api, self.metrics, config.api_check)
         self.connected = Event()
         self.tunnels: list[Tunnel] = []
         self.draining = False
@@ -56,7 +58,8 @@ class Agent:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
         if self.health is not None:
             self.health.start()
-        self._greenlets = [gevent.spawn(self.connector.run), gevent.spawn(self._measure)]
+        runs = (self.connector.run, self._measure, self.reach.run)
+        self._greenlets = [gevent.spawn(each) for each in runs]
         log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address))
 
     def drain(self) -> None:
@@ -185,6 +188,9 @@ class Agent:
             "connected": self.connected.is_set(),
             "draining": self.draining,
             "lastError": self.connector.problem,
+            "attempts": self.connector.attempts,
+            "nextTrySeconds": self.connector.next_try,
+            **self.reach.status(),
             "policy": self._policy_status(),
             "tunnels": [
                 {

@@ -52,12 +52,16 @@ TUNNELS = 4
 its first one still serves; a server that goes on so would have it keep any number, each with its buffers."""
 
 
+REMIND = 60.0
+"""Seconds after which a reason is told again: an agent that is silent for an hour looks hung."""
+
+
 class Connector:
     """Keeps one tunnel up.
 
     `serve(tunnel)` is called in a greenlet of its own for each tunnel and returns when that has ended;
     `arrived(tunnel, hello)` when its server has said who it is. `problem` says why there is no tunnel, or why
-    the last one ended, "" while all is well.
+    the last one ended, "" while all is well; `attempts` counts the dials since there was one.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class Connector:
         arrived: Callable[[Tunnel, Hello], None],
     ) -> None:
         self.problem = ""
+        self.attempts = 0
+        self._next = self._told_at = 0.0
         self.token = ServerToken(
             config.token,
             config.token_file or config.server_token_path,
@@ -86,6 +92,11 @@ class Connector:
         self._backoff = Backoff(config.max_retry)
         self._serving: list[Tunnel] = []
         self._leave = Event()
+
+    @property
+    def next_try(self) -> float:
+        """Seconds until the next dial, 0 while there is a tunnel or one is dialled."""
+        return round(max(0.0, self._next - monotonic()), 1)
 
     def run(self) -> None:
         """Dial, wait until the tunnel ends or its server drains, and dial again."""
@@ -156,6 +167,7 @@ class Connector:
 
         def hello(tunnel: Tunnel, theirs: Hello) -> None:
             self.problem = ""
+            self.attempts = 0
             arrived.set()
             for oldest in self._serving[:-TUNNELS]:
                 oldest.end("sent away too often")
@@ -197,8 +209,14 @@ class Connector:
             leave.set()
 
     def _pause(self, problem: str, delay: float) -> None:
-        """Wait before the next dial, and say why once for each different thing; the rest is for debug."""
-        level = logging.DEBUG if problem == self.problem else logging.WARNING
+        """Wait before the next dial. Each new reason is told, and what stays the reason once a minute."""
+        now = monotonic()
+        self.attempts += 1
+        told = problem != self.problem or now - self._told_at >= REMIND
+        if told:
+            self._told_at = now
         self.problem = problem
-        log.log(level, "%s", problem, extra=fields(retry_seconds=round(delay, 1)))
+        facts = fields(attempts=self.attempts, retry_seconds=round(delay, 1))
+        log.log(logging.WARNING if told else logging.DEBUG, "%s", problem, extra=facts)
+        self._next = now + delay
         gevent.sleep(delay)

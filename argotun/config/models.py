@@ -129,6 +129,8 @@ class AgentConfig(TunnelConfig):
     max_conns: int = 4096
     """Argo CD's watches alone may be 1,395 (see `ServerConfig`). An idle stream is a connection to the API of
     34 KiB: all of them and a full `tunnel_buffer` fit into the chart's 256 MiB."""
+    api_check: float = 60.0
+    """Seconds; 0 for never. A wrong address, CA or credential is told before anybody asks."""
     policy: str | None = None
     """Path of the customer's policy; without one the account's RBAC alone decides."""
     dial_timeout: float = 10.0

@@ -185,6 +185,12 @@ _CLUSTER_ROWS = (
 )
 _AGENT_ROWS = (
     _Row(_GAUGE, "agent_connected", "connected", "1 if the tunnel is up, 0 if not"),
+    _Row(
+        _GAUGE,
+        "argotun_api_reachable",
+        "api_reachable",
+        "1 if the Kubernetes API answered when it was last asked, 0 if not",
+    ),
     _Row(_COUNTER, "agent_reconnects", "reconnects", "Reconnection attempts"),
     _Row(
         _COUNTER, "agent_upstream_requests", "upstream_requests", "Requests forwarded to the Kubernetes API"
@@ -396,6 +402,7 @@ class AgentMetrics(Metrics, TunnelStats):
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         TunnelStats.__init__(self)
         self.connected = 0
+        self.api_reachable = 0
         self.reconnects = 0
         self.upstream_requests = 0
         self.upstream_errors = 0

@@ -261,6 +261,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("dial-timeout", AGENT, duration(0.1), "time for a connection to the server or the API, each step"),
     Option("max-retry", AGENT, duration(0.1), "longest wait before the server is dialled again"),
     Option("max-conns", AGENT, count("streams", 1, 1_000_000), "streams open at once, then 429"),
+    Option("api-check", AGENT, duration(0.1, "never"), "how often the agent asks its API whether it answers"),
     Option("policy", AGENT, FILE, "YAML file of what may be asked of this cluster, re-read when it changes"),
     # Server and agent
     Option(

@@ -69,6 +69,11 @@ def read_reply(sock: socket, deadline: float, who: str) -> Reply:
 
 def read_words(sock: socket, reply: Reply, deadline: float) -> str:
     """The words of a refusal's body, MAX_SAID characters at most; "" where it has none for people."""
+    return _words(read_body(sock, reply, deadline))
+
+
+def read_body(sock: socket, reply: Reply, deadline: float) -> bytes:
+    """The beginning of a body that says how long it is, as far as it comes soon; 4096 bytes at most."""
     length = reply.fields.get("content-length", "")
     wanted = min(int(length), _MAX_BODY) if re.fullmatch("[0-9]{1,9}", length) else 0
     body = reply.rest
@@ -78,7 +83,7 @@ def read_words(sock: socket, reply: Reply, deadline: float) -> str:
             body += chunk
     except HandshakeError:
         pass
-    return _words(body[:_MAX_BODY])
+    return body[:_MAX_BODY]
 
 
 def quote(data: bytes) -> str:

@@ -147,6 +147,23 @@ def test_a_refused_token_is_said_once_and_tried_again(
     assert agent.metrics.reconnects == 6
 
 
+def test_what_stays_the_problem_is_told_again_in_time_with_the_attempts(
+    rig: Rig, listening: Listening, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "REMIND", 0.0)
+    agent = start(rig, listening)
+    for _ in range(3):
+        refuse(listening.peer(), b"401 Unauthorized")
+    until(lambda: len(warnings(caplog)) == 3, "a third line")
+    records = [each for each in caplog.records if each.getMessage() in warnings(caplog)]
+    assert [vars(each)["fields"]["attempts"] for each in records] == [1, 2, 3]
+    status = agent._status()
+    assert status["attempts"] == 3
+    V2Server(listening)
+    until(agent.connected.is_set, "the connection")
+    assert agent._status()["attempts"] == 0
+
+
 def test_another_problem_is_said_anew(
     rig: Rig, listening: Listening, caplog: pytest.LogCaptureFixture
 ) -> None:

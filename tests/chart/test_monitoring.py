@@ -132,6 +132,10 @@ FIRING: dict[str, tuple[Series, Series]] = {
             'agent_connected{namespace="a",pod="y"}': "1x180",
         },
     ),
+    "ArgotunApiUnreachable": (
+        {'argotun_api_reachable{namespace="a"}': "0x180", 'argotun_api_reachable{namespace="b"}': "1x180"},
+        {'argotun_api_reachable{namespace="a"}': "1x100 0x3 1x77"},
+    ),
     "ArgotunUpstreamErrors": (
         {"agent_upstream_errors_total": "0+12x180"},
         {"agent_upstream_errors_total": "0x100 5x80"},
