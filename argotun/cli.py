@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from argotun import __version__
 from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
 from argotun.errors import ArgotunError, ConfigError
+from argotun.options.help import short
 from argotun.options.load import Loaded, describe, load
 from argotun.options.sources import help_text, read
 from argotun.process import forbid_core_dumps
@@ -52,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what the options say; raises ConfigError and whatever the mode raises."""
     sources = read(argv, environ)
-    if sources.help:
-        print(help_text(), end="")
+    if sources.help or sources.help_all:
+        mode = sources.settings.get("mode")
+        print(help_text() if sources.help_all else short(mode.text if mode else ""), end="")
         return 0
     if sources.version:
         print(f"argotun {__version__}")

@@ -25,8 +25,11 @@ one file can serve server and agent; what the running mode has no use for is not
 file that is no option at all is an error.
 
 `--print-config` prints what is in force and where each value came from, in the form of the file and without
-secrets; `--version` and `--help` do what they say. A wrong value ends argotun before anything listens, with
-exit code 2 and one sentence: the option, the value, and what is expected.
+secrets. `--help` shows what most people need, beside a mode the mode's options; `--help-all` shows all. The
+mode may also be the first word: `argotun agent --server …` is `argotun --mode agent --server …`.
+
+A wrong value ends argotun before anything listens, with exit code 2 and one sentence: the option,
+the value, and what is expected.
 
 Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `32Mi`, `1Gi`; an address to
 listen on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants quoted.

@@ -17,6 +17,7 @@ import yaml
 
 from argotun.config.values import HIDDEN, Words, nearest
 from argotun.errors import ConfigError, OptionsError
+from argotun.options.help import with_mode
 from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 
 FLAG = "flag"
@@ -56,6 +57,7 @@ class Sources:
     print_config: bool
     policy_check: tuple[str, str] | None = None
     """A policy file and a request to judge by it."""
+    help_all: bool = False
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # untyped base
@@ -71,7 +73,7 @@ class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # unty
             if not isinstance(key, yaml.ScalarNode) or (name not in BY_NAME and name != MODE.name):
                 word = name if isinstance(key, yaml.ScalarNode) else Words("a list or mapping as key")
                 close = nearest(name, (*BY_NAME, MODE.name))
-                hint = f"such as {close}" if close else "as --help lists them"
+                hint = f"such as {close}" if close else "as --help-all lists them"
                 raise ConfigError(where, word, f"an option's name, {hint}")
             if name in found:
                 raise ConfigError(where, name, "each option once")
@@ -123,7 +125,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
     def __init__(self) -> None:
         super().__init__(
             prog="argotun",
-            usage="argotun --mode server|agent|demo|pki [option ...]",
+            usage="argotun server|agent|demo|pki [option ...]",
             description=DESCRIPTION,
             epilog=EPILOG,
             add_help=False,
@@ -163,7 +165,10 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             "0 allowed, 1 refused",
         )
         first.add_argument("--version", action="store_true", help="print the version and exit")
-        first.add_argument("-h", "--help", action="store_true", help="print this and exit")
+        first.add_argument(
+            "-h", "--help", action="store_true", help="print the common options of a mode and exit"
+        )
+        first.add_argument("--help-all", action="store_true", help="print this and exit")
         for modes, title in GROUPS.items():
             group = self.add_argument_group(title)
             for option in OPTIONS:
@@ -186,7 +191,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             if "expected" in cause.message:
                 raise OptionsError(flag, f"has no value: expected {flag}=VALUE, {expected_of(flag)}")
             raise OptionsError(flag, "has a value: expected none")
-        raise ConfigError("command line", HIDDEN, "options as --help lists them")
+        raise ConfigError("command line", HIDDEN, "options as --help-all lists them")
 
 
 def expected_of(flag: str) -> str:
@@ -240,7 +245,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
     """Everything that was given; raises ConfigError for what is no option at all."""
     parser = Parser()
     environment, found = from_environment(environ)
-    given, unknown = parser.parse_known_args(list(argv), env_vars=environment)
+    given, unknown = parser.parse_known_args(with_mode(list(argv)), env_vars=environment)
     sources = parser.get_source_to_settings_dict()
     origins: dict[str, str] = {}
     for source, settings in sources.items():
@@ -250,7 +255,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
         elif source == "environment_variables":
             names = {action.dest for action, _ in settings.values()}
             origins |= {name: origin for name, origin in found.items() if name in names}
-    if unknown and not given.help:
+    if unknown and not (given.help or given.help_all):
         refuse_unknown(unknown, list(argv))
     settings = {
         option.name: Setting(text.strip(), origins.get(option.name, FLAG))
@@ -258,7 +263,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
         if (text := getattr(given, option.name)) is not None
     }
     check = tuple(given.policy_check) if given.policy_check else None
-    return Sources(settings, given.help, given.version, given.print_config, check)
+    return Sources(settings, given.help, given.version, given.print_config, check, given.help_all)
 
 
 def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
@@ -270,23 +275,24 @@ def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
         POLICY_CHECK,
         "--version",
         "--help",
+        "--help-all",
     ]
     flags = [word.partition("=")[0] for word in unknown if re.match(r"--?[A-Za-z]", word)]
     if flags:
         # `-addr` is how Go programs write it; any other short form may have a value grown into it.
         flag = flags[0] if flags[0].startswith("--") or "-" + flags[0] in known else HIDDEN
         close = nearest("--" + flag.lstrip("-"), known)
-        expected = f"an option, such as {close}" if close else "an option as --help lists them"
+        expected = f"an option, such as {close}" if close else "an option as --help-all lists them"
         raise ConfigError("command line", flag, expected)
     word = unknown[0]
     place = f"command line, argument {argv.index(word) + 1}" if word in argv else "command line"
     if word in MODE.kind.metavar.split("|"):
         raise ConfigError(place, word, f"--mode {word}")
-    raise ConfigError(place, HIDDEN, "an option such as --mode server, not a lone word")
+    raise ConfigError(place, HIDDEN, "an option such as --mode server, or a mode as the first word")
 
 
 def help_text() -> str:
-    """What `--help` prints."""
+    """What `--help-all` prints."""
     return str(Parser().format_help())
 
 

@@ -1,6 +1,7 @@
 """Which source wins, what a mode ignores, and what is printed about it."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -8,8 +9,9 @@ import argotun as package
 from argotun.config import AgentConfig, DemoConfig, ServerConfig
 from argotun.config.models import CONFIGS
 from argotun.config.network import parse_proxy
+from argotun.options.help import EXAMPLES, overview
 from argotun.options.sources import help_text
-from argotun.options.table import GROUPS, MODE, OPTIONS, of_mode
+from argotun.options.table import EVERY, GROUPS, MODE, OPTIONS, of_mode
 
 SERVER = ("--mode", "server", "--clusters", "[]")
 AGENT = (
@@ -254,7 +256,43 @@ def test_version_and_help_need_no_mode(argotun):
         f"argotun {package.__version__}\n",
         0,
     )
-    assert argotun(("--help",)).out == argotun(("-h", "--nonsense")).out == help_text()
+    assert argotun(("--help",)).out == argotun(("-h", "--nonsense")).out == overview()
+    assert argotun(("--help-all",)).out == help_text()
+
+
+@pytest.mark.parametrize("mode", EVERY)
+def test_the_help_of_a_mode_fits_on_a_screen_and_names_its_own_options(argotun, mode):
+    text = argotun((mode, "--help")).out
+    assert text == argotun(("--mode", mode, "-h")).out
+    lines = text.splitlines()
+    assert len(lines) <= 32
+    assert max(map(len, lines)) <= 80
+    own = {option.flag for option in of_mode(mode)}
+    assert set(re.findall(r"^  (--[a-z-]+)", text, re.M)) <= own
+    assert f"  argotun {mode} " in text
+
+
+@pytest.mark.parametrize("mode", EVERY)
+def test_the_example_of_a_mode_is_one_that_its_options_allow(argotun, mode):
+    example = " ".join(EXAMPLES[mode]).replace("\\", "")
+    words = [
+        "FILE" if re.fullmatch(r"\S+\.(pem|key|json)|token|~/.kube/config", word) else word
+        for word in example.split()[1:]
+    ]
+    words = ["[]" if words[at - 1] == "--clusters" else word for at, word in enumerate(words)]
+    # Files that a pod has.
+    outcome = argotun(words, {"ARGOTUN_CA_CERT": "FILE", "ARGOTUN_SA_TOKEN_PATH": "FILE"})
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_a_mode_as_the_first_word_says_what_mode_says(argotun):
+    assert argotun((*SERVER[1:], "--drain", "3s")).config == argotun((*SERVER, "--drain", "3s")).config
+
+
+def test_only_the_first_word_may_be_a_mode(argotun):
+    outcome = argotun(("--drain", "3s", "server"))
+    assert outcome.code == 2
+    assert "expected --mode server" in outcome.err
 
 
 def test_help_shows_every_option_with_its_modes_unit_and_default(monkeypatch):
