@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from argotun import __version__
 from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
 from argotun.errors import ArgotunError, ConfigError
+from argotun.options.completion import script
 from argotun.options.help import short
 from argotun.options.load import Loaded, describe, load
 from argotun.options.sources import help_text, read
@@ -59,6 +60,9 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     if sources.version:
         print(f"argotun {__version__}")
+        return 0
+    if sources.completion is not None:
+        print(script(sources.completion), end="")
         return 0
     if sources.policy_check is not None:
         return check_policy(*sources.policy_check)

@@ -17,6 +17,7 @@ import yaml
 
 from argotun.config.values import HIDDEN, Words, nearest
 from argotun.errors import ConfigError, OptionsError
+from argotun.options.completion import SHELLS
 from argotun.options.help import with_mode
 from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 
@@ -58,6 +59,8 @@ class Sources:
     policy_check: tuple[str, str] | None = None
     """A policy file and a request to judge by it."""
     help_all: bool = False
+    completion: str | None = None
+    """The shell whose script is wanted."""
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # untyped base
@@ -164,6 +167,11 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             help="print what a --policy file says to a request such as 'GET /api/v1/pods', and exit: "
             "0 allowed, 1 refused",
         )
+        first.add_argument(
+            "--completion",
+            choices=tuple(SHELLS),
+            help="print a shell's completion, such as for source <(argotun --completion bash), and exit",
+        )
         first.add_argument("--version", action="store_true", help="print the version and exit")
         first.add_argument(
             "-h", "--help", action="store_true", help="print the common options of a mode and exit"
@@ -186,6 +194,8 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             raise cause
         if isinstance(cause, argparse.ArgumentError) and cause.argument_name:
             flag = cause.argument_name.split("/")[-1]
+            if flag == "--completion":
+                raise ConfigError(flag, None, f"a shell: {', '.join(SHELLS)}")
             if flag == POLICY_CHECK:
                 raise ConfigError(flag, None, "a policy file and a request such as 'GET /api/v1/pods'")
             if "expected" in cause.message:
@@ -263,7 +273,9 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
         if (text := getattr(given, option.name)) is not None
     }
     check = tuple(given.policy_check) if given.policy_check else None
-    return Sources(settings, given.help, given.version, given.print_config, check, given.help_all)
+    return Sources(
+        settings, given.help, given.version, given.print_config, check, given.help_all, given.completion
+    )
 
 
 def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
@@ -273,6 +285,7 @@ def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
         "--config",
         "--print-config",
         POLICY_CHECK,
+        "--completion",
         "--version",
         "--help",
         "--help-all",
