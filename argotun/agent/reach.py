@@ -13,7 +13,7 @@ from time import monotonic
 
 import gevent
 
-import argotun
+from argotun import USER_AGENT
 from argotun.agent.api import KubernetesApi
 from argotun.errors import ArgotunError, CredentialError
 from argotun.observe.logs import fields
@@ -30,7 +30,7 @@ TIMEOUT = 15.0
 """Seconds for the answer, behind the dial."""
 
 _QUESTION = (
-    b"GET /version HTTP/1.1\r\nHost: %b\r\nUser-Agent: argotun/%b\r\n"
+    b"GET /version HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\n"
     b"Accept: application/json\r\nConnection: close\r\n%b\r\n"
 )
 
@@ -83,7 +83,7 @@ class Reach:
         sock = api.dial()
         try:
             deadline = monotonic() + TIMEOUT
-            sock.sendall(_QUESTION % (api.host, argotun.__version__.encode(), credential))
+            sock.sendall(_QUESTION % (api.host, USER_AGENT.encode(), credential))
             reply = read_reply(sock, deadline, "the API")
             if reply.status == HTTPStatus.UNAUTHORIZED:
                 raise CredentialError("the API does not accept the agent's own credential (401)")

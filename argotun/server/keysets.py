@@ -15,6 +15,7 @@ from typing import Protocol
 import gevent
 from gevent.lock import BoundedSemaphore
 
+from argotun import USER_AGENT
 from argotun.config.jwks import LARGEST_SET, Key, parse_jwks
 from argotun.config.service_accounts import ServiceAccount
 from argotun.config.values import Refused
@@ -170,7 +171,11 @@ def fetch(url: str, ca: str | None) -> bytes:
         with timeout, requests.Session() as session:
             session.trust_env = False
             # As they are on the wire: a compressed set could be of any size.
-            headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+            headers = {
+                "Accept": "application/jwk-set+json, application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": USER_AGENT,
+            }
             answer = session.get(
                 url,
                 headers=headers,

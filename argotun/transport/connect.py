@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from gevent.socket import socket
 
+from argotun import USER_AGENT
 from argotun.errors import HandshakeError
 from argotun.transport._private import ask_upgrade
 from argotun.transport.explain import explain
@@ -76,7 +77,7 @@ def _connect(
     host, target = _where(url)
     exchange = _Exchange(sock, time.monotonic() + timeout)
     try:
-        agreed = ask_upgrade(exchange, host, target, headers, subprotocols)
+        agreed = ask_upgrade(exchange, host, target, [("User-Agent", USER_AGENT), *headers], subprotocols)
     except HandshakeError:
         raise
     except Exception as error:

@@ -6,6 +6,7 @@ import time
 import gevent
 from gevent.socket import socket, socketpair
 
+from argotun import USER_AGENT
 from argotun.address import host_port
 from argotun.config.proxies import Proxy
 from argotun.errors import HandshakeError
@@ -66,7 +67,7 @@ def _connect(sock: socket, proxy: Proxy, host: str, port: int, deadline: float) 
     where = host_port(host, port)
     if not all("!" <= c <= "~" for c in host):
         raise HandshakeError(f"{host!r} is not a name that a proxy can be asked for")
-    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", f"User-Agent: {USER_AGENT}"]
     if proxy.authorization is not None:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
+from argotun import __version__
 from argotun.config.jwks import LARGEST_SET, parse_jwks
 from argotun.config.values import Refused as WrongValue
 from argotun.server import app, keysets
@@ -145,6 +146,18 @@ def test_an_answer_that_is_no_set_is_an_error_in_words(
     issuer.script = script
     with pytest.raises(ValueError):
         keysets.parse_bytes(fetch(url(issuer), authority.path("ca.pem")))
+
+
+def test_a_fetch_says_who_asks(authority: Authority, issuer: Api) -> None:
+    heads = []
+
+    def script(peer: Peer) -> None:
+        heads.append(peer.head())
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    issuer.script = script
+    assert fetch(url(issuer), authority.path("ca.pem")) == b"{}"
+    assert f"\r\nUser-Agent: argotun/{__version__}\r\n".encode() in heads[0]
 
 
 def test_an_endless_answer_is_read_to_the_limit_only(authority: Authority, issuer: Api) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from argotun import __version__
 from argotun.errors import ArgotunError, HandshakeError, ProtocolError
 from argotun.transport.connect import connect
 from argotun.wire.websocket import OP_BINARY, OP_CLOSE, OP_PING, OP_PONG, FrameReader, pack, pack_close
@@ -81,6 +82,7 @@ def test_the_request_says_what_an_upgrade_must(against):
     assert b"Upgrade: websocket" in lines
     assert b"Connection: Upgrade" in lines
     assert b"Sec-WebSocket-Version: 13" in lines
+    assert f"User-Agent: argotun/{__version__}".encode() in lines
     assert b"Sec-WebSocket-Protocol: argotun.v2, other" in lines
     assert f"Authorization: Bearer {TOKEN}".encode() in lines
     assert b"Extensions" not in against.request

@@ -7,6 +7,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from argotun import __version__
 from argotun.config.network import parse_proxy
 from argotun.config.proxies import Proxy
 from argotun.errors import DialError, HandshakeError
@@ -68,7 +69,9 @@ def test_a_connection_goes_through_the_proxy(asked, serve):
         sock.sendall(b"hello")
         assert sock.recv(5) == b"HELLO"
         assert sock.gettimeout() is None
-    assert asked.requests == [b"CONNECT target.example:8443 HTTP/1.1\r\nHost: target.example:8443\r\n\r\n"]
+    where = "target.example:8443"
+    head = f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\nUser-Agent: argotun/{__version__}\r\n\r\n"
+    assert asked.requests == [head.encode()]
 
 
 def test_credentials_are_sent_decoded(asked, serve):
