@@ -7,7 +7,7 @@ from argotun.agent.credentials import TokenFile
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.observe.metrics import AgentMetrics
-from argotun.transport.dial import dial
+from argotun.transport.dial import Destination
 from argotun.transport.tls import ClientTls, handshake_client
 
 
@@ -25,7 +25,7 @@ class KubernetesApi:
         self.stall_timeout = config.stall_timeout
         self.max_conns = config.max_conns
         self.flushing: set[Upstream] = set()
-        self._target = config.target
+        self._destination = Destination(*config.target, config.dial_timeout)
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]
         port = config.target[1]
@@ -51,8 +51,7 @@ class KubernetesApi:
 
     def dial(self) -> Any:
         """A new connected socket; TransportError says what went wrong."""
-        host, port = self._target
-        sock = dial(host, port, self._timeout)
+        sock = self._destination.dial()
         if self.tls is None:
             return sock
         return handshake_client(sock, self.tls.context(), self._name, self._timeout)

@@ -29,11 +29,12 @@ from argotun.address import host_port
 from argotun.agent.backoff import Backoff
 from argotun.agent.credentials import ServerToken
 from argotun.config import AgentConfig
+from argotun.config.models import Address
 from argotun.errors import ArgotunError, ConnectionLost, DialError, NameLost
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.connect import connect
-from argotun.transport.dial import connect_any, resolve
+from argotun.transport.dial import Destination
 from argotun.transport.proxy import tunnel as pass_through
 from argotun.transport.tls import ClientTls, handshake_client
 from argotun.tunnel.link import link
@@ -85,6 +86,8 @@ class Connector:
         if config.server.startswith("wss:"):
             self.tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
             metrics.watch_certificates(self.tls)
+        first = _place(config.server) if config.proxy is None else (config.proxy.host, config.proxy.port)
+        self._first = Destination(*first, config.dial_timeout)
         self._config = config
         self._metrics = metrics
         self._serve = serve
@@ -135,15 +138,12 @@ class Connector:
         the step that failed is the one behind the last that was named.
         """
         config = self._config
-        url = urlsplit(config.server)
-        host, port = url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)
-        proxy = config.proxy
-        first = (proxy.host, proxy.port) if proxy is not None else (host, port)
+        (host, port), proxy = _place(config.server), config.proxy
         deadline = monotonic() + config.dial_timeout
         try:
-            addresses = resolve(*first, deadline)
+            addresses = self._first.resolve(deadline)
             yield "resolve", addresses
-            sock = connect_any(addresses, *first, deadline)
+            sock = self._first.connect(addresses, deadline)
         except DialError as error:
             if proxy is None:
                 raise
@@ -220,3 +220,9 @@ class Connector:
         log.log(logging.WARNING if told else logging.DEBUG, "%s", problem, extra=facts)
         self._next = now + delay
         gevent.sleep(delay)
+
+
+def _place(server: str) -> Address:
+    """Where the server listens, by its URL."""
+    url = urlsplit(server)
+    return url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)

@@ -10,6 +10,7 @@ from argotun.agent.app import Agent
 from argotun.agent.backoff import FIRST, GOOD_LIFE, NAMELESS, Backoff
 from argotun.agent.connector import TUNNELS
 from argotun.config.network import parse_server_url
+from argotun.transport.dial import Destination
 from tests.raw_websocket import Listening
 from tests.rig import Peer, Rig, until
 from tests.v2_peers import GOAWAY, V2Server
@@ -233,7 +234,7 @@ def test_a_fault_of_our_own_does_not_end_the_loop(
 ) -> None:
     """Whatever a dial raises, an agent that no longer dials would be alive and useless for ever."""
     calls: list[int] = []
-    real = connector.resolve
+    real = Destination.resolve
 
     def broken(*arguments: object) -> object:
         calls.append(1)
@@ -241,7 +242,7 @@ def test_a_fault_of_our_own_does_not_end_the_loop(
             raise ValueError("a name that no resolver likes")
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(connector, "resolve", broken)
+    monkeypatch.setattr(Destination, "resolve", broken)
     start(rig, listening)
     V2Server(listening)
     assert len(calls) == 3

@@ -17,8 +17,11 @@ from gevent.monkey import get_original
 
 from argotun.agent.backoff import NAMELESS, Backoff
 from argotun.errors import DialError, NameLost
-from argotun.transport.dial import STAGGER, dial
+from argotun.transport.race import STAGGER
+from tests.agent.test_ways import proxy
+from tests.leaks import greenlets
 from tests.rig import PATIENCE, Api, Rig, answers_its_own, until
+from tests.transport.dialling import dial
 
 NAME = "tunnel.example"
 
@@ -248,38 +251,86 @@ def test_lookups_that_were_given_up_leave_no_queue_behind(dns: Dns, listen: Call
     assert len(dns.asked) < threads * 2
 
 
-def test_a_name_that_vanishes_costs_only_the_time_that_it_is_away(
+def test_a_name_that_is_not_there_yet_costs_only_the_time_that_it_is_away(
     dns: Dns, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The agent says what is wrong once, goes on trying, and is back with its next attempt."""
+    """The agent says what is wrong once, goes on trying, and comes with its next attempt."""
     with Rig(Api(answers_its_own), mutual=False, agent=None) as rig:
         address = rig.server.public_address
-
-        def found(name: str) -> list[tuple[str, int]]:
-            return [address]
-
-        dns.lookup = found
-        agent = rig.start_agent(server=f"ws://{NAME}:{address[1]}/connect")
-        assert rig.ask().status == 200
-        dns.lookup = unknown
-        attempts = len(dns.asked)
-        rig.session.tunnel.end("the test cuts the tunnel")
-        until(
-            lambda: len(dns.asked) >= attempts + 4 and not agent.connected.is_set(),
-            "four attempts while the name is away",
-        )
+        agent = rig.make_agent(server=f"ws://{NAME}:{address[1]}/connect")
+        agent.start()
+        until(lambda: len(dns.asked) >= 4, "four attempts while the name is away")
         assert not agent.connected.is_set()
-        dns.lookup = found
+        dns.lookup = lambda name: [address]
         attempts = len(dns.asked)
-        until(agent.connected.is_set, "the agent's return")
+        until(agent.connected.is_set, "the agent's arrival")
         assert len(dns.asked) == attempts + 1
         until(lambda: len(rig.server.registry) == 1, "the session")
         assert rig.ask().status == 200
-    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    told = [line for line in warnings if "cannot be resolved" in line]
-    assert len(told) == 1
-    assert f"{NAME}:{address[1]}" in told[0]
-    assert "temporary failure in name resolution" in told[0]
+    (told,) = warnings(caplog, "cannot be resolved")
+    assert f"{NAME}:{address[1]}" in told
+    assert "temporary failure in name resolution" in told
+
+
+def warnings(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
+    """The warnings that have these words in them."""
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    return [line for line in lines if part in line]
+
+
+def unheard_of(name: str) -> list[tuple[str, int]]:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+Lookup = Callable[[str], list[tuple[str, int]]]
+
+
+@pytest.fixture(params=[unknown, unheard_of, None], ids=["unknown", "unheard of", "no answer"])
+def away(request: pytest.FixtureRequest) -> Iterator[Lookup]:
+    """A lookup that fails, or has no end as with servers that are gone."""
+    release = threading_event()
+
+    def hangs(name: str) -> list[tuple[str, int]]:
+        release.wait(2 * PATIENCE)
+        return unknown(name)
+
+    yield request.param or hangs
+    release.set()
+    # Its line must not be in the log of the next test.
+    until(lambda: not any(where.startswith("resolve.py:") for where in greenlets()), "the lookups' end")
+
+
+def test_an_agent_finds_its_server_again_by_its_last_address(
+    dns: Dns, caplog: pytest.LogCaptureFixture, away: Lookup
+) -> None:
+    with Rig(Api(answers_its_own), mutual=False, agent=None) as rig:
+        address = rig.server.public_address
+        dns.lookup = lambda name: [address]
+        agent = rig.start_agent(server=f"ws://{NAME}:{address[1]}/connect", dial_timeout=2.0)
+        dns.lookup = away
+        for _ in range(3):
+            (session,) = rig.server.registry.all()
+            session.tunnel.end("the test cuts the tunnel")
+            until(lambda ended=session: rig.server.registry.all() not in ([], [ended]), "the agent's return")
+            assert rig.ask().status == 200
+        until(lambda: warnings(caplog, "last addresses"), "the lookup's end")
+        dns.lookup = lambda name: [address]
+        assert agent.connected.is_set()
+    (told,) = warnings(caplog, "last addresses")
+    assert told.startswith(f"{NAME}:{address[1]}: ")
+    assert told.endswith("its last addresses are used: 127.0.0.1")
+
+
+def test_an_agent_reaches_its_proxy_by_its_last_address(dns: Dns, away: Lookup) -> None:
+    with Rig(Api(answers_its_own), mutual=False, agent=None) as rig, proxy() as way:
+        dns.lookup = lambda name: [("127.0.0.1", way.port)]
+        rig.start_agent(proxy=f"http://{NAME}:{way.port}")
+        dns.lookup = away
+        (session,) = rig.server.registry.all()
+        session.tunnel.end("the test cuts the tunnel")
+        until(lambda: rig.server.registry.all() not in ([], [session]), "the agent's return")
+        assert len(way.heads) == 2
+        assert rig.ask().status == 200
 
 
 def test_an_agent_waits_less_for_a_name_than_for_a_dead_server(
@@ -300,20 +351,34 @@ def test_an_agent_waits_less_for_a_name_than_for_a_dead_server(
     assert waits == [NAMELESS, NAMELESS]
 
 
-def test_a_vanished_name_of_the_api_costs_only_new_connections(dns: Dns) -> None:
-    """Kept connections go on; new ones are refused so that client-go tries again, and then are served."""
+def test_an_api_whose_name_has_vanished_is_asked_at_its_last_address(
+    dns: Dns, caplog: pytest.LogCaptureFixture, away: Lookup
+) -> None:
     with Rig(Api(answers_its_own), agent=None) as rig:
-        lookup = dns.lookup = lambda name: [("127.0.0.1", rig.api.port)]
+        there: list[tuple[str, int]] = [("127.0.0.1", rig.api.port)]
+        dns.lookup = lambda name: there
+        rig.start_agent(target=(NAME, rig.api.port), target_host_name="localhost", dial_timeout=2 * PATIENCE)
+        assert rig.ask().status == 200
+        dns.lookup = away
+        asked = len(dns.asked)
+        for _ in range(3):
+            assert rig.ask().status == 200
+        assert rig.api.connections == 4
+        # One that has no end is shared by all, and not yet over.
+        lookups = 3 if away in (unknown, unheard_of) else 1
+        assert len(dns.asked) == asked + lookups
+    assert len(warnings(caplog, "last addresses")) == (lookups > 1)
+
+
+def test_an_api_whose_name_was_never_known_is_asked_for_again(dns: Dns) -> None:
+    """The 503 says so, and client-go tries again; once the name is there requests are served."""
+    with Rig(Api(answers_its_own), agent=None) as rig:
         rig.start_agent(target=(NAME, rig.api.port), target_host_name="localhost")
-        kept = rig.client()
-        assert rig.ask(client=kept).status == 200
-        dns.lookup = unknown
         for _ in range(2):
             refused = rig.ask()
             assert (refused.status, refused.header("retry-after")) == (503, "1")
             assert "the name cannot be resolved" in refused.json()["message"]
-            assert rig.ask(client=kept).status == 200
-        dns.lookup = lookup
+        dns.lookup = lambda name: [("127.0.0.1", rig.api.port)]
         assert rig.ask().status == 200
 
 

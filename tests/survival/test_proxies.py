@@ -25,7 +25,7 @@ from tests.survival.proxies import (
     squid,
     tinyproxy,
 )
-from tests.transport.dialling import dial
+from tests.transport.dialling import dial_through
 
 LONG = 30.0
 """Seconds that a loaded machine may take for what is done in milliseconds."""
@@ -142,7 +142,7 @@ def test_an_idle_tunnel_outlives_a_proxy_that_likes_none() -> None:
         way = proxy.url(credentials=f"{USER}:s3cr3t")
         agent = rig.start_agent(proxy=way, keepalive=0.1)
         tunnel = agent.tunnels[0]
-        with dial("127.0.0.1", rig.api.port, LONG, parse_proxy(way)) as idle, gevent.Timeout(LONG):
+        with dial_through("127.0.0.1", rig.api.port, LONG, parse_proxy(way)) as idle, gevent.Timeout(LONG):
             assert idle.recv(1) == b""
         assert agent.tunnels == [tunnel]
         assert rig.ask().status == 200

@@ -8,8 +8,10 @@ import pytest
 from gevent import socket as gevent_socket
 
 from argotun.errors import DialError, NameLost
-from argotun.transport import dial as module
-from argotun.transport.dial import STAGGER, dial
+from argotun.transport import resolve as module
+from argotun.transport.race import STAGGER
+from tests.deaf import hear_all_but, hear_nobody
+from tests.transport.dialling import dial
 
 
 @pytest.fixture
@@ -112,17 +114,15 @@ def test_the_next_address_is_tried_beside_one_that_does_not_answer(hello, deaf, 
     assert time.monotonic() - before >= 2 * STAGGER - 0.05
 
 
-def test_a_slow_first_address_still_wins_over_those_that_fail(hello, refusing, resolved, monkeypatch):
-    attempt = module._attempt
-
-    def slowly(address, deadline):
-        if address[4] == hello:
-            gevent.sleep(2 * STAGGER)
-        return attempt(address, deadline)
-
-    monkeypatch.setattr(module, "_attempt", slowly)
-    resolved(hello, refusing, refusing)
-    assert greeting(dial("api.example", 1, 5)) == b"hello"
+def test_a_slow_first_address_still_wins_over_those_that_fail(close_later, refusing, resolved):
+    slow = close_later(socket.create_server(("127.0.0.1", 0)))
+    hear_nobody(slow)
+    resolved(slow.getsockname(), refusing, refusing)
+    dialling = gevent.spawn(dial, "api.example", 1, 20)
+    gevent.sleep(2 * STAGGER)
+    hear_all_but(slow, 0)
+    with dialling.get() as sock:
+        assert sock.getpeername() == slow.getsockname()
 
 
 def test_only_one_connection_is_kept(serve, resolved):

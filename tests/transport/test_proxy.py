@@ -13,7 +13,7 @@ from argotun.config.proxies import Proxy
 from argotun.errors import DialError, HandshakeError
 from argotun.transport import proxy as module
 from argotun.transport.tls import ClientTls, ServerTls, handshake_client, handshake_server
-from tests.transport.dialling import dial
+from tests.transport.dialling import dial_through
 
 SECRET = "pa:ss@wörd"
 CREDENTIALS = "user:pa%3Ass%40w%C3%B6rd"
@@ -65,7 +65,7 @@ def copy(source, target):
 
 def test_a_connection_goes_through_the_proxy(asked, serve):
     echo = serve(lambda sock: sock.sendall(sock.recv(100).upper()))
-    with dial("target.example", 8443, 5, asked(relay(echo))) as sock:
+    with dial_through("target.example", 8443, 5, asked(relay(echo))) as sock:
         sock.sendall(b"hello")
         assert sock.recv(5) == b"HELLO"
         assert sock.gettimeout() is None
@@ -76,7 +76,7 @@ def test_a_connection_goes_through_the_proxy(asked, serve):
 
 def test_credentials_are_sent_decoded(asked, serve):
     echo = serve(lambda sock: sock.sendall(b"x"))
-    dial("h.example", 1, 5, asked(relay(echo), f"http://{CREDENTIALS}@{{}}:{{}}")).close()
+    dial_through("h.example", 1, 5, asked(relay(echo), f"http://{CREDENTIALS}@{{}}:{{}}")).close()
     line = next(
         line for line in asked.requests[0].split(b"\r\n") if line.startswith(b"Proxy-Authorization: Basic ")
     )
@@ -86,7 +86,7 @@ def test_credentials_are_sent_decoded(asked, serve):
 def test_an_ipv6_target_is_asked_for_in_brackets(asked, serve):
     echo = serve(lambda sock: sock.sendall(b"x"))
     for host in ("2001:db8::1", "[2001:db8::1]"):
-        dial(host, 443, 5, asked(relay(echo))).close()
+        dial_through(host, 443, 5, asked(relay(echo))).close()
     assert all(request.startswith(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n") for request in asked.requests)
 
 
@@ -106,7 +106,7 @@ REFUSALS = {
 def test_a_refusal_tells_its_status_in_words(asked, status):
     proxy = asked(b"HTTP/1.1 %d Because\r\nContent-Length: 11\r\n\r\nsome reason" % status)
     with pytest.raises(HandshakeError) as caught:
-        dial("h.example", 443, 5, proxy)
+        dial_through("h.example", 443, 5, proxy)
     assert caught.value.status == status
     assert REFUSALS[status] in str(caught.value)
     assert f"h.example:443 ({status} Because): some reason" in str(caught.value)
@@ -131,7 +131,7 @@ def test_a_refusal_tells_its_status_in_words(asked, status):
 def test_a_proxy_that_wants_other_credentials_says_which(asked, challenge, words):
     answer = b"HTTP/1.1 407 No\r\nProxy-Authenticate: " + challenge + b"\r\n\r\n"
     with pytest.raises(HandshakeError, match=words):
-        dial("h.example", 443, 5, asked(answer, f"http://{CREDENTIALS}@{{}}:{{}}"))
+        dial_through("h.example", 443, 5, asked(answer, f"http://{CREDENTIALS}@{{}}:{{}}"))
 
 
 @pytest.mark.parametrize("secret", [SECRET, "pa:ss@w", base64.b64encode(f"user:{SECRET}".encode()).decode()])
@@ -141,7 +141,7 @@ def test_a_proxy_that_wants_other_credentials_says_which(asked, challenge, words
 def test_a_proxy_that_repeats_the_credentials_is_not_quoted(asked, secret, answer):
     data = answer.format(secret).encode()
     with pytest.raises(HandshakeError, match="repeating the credentials") as caught:
-        dial("h.example", 443, 5, asked(lambda sock: sock.sendall(data), f"http://{CREDENTIALS}@{{}}:{{}}"))
+        dial_through("h.example", 443, 5, asked(lambda sock: sock.sendall(data), f"http://{CREDENTIALS}@{{}}:{{}}"))
     assert caught.value.status == (407 if "407" in answer else None)
     assert "pa:ss" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -150,7 +150,7 @@ def test_a_proxy_that_repeats_the_credentials_is_not_quoted(asked, secret, answe
 
 def test_credentials_that_are_no_utf_8_are_sent_as_they_are(asked, serve):
     echo = serve(lambda sock: sock.sendall(b"x"))
-    dial("h.example", 1, 5, asked(relay(echo), "http://us%FFer:p%E9w@{}:{}")).close()
+    dial_through("h.example", 1, 5, asked(relay(echo), "http://us%FFer:p%E9w@{}:{}")).close()
     encoded = base64.b64encode(b"us\xffer:p\xe9w")
     assert b"Proxy-Authorization: Basic " + encoded + b"\r\n" in asked.requests[0]
 
@@ -175,12 +175,12 @@ GARBAGE = {
 @pytest.mark.parametrize(("answer", "words"), GARBAGE.values(), ids=GARBAGE)
 def test_garbage_is_told(asked, answer, words):
     with pytest.raises(HandshakeError, match=words):
-        dial("h.example", 443, 5, asked(answer))
+        dial_through("h.example", 443, 5, asked(answer))
 
 
 def test_a_silent_proxy_is_given_up(asked):
     with pytest.raises(HandshakeError, match="the proxy did not answer in time"):
-        dial("h.example", 443, 0.2, asked(lambda sock: sock.recv(1)))
+        dial_through("h.example", 443, 0.2, asked(lambda sock: sock.recv(1)))
 
 
 def test_a_proxy_that_dribbles_is_given_up(asked):
@@ -191,7 +191,7 @@ def test_a_proxy_that_dribbles_is_given_up(asked):
             gevent.sleep(0.02)
 
     with pytest.raises(HandshakeError, match="in time"):
-        dial("h.example", 443, 0.3, asked(dribble))
+        dial_through("h.example", 443, 0.3, asked(dribble))
 
 
 def test_a_proxy_that_is_not_there_is_told(serve):
@@ -200,13 +200,13 @@ def test_a_proxy_that_is_not_there_is_told(serve):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     with pytest.raises(DialError, match=r"cannot connect to .*connection refused"):
-        dial("h.example", 443, 5, Proxy("127.0.0.1", port))
+        dial_through("h.example", 443, 5, Proxy("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("host", ["a\r\nX: y", "a b", "é"])
 def test_a_host_cannot_add_to_the_request(asked, host):
     with pytest.raises(HandshakeError, match="not a name"):
-        dial(host, 443, 5, asked(b"HTTP/1.1 200 OK\r\n\r\n"))
+        dial_through(host, 443, 5, asked(b"HTTP/1.1 200 OK\r\n\r\n"))
     assert not asked.requests or asked.requests == [b""]
 
 
@@ -214,7 +214,7 @@ def test_credentials_are_in_no_message_and_no_repr(asked, caplog):
     caplog.set_level(logging.DEBUG)
     proxy = asked(b"HTTP/1.1 407 No\r\n\r\n", f"http://{CREDENTIALS}@{{}}:{{}}")
     with pytest.raises(HandshakeError) as refused:
-        dial("h.example", 443, 5, proxy)
+        dial_through("h.example", 443, 5, proxy)
     shown = "".join(map(repr, (proxy, refused.value))) + str(proxy) + caplog.text
     encoded = proxy.authorization.split()[1]
     for secret in (SECRET, CREDENTIALS, "pa%3A", encoded):
@@ -249,7 +249,7 @@ def test_tls_runs_through_a_proxy_behind_tls(tls_proxy, serve, pki):
             while data := tls.recv(65536):
                 tls.sendall(data)
 
-    sock = dial("target.example", 443, 5, tls_proxy(serve(echo)))
+    sock = dial_through("target.example", 443, 5, tls_proxy(serve(echo)))
     with handshake_client(sock, ClientTls(pki.ca).context(), "localhost", 5) as tls:
         sending = gevent.spawn(tls.sendall, body)
         received = b""
@@ -262,7 +262,7 @@ def test_tls_runs_through_a_proxy_behind_tls(tls_proxy, serve, pki):
 def test_the_end_of_either_side_goes_through_a_proxy_behind_tls(tls_proxy, serve):
     seen = []
     target = serve(lambda sock: (sock.sendall(b"bye"), sock.shutdown(1), seen.append(sock.recv(10))))
-    with dial("target.example", 443, 5, tls_proxy(target)) as sock:
+    with dial_through("target.example", 443, 5, tls_proxy(target)) as sock:
         assert sock.recv(10) == b"bye"
         assert sock.recv(10) == b""
     with gevent.Timeout(5):
@@ -287,7 +287,7 @@ def test_a_stalled_proxy_behind_tls_does_not_hold_what_is_closed(serve, read_hea
             over.wait()
 
     _, port = serve(script)
-    sock = dial("target.example", 443, 5, parse_proxy(f"https://localhost:{port}"))
+    sock = dial_through("target.example", 443, 5, parse_proxy(f"https://localhost:{port}"))
     inner, _ = made
     sock.settimeout(0.1)
     with pytest.raises(TimeoutError):
@@ -305,4 +305,4 @@ def test_a_proxy_with_an_untrusted_certificate_is_refused(serve, pki):
 
     _, port = serve(script)
     with pytest.raises(HandshakeError, match=r"the proxy: TLS handshake: .*not among the CA certificates"):
-        dial("target.example", 443, 5, Proxy("localhost", port, tls=True))
+        dial_through("target.example", 443, 5, Proxy("localhost", port, tls=True))

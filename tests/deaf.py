@@ -1,0 +1,40 @@
+"""A listener that does not hear every port: as if what comes from it were led to a machine that is gone.
+
+That is what a connection tracker does with the packets of a connection to a pod that was deleted. Here a filter on
+the listening socket drops them before TCP sees them (socket(7), SO_ATTACH_FILTER): no answer, not even a refusal.
+"""
+
+import ctypes
+import socket
+import struct
+from typing import Any
+
+_ATTACH_FILTER = 26
+_LOAD_HALF, _JUMP_EQUAL, _RETURN = 0x28, 0x15, 0x06
+_ALL, _NONE = 0xFFFFFFFF, 0
+
+# struct sock_filter: code, jump if true, jump if false, operand. A segment begins with its source port.
+_SOURCE_PORT = (_LOAD_HALF, 0, 0, 0)
+
+
+def hear_nobody(listening: Any) -> None:
+    """Let no packet through to a listening socket."""
+    _attach(listening, [(_RETURN, 0, 0, _NONE)])
+
+
+def hear_all_but(listening: Any, port: int) -> None:
+    """Let all through but those from one port."""
+    _attach(listening, [_SOURCE_PORT, (_JUMP_EQUAL, 0, 1, port), (_RETURN, 0, 0, _NONE), (_RETURN, 0, 0, _ALL)])
+
+
+def hear_only(listening: Any, port: int) -> None:
+    """Let none through but those from one port."""
+    _attach(listening, [_SOURCE_PORT, (_JUMP_EQUAL, 0, 1, port), (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NONE)])
+
+
+def _attach(listening: Any, program: list[tuple[int, int, int, int]]) -> None:
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+    # struct sock_fprog: how many steps, and where they are.
+    listening.setsockopt(
+        socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code))
+    )
