@@ -25,7 +25,7 @@ class KubernetesApi:
         self.stall_timeout = config.stall_timeout
         self.max_conns = config.max_conns
         self.flushing: set[Upstream] = set()
-        self._destination = Destination(*config.target, config.dial_timeout)
+        self._destination = Destination(*(config.target_at or config.target), config.dial_timeout)
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]
         port = config.target[1]

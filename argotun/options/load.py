@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
-from argotun.config.models import CONFIGS, Config
+from argotun.config.models import CONFIGS, KUBERNETES, Address, AgentConfig, Config
+from argotun.config.network import TARGET, parse_target, show_address
 from argotun.config.proxies import from_environment
 from argotun.config.values import Refused
 from argotun.errors import ConfigError, OptionsError
 from argotun.options.checks import ERRORS, WARNINGS, broken
 from argotun.options.sources import FLAG, Setting, Sources, misspelt_environment
 from argotun.options.table import BY_NAME, MODE, Option, of_mode
+
+PLATFORM = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+"""What Kubernetes tells every container: the API's address and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,11 @@ def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
 
     warnings = [*unwise(config, given), *misspelt(environ)]
     origins = {name: setting.origin for name, setting in given.items()}
+    if isinstance(config, AgentConfig) and config.target == KUBERNETES:
+        try:
+            config = replace(config, target_at=api_address(environ))
+        except ValueError as error:
+            warnings.append(f"{error}; {show_address(KUBERNETES)} is dialled by its name")
     return Loaded(mode, config, tuple(warnings), origins)
 
 
@@ -125,12 +134,31 @@ def environment_proxy(server: Setting | None, environ: Mapping[str, str]) -> dic
     return {} if found is None else {"proxy": Setting(found[1], found[0])}
 
 
+def api_address(environ: Mapping[str, str]) -> Address | None:
+    """Where the platform says that the cluster's API is, as it does in every pod; None where it does not.
+
+    The variables that client-go's in-cluster configuration goes by. Raises ValueError with a sentence for what
+    is no place to dial.
+    """
+    host, port = (environ.get(name, "").strip() for name in PLATFORM)
+    if not host or not port:
+        return None
+    place = f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return parse_target(place)
+    except ValueError:
+        raise ValueError(f"{' and '.join(PLATFORM)}: {place!r} is not {TARGET.expected}") from None
+
+
 def describe(loaded: Loaded) -> str:
     """What `--print-config` prints: lines of the `--config` file's form, origins as comments."""
     rows = [("mode", loaded.mode, "")]
     for option in of_mode(loaded.mode):
         value = option.show(getattr(loaded.config, option.field))
-        rows.append((option.name, as_yaml(value), loaded.origins.get(option.name, "default")))
+        origin = loaded.origins.get(option.name, "default")
+        if option.name == "target" and isinstance(loaded.config, AgentConfig) and loaded.config.target_at:
+            origin += f", dialled at {show_address(loaded.config.target_at)} (from {PLATFORM[0]})"
+        rows.append((option.name, as_yaml(value), origin))
     left = [f"{name}: {value}".rstrip() for name, value, _ in rows]
     width = min(60, max(len(text) for text in left))
     lines = [

@@ -9,6 +9,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.agent.app import Agent
+from argotun.config.models import KUBERNETES
 from tests.rig import Api, Peer, Rig, until
 
 
@@ -102,6 +103,26 @@ def test_an_api_behind_another_name_is_known_by_the_one_given() -> None:
     with Rig(NamedApi("kubernetes.example"), agent={"target_host_name": "kubernetes.example"}) as rig:
         answer = rig.get()
         assert (answer.status, answer.body) == (200, b"Host: kubernetes.example")
+
+
+def in_a_pod(rig: Rig) -> Agent:
+    """An agent with the default target, which the platform says is where the rig's API listens."""
+    return rig.start_agent(target=KUBERNETES, target_at=("127.0.0.1", rig.api.port))
+
+
+def test_the_platforms_address_is_dialled_and_the_name_verified() -> None:
+    with Rig(NamedApi(KUBERNETES[0]), agent=None) as rig:
+        assert in_a_pod(rig).api.address == "kubernetes.default.svc:443"
+        answer = rig.get()
+        assert (answer.status, answer.body) == (200, b"Host: kubernetes.default.svc")
+
+
+def test_a_certificate_for_the_platforms_address_alone_is_not_trusted() -> None:
+    with Rig(NamedApi("127.0.0.1"), agent=None) as rig:
+        in_a_pod(rig)
+        refused = rig.get()
+        assert (refused.status, rig.api.connections) == (503, 0)
+        assert "kubernetes.default.svc" in refused.json()["message"]
 
 
 def test_an_api_behind_another_name_is_not_trusted_unless_told() -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from argotun import cli
+from argotun.options.load import PLATFORM
 
-OTHER_NAMES = ("CLUSTERS", "SERVER_URL", "TOKEN", "HTTPS_PROXY", "NO_PROXY")
+OTHER_NAMES = ("CLUSTERS", "SERVER_URL", "TOKEN", "HTTPS_PROXY", "NO_PROXY", *PLATFORM)
 
 
 @dataclass

@@ -171,6 +171,49 @@ def test_the_proxy_of_the_environment_counts_where_it_applies(argotun, argv, env
     assert line.endswith(f"# {origin}")
 
 
+def in_a_pod(host, port="443"):
+    return {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "address"),
+    [
+        ((), in_a_pod("10.96.0.1"), ("10.96.0.1", 443)),
+        ((), in_a_pod("fd00::1", "6443"), ("fd00::1", 6443)),
+        ((), in_a_pod("[fd00::1]"), ("fd00::1", 443)),
+        ((), in_a_pod("c1-dns.hcp.example.net"), ("c1-dns.hcp.example.net", 443)),
+        (("--target", "kubernetes.default.svc:443"), in_a_pod("10.96.0.1"), ("10.96.0.1", 443)),
+        (("--target", "kubernetes.default.svc:6443"), in_a_pod("10.96.0.1"), None),
+        (("--target", "api.example:443"), in_a_pod("10.96.0.1"), None),
+        (("--target", "10.96.0.1:443"), in_a_pod("10.96.0.2"), None),
+        ((), {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, None),
+        ((), in_a_pod(""), None),
+        ((), {}, None),
+    ],
+)
+def test_the_platforms_address_stands_for_the_default_target(argotun, argv, environ, address):
+    config = argotun((*AGENT[:6], "--ca-cert", "FILE", "--sa-token-path", "FILE", *argv), environ).config
+    assert config.target_at == address
+    assert config.target_host_name is None
+
+
+def test_print_config_says_where_the_default_target_is_dialled(argotun):
+    argv = (*AGENT[:6], "--ca-cert", "FILE", "--sa-token-path", "FILE", "--print-config")
+    out = argotun(argv, in_a_pod("fd00::1")).out
+    (line,) = [line for line in out.splitlines() if line.startswith("target:")]
+    assert line.startswith("target: kubernetes.default.svc:443 ")
+    assert line.endswith("# default, dialled at [fd00::1]:443 (from KUBERNETES_SERVICE_HOST)")
+
+
+@pytest.mark.parametrize("environ", [in_a_pod("10.96.0.1", "tcp://10.96.0.1:443"), in_a_pod("not a host")])
+def test_a_platforms_address_that_is_none_is_told_and_left(argotun, environ):
+    outcome = argotun((*AGENT[:6], "--ca-cert", "FILE", "--sa-token-path", "FILE", "--print-config"), environ)
+    assert outcome.code == 0
+    (line,) = warnings_of(outcome)
+    assert line.startswith("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: ")
+    assert line.endswith("kubernetes.default.svc:443 is dialled by its name")
+
+
 # Warnings
 
 
@@ -373,7 +416,8 @@ def test_no_repr_of_a_config_shows_a_secret():
 
 @pytest.mark.parametrize("mode", CONFIGS)
 def test_every_field_has_its_option_and_every_option_its_field(mode):
-    assert {field.name for field in dataclasses.fields(CONFIGS[mode])} == {
+    of_the_platform = {"target_at"}
+    assert {field.name for field in dataclasses.fields(CONFIGS[mode])} - of_the_platform == {
         option.field for option in of_mode(mode)
     }
 

@@ -45,8 +45,7 @@ def dns(monkeypatch):
 
 
 @pytest.fixture
-def name(dns, caplog):
-    caplog.set_level(logging.INFO, module.__name__)
+def name(dns):
     return Resolver("api.example", 443, LONG)
 
 
@@ -59,6 +58,7 @@ def lines(caplog):
 
 
 def test_a_lookup_that_fails_leaves_the_last_addresses(dns, name, caplog):
+    caplog.set_level(logging.INFO)
     dns.now = ["10.0.0.1", "10.0.0.2"]
     assert ask(name) == ["10.0.0.1", "10.0.0.2"]
     assert name.lost == ""
