@@ -7,6 +7,7 @@ the listening socket drops them before TCP sees them (socket(7), SO_ATTACH_FILTE
 import ctypes
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 _ATTACH_FILTER = 26
@@ -15,6 +16,26 @@ _ALL, _NONE = 0xFFFFFFFF, 0
 
 # struct sock_filter: code, jump if true, jump if false, operand. A segment begins with its source port.
 _SOURCE_PORT = (_LOAD_HALF, 0, 0, 0)
+
+
+class Attempts(list[Any]):
+    """Makes the sockets of `transport/race.py`, and keeps them in order; `most` of them were open at once.
+
+    With a `fault` no other socket is made than the first, and `faults` counts how often.
+    """
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.most = self.faults = 0
+        self.fault: OSError | None = None
+        self._make = make
+
+    def __call__(self, *args: Any) -> Any:
+        if self and self.fault is not None:
+            self.faults += 1
+            raise self.fault
+        self.append(self._make(*args))
+        self.most = max(self.most, len([each for each in self if each.fileno() != -1]))
+        return self[-1]
 
 
 def hear_nobody(listening: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from argotun.errors import DialError
 from argotun.transport import race as module
-from tests.deaf import hear_all_but, hear_nobody, hear_only
+from tests.deaf import Attempts, hear_all_but, hear_nobody, hear_only
 from tests.rig import until
 from tests.transport.dialling import dial
 
@@ -28,29 +28,9 @@ def listening(close_later):
     return close_later(socket.create_server(("127.0.0.1", 0)))
 
 
-class Made(list):
-    """The sockets of the race in order; `most` of them were open at once.
-
-    With a `fault` no other socket is made than the first, and `faults` counts how often.
-    """
-
-    def __init__(self, make):
-        self.most = self.faults = 0
-        self.fault = None
-        self._make = make
-
-    def __call__(self, *args):
-        if self and self.fault is not None:
-            self.faults += 1
-            raise self.fault
-        self.append(self._make(*args))
-        self.most = max(self.most, len([each for each in self if each.fileno() != -1]))
-        return self[-1]
-
-
 @pytest.fixture
 def made(monkeypatch):
-    sockets = Made(module.socket)
+    sockets = Attempts(module.socket)
     monkeypatch.setattr(module, "socket", sockets)
     return sockets
 
