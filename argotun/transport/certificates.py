@@ -1,13 +1,16 @@
-"""PEM files: the certificates in them, and when each ends.
+"""PEM files: the certificates in them, when each ends, and when a chain of them does.
 
 The `ssl` module tells the end of a CA certificate only, and of a leaf only by a private function; a
-certificate's validity is a dozen bytes at a fixed place of its DER form (RFC 5280 §4.1), read here.
+certificate's validity, names and key are at fixed places of its DER form, read here.
 """
 
 import re
 import ssl
 from calendar import timegm
+from collections.abc import Sequence
+from math import inf
 from time import strptime
+from typing import NamedTuple
 
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
@@ -31,27 +34,72 @@ def certificates(pem: str) -> list[bytes]:
     return found
 
 
-def not_after(der: bytes) -> float:
-    """Give the Unix time at which a certificate ends.
+class Certificate(NamedTuple):
+    """What is read of a certificate: Unix times, and names and key as they stand in its DER form."""
 
-    Raises ValueError when `der` is not a certificate.
+    not_before: float
+    not_after: float
+    issuer: bytes
+    subject: bytes
+    key: bytes
+
+
+def parse(der: bytes) -> Certificate:
+    """Read a certificate in DER form (RFC 5280 §4.1).
+
+    Raises ValueError when `der` is not one.
     """
     try:
-        _, start, _ = _element(der, 0)  # Certificate
-        _, start, _ = _element(der, start)  # TBSCertificate
-        tag, _, end = _element(der, start)
+        _, at, _ = _element(der, 0)  # Certificate
+        _, at, _ = _element(der, at)  # TBSCertificate
+        tag, _, end = _element(der, at)
         if tag == _VERSION:
             _, _, end = _element(der, end)  # serial number
-        _, _, end = _element(der, end)  # signature algorithm
-        _, _, end = _element(der, end)  # issuer
-        tag, start, _ = _element(der, end)  # validity
+        _, _, at = _element(der, end)  # signature algorithm
+        _, _, validity = _element(der, at)
+        issuer = der[at:validity]
+        tag, start, at = _element(der, validity)
         if tag != _SEQUENCE:
             raise ValueError("not a certificate")
-        _, _, end = _element(der, start)  # not before
-        tag, start, end = _element(der, end)  # not after
-        return _time(tag, der[start:end])
+        tag, first, end = _element(der, start)
+        not_before = _time(tag, der[first:end])
+        tag, first, end = _element(der, end)
+        not_after = _time(tag, der[first:end])
+        _, _, key = _element(der, at)
+        subject = der[at:key]
+        _, _, end = _element(der, key)
+        return Certificate(not_before, not_after, issuer, subject, der[key:end])
     except (IndexError, ValueError):
         raise ValueError("not a certificate") from None
+
+
+def chain_end(chain: Sequence[Certificate], trusted: Sequence[Certificate], now: float) -> float:
+    """When nobody can verify the first of `chain` any more by the others: a Unix time.
+
+    That is the end of the first one, or of a CA that it needs. The issuer of each is looked for by its name;
+    where a CA has several certificates for one key (it was renewed, or another CA has signed it as well), the
+    one that ends last counts. What is in the file besides is needed by nobody.
+
+    A CA's certificate that has ended is not counted where verification goes without it: where one of
+    `trusted` is for the same name and key and has not ended; where it had ended before the first of the chain
+    began, as nobody ever needed it; and above the CA that issued the first one, since what is up there stands
+    for a root that the other side knows itself, and watches itself.
+    """
+    leaf = chain[0]
+    roots = {(root.subject, root.key) for root in trusted if root.not_after >= now}
+
+    def above(below: Certificate, path: tuple[Certificate, ...]) -> float:
+        ends: dict[bytes, float] = {}
+        for issuer in chain:
+            if issuer.subject == below.issuer and issuer not in path:
+                end = min(issuer.not_after, above(issuer, (*path, issuer)))
+                ends[issuer.key] = max(end, ends.get(issuer.key, -inf))
+        return min((end for key, end in ends.items() if not spared(below, key, end)), default=inf)
+
+    def spared(below: Certificate, key: bytes, end: float) -> bool:
+        return end < now and (below is not leaf or end < leaf.not_before or (below.issuer, key) in roots)
+
+    return min(leaf.not_after, above(leaf, (leaf,)))
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from gevent.ssl import SSLContext, SSLSocket
 
 from argotun.errors import ConfigError, HandshakeError
 from argotun.files import Fingerprint, Trouble, fingerprint, read, settled
-from argotun.transport.certificates import certificates, not_after
+from argotun.transport.certificates import Certificate, certificates, chain_end, parse
 from argotun.transport.explain import explain
 
 _log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ _LOADS = 3
 LARGEST_FILE = 4 << 20
 """Bytes of a CA bundle, a certificate or a key: several times what any system trusts."""
 
-# A context, and the Unix times at which what is in it ends.
-_Loaded = tuple[SSLContext, dict[str, float]]
+# A context, the CA bundle and our own chain in it; either may be empty.
+_Loaded = tuple[SSLContext, list[Certificate], list[Certificate]]
 
 # By path: its bytes, or why there are none.
 _Contents = dict[str, bytes | str]
@@ -86,12 +86,18 @@ class _FollowedFiles:
     def expiry(self) -> dict[str, float]:
         """Unix times at which the certificates that the next handshake uses end, by name.
 
-        "certificate" is the first of our own chain to end, "ca" the last of the CA bundle: while CAs
+        "certificate" is the end of our own chain (see `chain_end`), "ca" the last of the CA bundle: while CAs
         are being exchanged the old one may end without harm. Looks at the files too: a tunnel may live
         for months, and a renewed certificate must not look like a forgotten one until it ends.
         """
         self.context()
-        return {self._prefix + name: end for name, end in self._expiry.items()}
+        return {self._prefix + name: end for name, end in self._ends().items()}
+
+    def _ends(self) -> dict[str, float]:
+        ends = {"ca": max(ca.not_after for ca in self._bundle)} if self._bundle else {}
+        if self._chain:
+            ends["certificate"] = chain_end(self._chain, self._bundle, time.time())
+        return ends
 
     def _renew(self) -> None:
         content, loaded = self._load_together()
@@ -106,8 +112,8 @@ class _FollowedFiles:
             _log.info("certificates loaded again: %s", ", ".join(self._files))
 
     def _use(self, loaded: _Loaded) -> None:
-        self._context, self._expiry = loaded
-        for name, end in self._expiry.items():
+        self._context, self._bundle, self._chain = loaded
+        for name, end in self._ends().items():
             if end < time.time():
                 # Not refused: the clock may be what is wrong.
                 path, what = (self._ca, "last CA") if name == "ca" else (self._cert, "certificate")
@@ -156,20 +162,17 @@ class _FollowedFiles:
         # Some builds of Python (Debian's 3.11.2) take a connection that was cut for one that ended cleanly.
         context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         context.set_alpn_protocols(["http/1.1"])
-        expiry: dict[str, float] = {}
+        bundle = _certificates(self._ca_option, self._ca, found)
+        chain = _certificates(self._cert_option, self._cert, found)
         if self._ca is not None:
-            bundle = _certificates(self._ca_option, self._ca, found)
             self._trust(context, bundle)
-            expiry["ca"] = max(map(not_after, bundle))
         if self._cert is not None:
-            chain = _certificates(self._cert_option, self._cert, found)
             # In a context for nothing else: what OpenSSL cannot read below is the key then.
             _parse(self._cert_option, self._cert, SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain)
             if self._key is not None:
                 _content(self._key_option, self._key, found)
             self._present(context, self._cert)
-            expiry["certificate"] = min(map(not_after, chain))
-        return context, expiry
+        return context, list(map(parse, bundle)), list(map(parse, chain))
 
     def _empty_context(self) -> SSLContext:
         raise NotImplementedError
@@ -223,7 +226,7 @@ class ServerTls(_FollowedFiles):
 
     def _load(self, found: _Contents) -> _Loaded:
         loaded = super()._load(found)
-        self._next_lenient, _ = super()._load(found)
+        self._next_lenient, _, _ = super()._load(found)
         if self._ca is not None:
             self._next_lenient.verify_mode = ssl.CERT_OPTIONAL
         return loaded
@@ -375,13 +378,15 @@ def _content(option: str, path: str, found: _Contents) -> bytes:
     return content
 
 
-def _certificates(option: str, path: str, found: _Contents) -> list[bytes]:
-    """The certificates of a file; ConfigError when it has none, or one that is cut off or none at all."""
+def _certificates(option: str, path: str | None, found: _Contents) -> list[bytes]:
+    """The certificates of a file, if there is one; ConfigError when it has none, or one that is cut off."""
+    if path is None:
+        return []
     text = _content(option, path, found).decode("latin-1")
     try:
         ders = certificates(text)
         for der in ders:
-            not_after(der)
+            parse(der)
     except ValueError as error:
         raise ConfigError(option, path, f"certificates in PEM ({error})") from None
     return ders

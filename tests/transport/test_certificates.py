@@ -8,7 +8,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argotun.transport.certificates import certificates, not_after
+from argotun.transport.certificates import certificates, parse
 
 
 def pem(count=1):
@@ -31,7 +31,7 @@ def test_the_end_is_read_in_both_forms_of_time(end):
     leaf = trustme.CA().issue_cert("localhost", not_after=end)
     (der,) = certificates(leaf.cert_chain_pems[0].bytes().decode())
     assert x509.load_der_x509_certificate(der).not_valid_after_utc == end
-    assert not_after(der) == end.timestamp()
+    assert parse(der).not_after == end.timestamp()
 
 
 def test_a_year_of_the_last_century_is_not_in_the_next():
@@ -40,7 +40,7 @@ def test_a_year_of_the_last_century_is_not_in_the_next():
         "localhost", not_before=datetime.datetime(1998, 1, 1, tzinfo=datetime.UTC), not_after=end
     )
     (der,) = certificates(leaf.cert_chain_pems[0].bytes().decode())
-    assert not_after(der) == end.timestamp()
+    assert parse(der).not_after == end.timestamp()
 
 
 def test_a_bundle_gives_all_its_certificates_whatever_is_between():
@@ -73,7 +73,7 @@ def test_a_certificate_cut_in_the_middle_of_a_bundle_is_noticed():
 @given(st.binary(max_size=200))
 def test_any_bytes_have_an_end_or_are_no_certificate(data):
     try:
-        assert isinstance(not_after(data), float)
+        assert isinstance(parse(data).not_after, float)
     except ValueError:
         pass
 
@@ -84,7 +84,7 @@ def test_a_damaged_certificate_has_an_end_or_is_none(data):
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, 140))] = data.draw(st.integers(0, 255))
     try:
-        assert isinstance(not_after(bytes(damaged)), float)
+        assert isinstance(parse(bytes(damaged)).not_after, float)
     except ValueError:
         pass
 
