@@ -1,7 +1,8 @@
 """A listener that does not hear every port: as if what comes from it were led to a machine that is gone.
 
-That is what a connection tracker does with the packets of a connection to a pod that was deleted. Here a filter on
-the listening socket drops them before TCP sees them (socket(7), SO_ATTACH_FILTER): no answer, not even a refusal.
+That is what a connection tracker does with the packets of a connection to a pod that was deleted. Here a
+filter on the listening socket drops them before TCP sees them (socket(7), SO_ATTACH_FILTER): no answer, not
+even a refusal.
 """
 
 import ctypes
@@ -14,8 +15,8 @@ _ATTACH_FILTER = 26
 _LOAD_HALF, _JUMP_EQUAL, _RETURN = 0x28, 0x15, 0x06
 _ALL, _NONE = 0xFFFFFFFF, 0
 
-# struct sock_filter: code, jump if true, jump if false, operand. A segment begins with its source port.
-_SOURCE_PORT = (_LOAD_HALF, 0, 0, 0)
+_Step = tuple[int, int, int, int]
+"""struct sock_filter: code, jump if true, jump if false, operand."""
 
 
 class Attempts(list[Any]):
@@ -45,15 +46,21 @@ def hear_nobody(listening: Any) -> None:
 
 def hear_all_but(listening: Any, port: int) -> None:
     """Let all through but those from one port."""
-    _attach(listening, [_SOURCE_PORT, (_JUMP_EQUAL, 0, 1, port), (_RETURN, 0, 0, _NONE), (_RETURN, 0, 0, _ALL)])
+    _attach(listening, [*_is_from(port), (_RETURN, 0, 0, _NONE), (_RETURN, 0, 0, _ALL)])
 
 
 def hear_only(listening: Any, port: int) -> None:
     """Let none through but those from one port."""
-    _attach(listening, [_SOURCE_PORT, (_JUMP_EQUAL, 0, 1, port), (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NONE)])
+    _attach(listening, [*_is_from(port), (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, _NONE)])
 
 
-def _attach(listening: Any, program: list[tuple[int, int, int, int]]) -> None:
+def _is_from(port: int) -> list[_Step]:
+    """Go on with the next step where a segment is from this port, else with the one behind it."""
+    # A segment begins with its source port.
+    return [(_LOAD_HALF, 0, 0, 0), (_JUMP_EQUAL, 0, 1, port)]
+
+
+def _attach(listening: Any, program: list[_Step]) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     # struct sock_fprog: how many steps, and where they are.
     listening.setsockopt(

@@ -113,7 +113,7 @@ class AgentConfig(TunnelConfig):
     target: Address = KUBERNETES
     target_host_name: str | None = None
     target_at: Address | None = None
-    """Where `target` is to be dialled, if it is KUBERNETES and the platform gives an address; no option says so."""
+    """Where to dial `target` when that is KUBERNETES and the platform gives an address; it is no option."""
     sa_token_path: str = f"{SERVICE_ACCOUNT}/token"
     """Empty (`off`): no token is added, and the API knows the agent by `target_client_cert`."""
     ca_cert: str | None = f"{SERVICE_ACCOUNT}/ca.crt"

@@ -137,8 +137,8 @@ def environment_proxy(server: Setting | None, environ: Mapping[str, str]) -> dic
 def api_address(environ: Mapping[str, str]) -> Address | None:
     """Where the platform says that the cluster's API is, as it does in every pod; None where it does not.
 
-    The variables that client-go's in-cluster configuration goes by. Raises ValueError with a sentence for what
-    is no place to dial.
+    The variables that client-go's in-cluster configuration goes by. Raises ValueError, with a sentence, for
+    what is no place to dial.
     """
     host, port = (environ.get(name, "").strip() for name in PLATFORM)
     if not host or not port:

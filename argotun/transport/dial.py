@@ -21,8 +21,8 @@ _KEEPALIVE = {_socket.TCP_KEEPIDLE: 30, _socket.TCP_KEEPINTVL: 10, _socket.TCP_K
 class Destination:
     """A host (a name or an address) and a port that are dialled again and again, `timeout` seconds each time.
 
-    Its errors name every address and what became of it. They are a DialError where no connection could be made,
-    the NameLost among them when the name was not resolved: at all, or since its addresses were good.
+    Its errors name every address and what became of it. They are a DialError where no connection could be
+    made, the NameLost among them when the name was not resolved: at all, or since its addresses were good.
     """
 
     def __init__(self, host: str, port: int, timeout: float) -> None:

@@ -5,7 +5,7 @@ failed. An address that has said nothing for AGAIN seconds is asked once more, b
 from a new port: where the first packet was led to a machine that is gone (a pod that was deleted, behind a
 Service), a connection tracker sends all of its repetitions there as well, and each of them keeps the entry
 alive. The second attempt is made anew every AGAIN seconds, while the first one keeps all of its time, for a
-peer that is merely slow. So an address has two sockets at most, and whatever it answers to one of them counts.
+peer that is merely slow. So an address has two sockets at most, and what it answers to either of them counts.
 """
 
 import os

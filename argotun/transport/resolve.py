@@ -1,10 +1,10 @@
-"""From a host to its addresses: a name is asked for anew each time, and its last addresses stand in for an answer.
+"""From a host to its addresses: a name is looked up anew each time, and its last addresses stand in.
 
-There is one lookup of a name at a time, in a thread of gevent's pool; those that want the name meanwhile share
-it. It lasts `patience` seconds at most: then it has failed, and the next who wants the name begins another.
-A host that was resolved before keeps its addresses until a lookup brings others: they are given where the lookup
-fails, and after MOMENT seconds where it has not ended, so that what still runs can be reached, and be repaired,
-while a cluster's DNS is down. The lookup goes on meanwhile.
+There is one lookup of a name at a time, in a thread of gevent's pool; those that want the name meanwhile
+share it. It lasts `patience` seconds at most: then it has failed, and the next who wants the name begins
+another. A name that was resolved before keeps its addresses until a lookup brings others: they are given
+where the lookup fails, and after MOMENT seconds where it has not ended, so that what still runs can be
+reached, and be repaired, while a cluster's DNS is down. The lookup goes on meanwhile.
 """
 
 import logging
@@ -25,7 +25,7 @@ from argotun.transport.race import Address
 _log = logging.getLogger(__name__)
 
 MOMENT = 0.5
-"""Seconds that a lookup may take where other addresses are at hand: a cluster's DNS answers within a tenth."""
+"""Seconds that a lookup may take where addresses are at hand: a cluster's DNS answers within a tenth."""
 
 _LATE = "the name was not resolved in time"
 
@@ -77,9 +77,7 @@ class Resolver:
         """An address asks nobody: it must not queue for the resolver's threads, which may all be waiting."""
         flags = _socket.AI_NUMERICHOST
         try:
-            found: list[Address] = _getaddrinfo(
-                self._name, self._port, type=_socket.SOCK_STREAM, flags=flags
-            )
+            found: list[Address] = _getaddrinfo(self._name, self._port, type=_socket.SOCK_STREAM, flags=flags)
         except OSError as error:
             raise DialError(f"cannot connect to {self._where}: {explain(error)}") from error
         return found

@@ -1,7 +1,7 @@
 """What leads to a pod that is gone: one connection's packets vanish, and another one's arrive.
 
-So it is behind a Service for whoever dials in the moment in which a pod is deleted: the packets of that one port go
-to an address where nobody is. Here the listener drops them. The attempts are those of the agent itself.
+So it is behind a Service for whoever dials in the moment in which a pod is deleted: the packets of that one
+port go to an address where nobody is. Here the listener drops them.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import pytest
 from argotun.transport import race
 from tests.agent.test_ways import proxy
 from tests.deaf import Attempts, hear_all_but, hear_nobody
-from tests.rig import Api, Rig, answers_its_own, until
+from tests.rig import PATIENCE, Api, Rig, answers_its_own, until
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def first_port_lost(listening: Any, attempts: Attempts) -> Iterator[None]:
 def test_an_agent_reaches_its_server_from_another_port(attempts: Attempts) -> None:
     with Rig(Api(answers_its_own), agent=None) as rig:
         with first_port_lost(rig.server._public_listener._listening, attempts):
-            rig.start_agent()
+            rig.start_agent(dial_timeout=2 * PATIENCE)
         assert rig.ask().status == 200
 
 
 def test_an_agent_reaches_its_proxy_from_another_port(attempts: Attempts) -> None:
     with Rig(Api(answers_its_own), agent=None) as rig, proxy() as way:
         with first_port_lost(way._server.socket, attempts):
-            rig.start_agent(proxy=f"http://127.0.0.1:{way.port}")
+            rig.start_agent(proxy=f"http://127.0.0.1:{way.port}", dial_timeout=2 * PATIENCE)
         assert rig.ask().status == 200
 
 

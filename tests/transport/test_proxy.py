@@ -141,7 +141,9 @@ def test_a_proxy_that_wants_other_credentials_says_which(asked, challenge, words
 def test_a_proxy_that_repeats_the_credentials_is_not_quoted(asked, secret, answer):
     data = answer.format(secret).encode()
     with pytest.raises(HandshakeError, match="repeating the credentials") as caught:
-        dial_through("h.example", 443, 5, asked(lambda sock: sock.sendall(data), f"http://{CREDENTIALS}@{{}}:{{}}"))
+        dial_through(
+            "h.example", 443, 5, asked(lambda sock: sock.sendall(data), f"http://{CREDENTIALS}@{{}}:{{}}")
+        )
     assert caught.value.status == (407 if "407" in answer else None)
     assert "pa:ss" not in str(caught.value)
     assert caught.value.__cause__ is None

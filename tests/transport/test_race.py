@@ -1,4 +1,4 @@
-"""The race of attempts to connect: from other ports where one is not heard, in time, and one connection kept."""
+"""The race of attempts to connect: another port where one is not heard, in time, one connection kept."""
 
 import errno
 import os

@@ -133,7 +133,11 @@ def test_a_slow_answer_is_waited_for_where_nothing_is_known(dns, name, monkeypat
 
 def test_who_gives_up_does_not_end_the_lookup_of_others(dns, name):
     answered = dns.now = Event()
-    given_up, killed, patient = gevent.spawn(ask, name, 0.05), gevent.spawn(ask, name), gevent.spawn(ask, name)
+    given_up, killed, patient = (
+        gevent.spawn(ask, name, 0.05),
+        gevent.spawn(ask, name),
+        gevent.spawn(ask, name),
+    )
     until(lambda: dns.asked, "the lookup")
     killed.kill()
     with pytest.raises(NameLost, match="not resolved in time"):
