@@ -24,7 +24,7 @@ setup(
     packages=find_packages(include=["argotun", "argotun.*"]),
     package_data={"argotun": ["py.typed"]},
     install_requires=requirements(),
-    entry_points={"console_scripts": ["argotun = argotun.cli:main"]},
+    entry_points={"console_scripts": ["argotun = argotun.entry:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",

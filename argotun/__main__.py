@@ -1,5 +1,5 @@
 """`python -m argotun`."""
 
-from argotun.cli import main
+from argotun.entry import main
 
 raise SystemExit(main())

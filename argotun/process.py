@@ -7,10 +7,14 @@ import ctypes
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import gevent
 from gevent.event import Event
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 CUT_SHORT = 1
 """The exit code of a drain that a second signal cut short."""
@@ -30,11 +34,26 @@ def forbid_core_dumps() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt in this greenlet, whatever it waits for."""
+    here = gevent.getcurrent()
+    watchers = [gevent.signal_handler(number, gevent.kill, here, KeyboardInterrupt) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+
+
 class Role(Protocol):
     """A server or an agent."""
 
     def start(self) -> None:
-        """Bind the ports and begin; ConfigError when that is not possible."""
+        """Bind the ports and begin, without waiting; ConfigError when that is not possible."""
+
+    def told(self) -> None:
+        """It is to end, and `drain` comes next: begin nothing new, and do not wait."""
 
     def drain(self) -> None:
         """Shut down gracefully; returns when nothing is left to wait for."""
@@ -44,15 +63,22 @@ class Role(Protocol):
 
 
 def run(role: Role) -> int:
-    """Serve until the first signal, then drain; a second one cuts that short. Returns the exit code."""
+    """Serve until the first signal, then drain; a second one cuts that short. Returns the exit code.
+
+    Up to here, and while the role starts, a signal is what `entry` makes of it: nobody is served yet.
+    """
     asked, pressed = Event(), Event()
 
     def signalled() -> None:
-        (pressed if asked.is_set() else asked).set()
+        if not asked.is_set():
+            role.told()
+            asked.set()
+        else:
+            pressed.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, signalled)
     role.start()
+    for number in SIGNALS:
+        gevent.signal_handler(number, signalled)
     asked.wait()
     draining = gevent.spawn(role.drain)
     gevent.wait([draining, pressed], count=1)

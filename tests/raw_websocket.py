@@ -182,19 +182,28 @@ class Listening:
 
     def accept(self, fields: bytes = b"", seconds: float = PATIENCE) -> RawWebSocket:
         """The next connection, upgraded; `fields` are added to the answer."""
-        peer = self.peer(seconds)
-        head = peer.head()
-        key = next(
-            line.partition(b":")[2].strip()
-            for line in head.split(b"\r\n")
-            if line.lower().startswith(b"sec-websocket-key:")
-        )
-        accepted = base64.b64encode(hashlib.sha1(key + GUID).digest())
-        peer.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accepted, fields)
-        )
+        peer, head = self.asked(seconds)
+        peer.send(upgraded(head, fields))
         return RawWebSocket(peer, False, head)
+
+    def asked(self, seconds: float = PATIENCE) -> tuple[Peer, bytes]:
+        """The next connection, and the head of its request."""
+        peer = self.peer(seconds)
+        return peer, peer.head()
+
+
+def upgraded(head: bytes, fields: bytes = b"") -> bytes:
+    """The answer to a request for an upgrade."""
+    key = next(
+        line.partition(b":")[2].strip()
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"sec-websocket-key:")
+    )
+    accepted = base64.b64encode(hashlib.sha1(key + GUID).digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accepted, fields)
+    )
 
 
 def _xor(payload: bytes, key: bytes) -> bytes:

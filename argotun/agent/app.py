@@ -62,11 +62,16 @@ class Agent:
         self._greenlets = [gevent.spawn(each) for each in runs]
         log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address))
 
+    def told(self) -> None:
+        """It is to end: a dial in progress says nothing more to the server."""
+        self.connector.stop()
+
     def drain(self) -> None:
         """Shut down gracefully: tell the server, finish the requests in progress, then stop."""
         if self.draining:
             return
         self.draining = True
+        self.connector.stop()
         self._greenlets.pop(0).kill(block=False)
         self.connected.clear()
         log.info("draining", extra=fields(seconds=self.config.drain))

@@ -9,6 +9,9 @@ One way to the server is a list of named steps, each of which takes what the one
     upgrade   to a WebSocket, with the token
     hello     the WebSocket becomes a tunnel
 
+Between two steps the loop looks whether the process has been told to end: a HELLO takes the cluster away from
+the agent that serves it, and one that is about to end must not say it.
+
 A tunnel that ends is dialled again after a backoff. A server that drains says so, and is dialled again at
 once, while the old tunnel serves until its streams end, or too many newer ones have come. A server that says
 that another agent has taken over is dialled after the longest wait: dialling at once would replace that agent
@@ -17,7 +20,8 @@ in turn, and so for ever.
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -39,6 +43,7 @@ from argotun.transport.proxy import tunnel as pass_through
 from argotun.transport.tls import ClientTls, handshake_client
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
+from argotun.turns import NEXT_TURN
 from argotun.wire.frames import SUBPROTOCOL
 from argotun.wire.hello import Hello
 from argotun.wire.reasons import REPLACED
@@ -95,6 +100,7 @@ class Connector:
         self._backoff = Backoff(config.max_retry)
         self._serving: list[Tunnel] = []
         self._leave = Event()
+        self._stopped = False
 
     @property
     def next_try(self) -> float:
@@ -126,12 +132,31 @@ class Connector:
                 gevent.sleep(self._backoff.handover())
 
     def dial(self) -> Tunnel:
-        """A new tunnel, which is being served. Raises what any of the steps does."""
-        *_, (_, tunnel) = self.approach()
+        """A new tunnel, which is being served.
+
+        Raises what any of the steps does, and GreenletExit between two of them once `stop` was called.
+        """
+        self._go_on()
+        tunnel: object = None
+        # Closed at once, and with it the socket that an unfinished step left.
+        with closing(self.approach()) as steps:
+            for _, tunnel in steps:
+                if not isinstance(tunnel, Tunnel):
+                    self._go_on()
         assert isinstance(tunnel, Tunnel)
         return tunnel
 
-    def approach(self) -> Iterator[tuple[str, object]]:
+    def stop(self) -> None:
+        """Dial no more. What a dial in progress has not said yet it does not say; a tunnel stays."""
+        self._stopped = True
+
+    def _go_on(self) -> None:
+        # What has come in the meantime, a signal too, is looked at first.
+        gevent.sleep(NEXT_TURN)
+        if self._stopped:
+            raise gevent.GreenletExit
+
+    def approach(self) -> Generator[tuple[str, object], None, None]:
         """Walk STEPS: gives the name of each step that is done and what it gave, a tunnel at last.
 
         Raises NameLost, DialError, HandshakeError, ConnectionLost or CredentialError, in words for a person;

@@ -1,12 +1,8 @@
 """The guided run: set the stage, walk through the steps, say what to try, stay up until Ctrl-C."""
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import gevent
 from gevent.event import Event
 
 from argotun.config import DemoConfig
@@ -14,6 +10,7 @@ from argotun.config.network import show_address
 from argotun.demo.stage import CLUSTER, Stage
 from argotun.demo.steps import OWN_CLUSTER_STEPS, STAND_IN_STEPS, Scene
 from argotun.errors import ArgotunError
+from argotun.process import interruptible
 
 FAILED = 1
 
@@ -26,7 +23,7 @@ def run(config: DemoConfig) -> int:
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    with _interruptible(), Stage(config) as stage:
+    with interruptible(), Stage(config) as stage:
         _introduce(stage)
         scene = Scene(stage)
         try:
@@ -103,21 +100,6 @@ def _stay() -> None:
         Event().wait()
     except KeyboardInterrupt:
         _say("\nThe demo ends; nothing of it is left.")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt in this greenlet, whatever it waits for."""
-    main = gevent.getcurrent()
-    watchers = [
-        gevent.signal_handler(number, gevent.kill, main, KeyboardInterrupt)
-        for number in (signal.SIGINT, signal.SIGTERM)
-    ]
-    try:
-        yield
-    finally:
-        for watcher in watchers:
-            watcher.cancel()
 
 
 def _bold(text: str) -> str:

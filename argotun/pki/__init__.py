@@ -1,6 +1,7 @@
 """`--mode pki`: a CA, certificates, tokens and the chart's values for both sides, in one folder."""
 
 from argotun.config import PkiConfig
+from argotun.process import interruptible
 
 
 def run(config: PkiConfig) -> int:
@@ -9,7 +10,8 @@ def run(config: PkiConfig) -> int:
     from argotun.pki.folder import Folder  # noqa: PLC0415
     from argotun.pki.guide import introduction  # noqa: PLC0415
 
-    folder = Folder(config)
-    folder.fill()
+    with interruptible():
+        folder = Folder(config)
+        folder.fill()
     print(introduction(folder, config), end="")
     return 0

@@ -207,7 +207,9 @@ class AgentPort:
         """Keep one agent's tunnel until it ends; where a cluster has too many, its oldest gives way."""
         tunnels = self._tunnels.setdefault(cluster.id, [])
         if len(tunnels) >= MAX_TUNNELS:
-            tunnels[0].end(f"the cluster has more than {MAX_TUNNELS} tunnels")
+            # One that has not said HELLO serves nobody yet, and may never do so.
+            oldest = next((each for each in tunnels if each.mux.theirs is None), tunnels[0])
+            oldest.end(f"the cluster has more than {MAX_TUNNELS} tunnels")
         named = cluster.target_addr or ""
         session: Session | None = None
 

@@ -184,6 +184,10 @@ class Server:
             ),
         )
 
+    def told(self) -> None:
+        """It is to end: no agent is let in any more."""
+        self.agents.draining = True
+
     def drain(self) -> None:
         """Shut down gracefully: agents are told to dial elsewhere, requests finish, watches are ended."""
         if self.draining:

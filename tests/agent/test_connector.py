@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import gevent
 import pytest
 
 from argotun.agent.connector import STEPS
@@ -65,3 +66,27 @@ def test_a_server_that_says_no_hello_leaves_the_last_step_undone(rig: Rig) -> No
         server.close()
         until(lambda: agent.connector.problem.startswith("cannot connect: "), "the agent's words")
         assert not agent.connected.is_set()
+
+
+@pytest.mark.parametrize("step", [None, *STEPS[:-1]])
+def test_an_agent_that_is_told_to_end_displaces_nobody(step: str | None) -> None:
+    with Rig() as rig:
+        serving = rig.session
+        connector = rig.make_agent().connector
+        approach = connector.approach
+
+        def told() -> Iterator[tuple[str, object]]:
+            for done in approach():
+                if done[0] == step:
+                    connector.stop()
+                yield done
+
+        connector.approach = told
+        if step is None:
+            connector.stop()
+        with pytest.raises(gevent.GreenletExit):
+            connector.dial()
+        until(lambda: len(rig.server.agents._tunnels["c1"]) == 1, "the end of what it had begun")
+        assert rig.session is serving
+        assert serving.usable
+        assert rig.get().body == b"ok"

@@ -96,6 +96,13 @@ def test_a_cluster_has_no_more_tunnels_than_its_limit(rig: Rig) -> None:
     assert rig.get("/tunnel/c2/x").status == 200
 
 
+def test_one_that_says_no_hello_takes_no_place_from_one_that_serves(rig: Rig, agent: V2Agent) -> None:
+    silent = [V2Agent(rig, greet=False) for _ in range(MAX_TUNNELS + 4)]
+    assert silent[0].ws.close_code() == 1001
+    assert not rig.session.tunnel.ended.is_set()
+    agent.pong()
+
+
 def test_an_agent_that_drains_for_ever_loses_its_tunnel() -> None:
     rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"drain": 0.2})
     rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])

@@ -39,7 +39,7 @@ BARRED = {
 }
 
 # Single files that know nothing of argotun.
-GROUND = {"errors", "address", "descriptors", "files", "process", "seldom", "turns"}
+GROUND = {"errors", "address", "descriptors", "files", "process", "seldom", "streams", "turns"}
 
 # Each layer with what it may import; the package itself, `""`, holds a version and nothing else.
 LAYERS: dict[str, set[str]] = {
@@ -55,8 +55,8 @@ LAYERS: dict[str, set[str]] = {
     "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},
     "options": {"config", "errors"},
 }
-# These may import anything: the command line, the demo, and what makes certificates.
-TOP = {"cli", "demo", "pki", "__main__"}
+# These may import anything: the entry, the command line, the demo, and what makes certificates.
+TOP = {"cli", "demo", "entry", "pki", "__main__"}
 
 
 def module_name(path: Path) -> str:
