@@ -1,16 +1,22 @@
 """Files that others replace while a process runs: has one changed, what is in it, and what is wrong with it.
 
+All of them are text. Editors and shells of Windows begin it with a byte order mark, which is dropped here, in
+one place; UTF-16, which such a mark announces, becomes UTF-8.
+
 A file is looked at often and read seldom: its stat tells whether it is the one that was read. A stat that is
 younger than a kernel's clock tick proves nothing, since another write may leave it as it is.
 """
 
+import codecs
 import logging
 import os
 import stat
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import EFBIG, EINVAL
+from errno import EFBIG, EILSEQ, EINVAL
 from typing import Generic, TypeVar
 
 SETTLED = 50_000_000
@@ -39,7 +45,7 @@ def settled(seen: Fingerprint | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A file's bytes; `seen` is None while another write could still go unseen."""
+    """A file's text as bytes, without a mark; `seen` is None while another write could still go unseen."""
 
     data: bytes
     seen: Fingerprint | None
@@ -63,7 +69,52 @@ def read(path: str, limit: int) -> Contents:
     if max(found.st_size, len(data)) > limit:
         raise OSError(EFBIG, f"it is larger than {limit} bytes")
     seen = _of(found)
-    return Contents(data, seen if settled(seen) else None)
+    return Contents(unmarked(data), seen if settled(seen) else None)
+
+
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+"""Byte order marks, and what each says of the rest."""
+
+
+def unmarked(data: bytes) -> bytes:
+    """Text without its byte order mark, in UTF-8 where that says UTF-16; others as they are.
+
+    Raises OSError where it is not what its mark says.
+    """
+    for mark, encoding in MARKS.items():
+        if data.startswith(mark):
+            rest = data[len(mark) :]
+            try:
+                return rest if encoding == "utf-8" else rest.decode(encoding).encode()
+            except UnicodeError:
+                raise OSError(EILSEQ, "it is not the UTF-16 that its byte order mark says") from None
+    return data
+
+
+@contextmanager
+def readable(path: str) -> Iterator[str]:
+    """A path by which a library that knows of no marks reads the same text, as long as the `with` lasts.
+
+    It is `path` itself where that begins with no mark, or cannot be read. Raises OSError as `unmarked` does.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read() if file.read(3).startswith(tuple(MARKS)) and not file.seek(0) else b""
+    except (OSError, ValueError):
+        data = b""
+    if not data:
+        yield path
+    elif hasattr(os, "memfd_create"):
+        # It may be a key, and a container may have no folder to write to.
+        with open(os.memfd_create("unmarked", os.MFD_CLOEXEC), "wb") as memory:
+            memory.write(unmarked(data))
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as copy:
+            copy.write(unmarked(data))
+            copy.flush()
+            yield copy.name
 
 
 class Watched:

@@ -118,7 +118,7 @@ def _read(file: Watched) -> bytes:
 
 def _parse(data: bytes, path: str) -> Policy:
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise PolicyError(OPTION, path, "a file in UTF-8") from None
     return parse_policy(text, path)

@@ -5,6 +5,7 @@ argparse's own messages repeat what they could not read, which may be a secret: 
 """
 
 import argparse
+import io
 import re
 import shutil
 import sys
@@ -17,6 +18,7 @@ import yaml
 
 from argotun.config.values import HIDDEN, Words, nearest
 from argotun.errors import ConfigError, OptionsError
+from argotun.files import unmarked
 from argotun.options.completion import SHELLS
 from argotun.options.help import with_mode
 from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
@@ -88,16 +90,13 @@ class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # unty
     def _entries(self, stream: IO[str]) -> list[tuple[yaml.Node, yaml.Node]]:
         """The pairs of the file's mapping, as nodes that still know their line."""
         try:
-            text = stream.read(LARGEST_FILE + 1)
-            if len(text) > LARGEST_FILE:
-                raise ConfigError("--config", stream.name, f"a file of at most {LARGEST_FILE} bytes")
-            root = yaml.compose(text, Loader=yaml.BaseLoader)
+            root = yaml.compose(stream.read(), Loader=yaml.BaseLoader)
         except yaml.MarkedYAMLError as error:
             # The library's own message quotes the text around the fault.
             mark = error.problem_mark or error.context_mark
             where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
             raise ConfigError(f"{stream.name}{where}", HIDDEN, "YAML, one `name: value` a line") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError):
+        except (yaml.YAMLError, RecursionError):
             raise ConfigError("--config", stream.name, "a YAML file, one `name: value` a line") from None
         if root is None:
             return []
@@ -117,9 +116,19 @@ class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # unty
 def open_config(path: str, *_: object) -> IO[str]:
     """The configuration file; raises ConfigError with the reason when it cannot be read."""
     try:
-        return open(path, encoding="utf-8-sig")
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ConfigError("--config", path, f"a file of at most {LARGEST_FILE} bytes")
+        text = unmarked(data).decode()
     except OSError as error:
         raise ConfigError("--config", path, f"a readable YAML file ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError("--config", path, "a YAML file in UTF-8") from None
+    stream = io.StringIO(text)
+    # The library tells files apart by it.
+    stream.name = path
+    return stream
 
 
 class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped base

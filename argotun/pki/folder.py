@@ -16,13 +16,16 @@ rest anew from what is there: a folder under `agents` that was removed is a clus
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from argotun.config import PkiConfig
 from argotun.errors import ArgotunError, ConfigError
+from argotun.files import unmarked
 from argotun.pki import values
 from argotun.pki.openssl import CLIENT, SERVER, Authority, KeyPair
 
@@ -31,6 +34,7 @@ TOKEN_BYTES = 32
 SHORTEST_PASSPHRASE = 12
 LONGEST_PASSPHRASE = 500
 """Characters; openssl reads a line of 1,024 bytes at most."""
+LARGEST_FILE = 64 * 1024
 
 
 class Folder:
@@ -44,7 +48,9 @@ class Folder:
             callers = self.path / "callers"
             if config.pki_callers_ca:
                 callers.mkdir(mode=0o700, exist_ok=True)
-        passphrase = _passphrase(config.pki_passphrase_file)
+        # Kept as long as this: openssl reads the file itself.
+        self._passphrase = _passphrase(config.pki_passphrase_file)
+        passphrase = self._passphrase if isinstance(self._passphrase, str | None) else self._passphrase.name
         self._authority = Authority(self.path, passphrase)
         # Once there it stays in use: agents must not get to the port again because an option was forgotten.
         self._callers = Authority(callers, passphrase) if callers.exists() else self._authority
@@ -101,7 +107,7 @@ class Folder:
         days = self._config.pki_days
         self._authority.issue(self._pair("server"), "argotun server", SERVER, self._server_names(), days)
         self._callers.issue(self._pair("argocd"), "argocd", CLIENT, days=days)
-        tokens = {each: (self.agent(each) / "token").read_text("ascii").strip() for each in self.clusters()}
+        tokens = {each: values.token(self.agent(each)) for each in self.clusters()}
         _write(self.path / "server.yaml", values.server_values(tokens, self.path, self._callers.folder))
 
     def _pair(self, name: str) -> KeyPair:
@@ -120,16 +126,23 @@ class Folder:
         return list(dict.fromkeys(names))
 
 
-def _passphrase(file: str | None) -> str | None:
-    """The file again, once its first line is a passphrase."""
+def _passphrase(file: str | None) -> "str | IO[bytes] | None":
+    """The file again, once its first line is a passphrase; a copy where it begins with a byte order mark."""
     if file is None:
         return None
-    with _failures(), open(file, encoding="utf-8", errors="replace") as opened:
-        line = opened.readline().rstrip("\r\n")
+    with _failures(), open(file, "rb") as opened:
+        data = opened.read(LARGEST_FILE)
+        plain = unmarked(data)
+    line = plain.decode("utf-8", "replace").partition("\n")[0].rstrip("\r\n")
     if not SHORTEST_PASSPHRASE <= len(line) <= LONGEST_PASSPHRASE:
         expected = f"a first line of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} characters in it"
         raise ConfigError("--pki-passphrase-file", file, expected)
-    return file
+    if plain == data:
+        return file
+    copy = tempfile.NamedTemporaryFile(prefix="argotun-")  # noqa: SIM115  the caller keeps it
+    copy.write(plain)
+    copy.flush()
+    return copy
 
 
 @contextmanager

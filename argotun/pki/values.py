@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from argotun.errors import ArgotunError
+from argotun.files import unmarked
 from argotun.pki.openssl import LONGEST_COMMON_NAME
 
 
@@ -52,7 +54,7 @@ def agent_values(url: str, ca: Path, folder: Path) -> str:
         {
             "mode": "agent",
             "serverURL": url,
-            "token": (folder / "token").read_text("ascii").strip(),
+            "token": token(folder),
             "tls": {
                 "serverCAData": _base64(ca),
                 "clientCertData": _base64(folder / "tls.crt"),
@@ -68,6 +70,15 @@ def cert_name(cluster: str) -> str:
         return cluster
     # As the chart does it: two ids that differ late must not have one name.
     return f"{cluster[:55]}-{sha256(cluster.encode()).hexdigest()[:8]}"
+
+
+def token(folder: Path) -> str:
+    """The token in an agent's folder; ArgotunError where there is none."""
+    path = folder / "token"
+    try:
+        return unmarked(path.read_bytes()).decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise ArgotunError(f"{path}: expected a token of visible ASCII characters") from None
 
 
 def _base64(path: Path) -> str:

@@ -216,7 +216,7 @@ class Callers:
         if data == self._data:
             return
         try:
-            text = data.decode("utf-8-sig")
+            text = data.decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigError(OPTION, file.path, "a file in UTF-8") from None
         self._use(parse_callers(text))

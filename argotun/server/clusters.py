@@ -33,7 +33,8 @@ class ClustersFile:
     def __init__(self, source: str) -> None:
         self.clusters: dict[str, Cluster] = {}
         self._trouble = Trouble(log)
-        self._text = source if source.lstrip().startswith("[") else None
+        text = source.lstrip("\ufeff \t\r\n")
+        self._text = text if text.startswith("[") else None
         self._file = Watched(source, LARGEST_FILE)
         # Digests of what was read last, and of what is in force.
         self._seen = b""
@@ -79,7 +80,7 @@ class ClustersFile:
         if self._seen == self._good:
             return
         try:
-            text = data.decode("utf-8-sig")
+            text = data.decode("utf-8")
         except UnicodeDecodeError:
             raise ClustersError(OPTION, self._file.path, "a file in UTF-8") from None
         self._use(text)

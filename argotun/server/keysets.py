@@ -19,7 +19,7 @@ from argotun import USER_AGENT
 from argotun.config.jwks import LARGEST_SET, Key, parse_jwks
 from argotun.config.service_accounts import ServiceAccount
 from argotun.config.values import Refused
-from argotun.files import Followed, Trouble
+from argotun.files import Followed, Trouble, readable
 
 log = logging.getLogger("argotun.server")
 
@@ -168,7 +168,7 @@ def fetch(url: str, ca: str | None) -> bytes:
 
     timeout = gevent.Timeout(FETCH_TIMEOUT)
     try:
-        with timeout, requests.Session() as session:
+        with timeout, requests.Session() as session, readable(ca or "") as trusted:
             session.trust_env = False
             # As they are on the wire: a compressed set could be of any size.
             headers = {
@@ -180,7 +180,7 @@ def fetch(url: str, ca: str | None) -> bytes:
                 url,
                 headers=headers,
                 timeout=FETCH_TIMEOUT,
-                verify=ca or system_ca(),
+                verify=trusted or system_ca(),
                 allow_redirects=False,
                 stream=True,
             )

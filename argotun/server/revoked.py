@@ -42,7 +42,7 @@ def parse(data: bytes) -> Revoked:
     """The file's contents; raises ValueError, which names the line."""
     fingerprints, names = set(), set()
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("it is not in UTF-8") from None
     for number, each in enumerate(text.splitlines(), 1):

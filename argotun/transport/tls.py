@@ -20,7 +20,7 @@ from gevent.socket import socket
 from gevent.ssl import SSLContext, SSLSocket
 
 from argotun.errors import ConfigError, HandshakeError
-from argotun.files import Fingerprint, Trouble, fingerprint, read, settled
+from argotun.files import Fingerprint, Trouble, fingerprint, read, readable, settled
 from argotun.transport.certificates import Certificate, certificates, chain_end, parse
 from argotun.transport.explain import explain
 
@@ -185,8 +185,9 @@ class _FollowedFiles:
     def _present(self, context: SSLContext, cert: str) -> None:
         option, path = (self._cert_option, cert) if self._key is None else (self._key_option, self._key)
         try:
-            # Without a password OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(cert, self._key, password="")
+            with readable(cert) as chain, readable(self._key or cert) as key:
+                # Without a password OpenSSL would ask for one at the terminal.
+                context.load_cert_chain(chain, key, password="")
         except ssl.SSLError as error:
             wrong = {
                 "KEY_VALUES_MISMATCH": "this is the key of another one",

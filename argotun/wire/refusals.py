@@ -12,9 +12,9 @@ from argotun.wire.fields import TOKEN, VALUE, elements
 # long label selector or a token with many groups is not refused here first; little enough to hold for a
 # thousand slow peers.
 MAX_HEAD = 64 * 1024
-# One Impersonate-Group for each of the 1,015 groups that an account of Active Directory can be in, which has the
-# lowest limit of those that have one, and ordinary ones; as group ids they just fill MAX_HEAD. kube-apiserver counts
-# bytes only. A limit, since repeated fields are joined: 64 KiB of the shortest ones cost a hundred times as much.
+# One Impersonate-Group for each of the 1,015 groups that an account of Active Directory can be in, and
+# ordinary ones; with UUIDs for names these groups just fill MAX_HEAD. kube-apiserver counts bytes alone.
+# A limit stays, since repeated fields are joined: all that fit into MAX_HEAD would cost ten times as much.
 MAX_FIELDS = 1088
 
 _TOKEN = re.compile(TOKEN + rb"++")

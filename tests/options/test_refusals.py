@@ -321,7 +321,7 @@ FILES = [
     ("mode: 'demo\n", "CONFIG, line 2, column 1", "(hidden)", LINES),
     ("token: *s3cr3t\n", "CONFIG, line 1, column 8", "(hidden)", LINES),
     ("a: 1\n---\nb: 2\n", "CONFIG, line 2, column 1", "(hidden)", LINES),
-    (b"mode: \xff\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
+    (b"mode: \xff\n", "--config", "'CONFIG'", "a YAML file in UTF-8"),
     (b"mode: \x00\n", "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
     ("[" * 20_000, "--config", "'CONFIG'", "a YAML file, one `name: value` a line"),
     ("mode: demo\nlog-level: loud\n", "--log-level (from CONFIG)", "'loud'", "debug, info, warn or error"),

@@ -53,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
     "tunnel": {"transport", "wire", "config", "turns", "errors"},
     "server": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
     "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},
-    "options": {"config", "errors"},
+    "options": {"config", "files", "errors"},
 }
 # These may import anything: the entry, the command line, the demo, and what makes certificates.
 TOP = {"cli", "demo", "entry", "pki", "__main__"}
