@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from argotun.config.clusters import ID, Cluster, parse_json, read_digests, read_labels
+from argotun.config.clusters import ID, Cluster, read_digests, read_labels
+from argotun.config.documents import read_list
 from argotun.config.values import HIDDEN, Kind, Refused, Words, list_of, matching, one_of, quoted
 from argotun.errors import ConfigError
 
@@ -74,7 +75,9 @@ class Caller:
 
 def read_name(value: Any) -> str:
     """A caller's name."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
+    if not isinstance(value, str) and value is not None:
+        raise Refused(f"text, in quotes: {NAME_EXPECTED}")
+    if value is None or not NAME.fullmatch(value):
         raise Refused(NAME_EXPECTED)
     return value
 
@@ -122,13 +125,28 @@ KEYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def parse_callers(text: str) -> tuple[Caller, ...]:
-    """The callers in a JSON list; raises ConfigError with the entry and the key at fault."""
-    entries = parse_json(text, OPTION, "a JSON list of callers")
+def parse_callers(text: str, source: str = "") -> tuple[Caller, ...]:
+    """The callers in a list, of JSON or YAML; `source` is the file that it comes from.
+
+    Raises ConfigError with the file, the entry, its line and the key at fault.
+    """
+    option = f"{OPTION} {source}".rstrip()
+    listed = read_list(text, option, "a list of callers, in JSON or YAML", ConfigError)
+    try:
+        return read_entries(option, listed.entries, [])
+    except ConfigError:
+        # Looked for once more, to say where it stands.
+        return read_entries(option, listed.entries, listed.lines() if "\n" in text else [])
+
+
+def read_entries(option: str, entries: list[Any], lines: list[int]) -> tuple[Caller, ...]:
+    """The callers of a list's entries; `lines` may be known. Raises ConfigError."""
     callers: dict[str, Caller] = {}
     owners: dict[bytes, str] = {}
     for index, entry in enumerate(entries):
-        where = f"{OPTION}: callers[{index}]"
+        where = f"{option}: callers[{index}]"
+        if lines:
+            where += f", line {lines[index]}"
         if not isinstance(entry, dict):
             raise ConfigError(where, HIDDEN, 'an object such as {"name": "argocd", "clusters": "*"}')
         if isinstance(entry.get("name"), str):

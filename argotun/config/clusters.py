@@ -1,12 +1,12 @@
 """The grammar of the clusters file: who may connect, read strictly, with a sentence about what is wrong."""
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from argotun.config.documents import read_list
 from argotun.config.network import parse_target
 from argotun.config.service_accounts import RefusedKey, ServiceAccount, read_service_account
 from argotun.config.values import (
@@ -54,7 +54,9 @@ class Cluster:
 
 def read_id(value: Any) -> str:
     """A cluster's id."""
-    if not isinstance(value, str) or not ID.fullmatch(value):
+    if not isinstance(value, str) and value is not None:
+        raise Refused(f"text, in quotes: {CLUSTER_ID_EXPECTED}")
+    if value is None or not ID.fullmatch(value):
         raise Refused(CLUSTER_ID_EXPECTED)
     return value
 
@@ -159,26 +161,40 @@ FOREIGN = re.compile(r"argocd(\..*)?")
 """Keys that are the chart's own, and none of the server's business."""
 
 
-def parse_clusters(text: str) -> dict[str, Cluster]:
-    """The clusters in a JSON list by id.
+def parse_clusters(text: str, source: str = "") -> dict[str, Cluster]:
+    """The clusters in a list, of JSON or YAML, by id; `source` is the file that it comes from.
 
-    Raises ClustersError with the entry and the key at fault; tokens are in none of the sentences.
+    Raises ClustersError with the file, the entry, its line and the key at fault; tokens are in none of the
+    sentences.
     """
+    option = f"{OPTION} {source}".rstrip()
+    listed = read_list(text, option, "a list of clusters, in JSON or YAML", ClustersError)
+    try:
+        return read_entries(option, listed.entries, [])
+    except ClustersError:
+        # Looked for once more, to say where it stands.
+        return read_entries(option, listed.entries, listed.lines() if "\n" in text else [])
+
+
+def read_entries(option: str, entries: list[Any], lines: list[int]) -> dict[str, Cluster]:
+    """The clusters of a list's entries; `lines` may be known. Raises ClustersError."""
     clusters: dict[str, Cluster] = {}
     owners: dict[bytes | tuple[str, str, str], str] = {}
-    for index, entry in enumerate(parse_json(text)):
-        where = f"clusters[{index}]"
+    for index, entry in enumerate(entries):
+        where = f"{option}: clusters[{index}]"
+        if lines:
+            where += f", line {lines[index]}"
         if not isinstance(entry, dict):
-            raise ClustersError(f"{OPTION}: {where}", HIDDEN, 'an object such as {"id": …, "token": …}')
+            raise ClustersError(where, HIDDEN, 'an object such as {"id": …, "token": …}')
         if isinstance(entry.get("id"), str):
             where += f" (id {quoted(entry['id'])!r})"
         cluster = read_entry(where, entry)
         if cluster.id in clusters:
-            raise ClustersError(f"{OPTION}: {where}, id", cluster.id, "an id that no other entry has")
+            raise ClustersError(f"{where}, id", cluster.id, "an id that no other entry has")
         for digest in cluster.tokens:
             if (owner := owners.setdefault(digest, cluster.id)) != cluster.id:
                 raise ClustersError(
-                    f"{OPTION}: {where}, token",
+                    f"{where}, token",
                     HIDDEN,
                     f"a token that no other cluster has; {owner!r} has it too",
                 )
@@ -186,7 +202,7 @@ def parse_clusters(text: str) -> dict[str, Cluster]:
         if account and (owner := owners.setdefault(account.claims, cluster.id)) != cluster.id:
             # Many clusters call their issuer https://kubernetes.default.svc, whatever their keys are.
             raise ClustersError(
-                f"{OPTION}: {where}, serviceAccount",
+                f"{where}, serviceAccount",
                 Words("this issuer, audience and subject"),
                 f"an audience that no other cluster has; {owner!r} has the same",
             )
@@ -202,19 +218,17 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
             return KEYS[key](entry.get(key))
         except RefusedKey as refused:
             shown = Words(refused.shown) if refused.shown else None
-            raise ClustersError(f"{OPTION}: {where}, {key}.{refused.key}", shown, str(refused)) from None
+            raise ClustersError(f"{where}, {key}.{refused.key}", shown, str(refused)) from None
         except Refused as refused:
             given = Words(refused.shown or quoted(repr(entry.get(key)))) if key in entry else None
-            raise ClustersError(f"{OPTION}: {where}, {key}", given, str(refused)) from None
+            raise ClustersError(f"{where}, {key}", given, str(refused)) from None
 
     refuse_unknown_keys(where, entry)
     name = read("id")
     tokens = tuple(dict.fromkeys(digest for key in TOKEN_KEYS for digest in read(key)))
     account = read("serviceAccount")
     if not tokens and account is None:
-        raise ClustersError(
-            f"{OPTION}: {where}, token", None, f"one of {', '.join(TOKEN_KEYS)} or serviceAccount"
-        )
+        raise ClustersError(f"{where}, token", None, f"one of {', '.join(TOKEN_KEYS)} or serviceAccount")
     return Cluster(
         name,
         tokens,
@@ -230,35 +244,4 @@ def refuse_unknown_keys(where: str, entry: Iterable[str]) -> None:
     """Raise ClustersError for a key that is not read: a misspelt one would leave a cluster less guarded."""
     for key in entry:
         if key not in KEYS and not FOREIGN.fullmatch(key):
-            raise ClustersError(f"{OPTION}: {where}, key", quoted(key), one_of(key, KEYS))
-
-
-def parse_json(text: str, option: str = OPTION, expected: str = "a JSON list of clusters") -> list[Any]:
-    """The JSON list that an option gives; raises ClustersError, which names the place and repeats nothing."""
-    try:
-        value = json.loads(text, object_pairs_hook=distinct, parse_constant=refuse_constant)
-    except json.JSONDecodeError as error:
-        place = f"{option}: line {error.lineno}, column {error.colno}"
-        raise ClustersError(place, HIDDEN, f"JSON ({error.msg})") from None
-    except Refused as refused:
-        raise ClustersError(option, refused.shown, str(refused)) from None
-    except (ValueError, RecursionError):
-        raise ClustersError(option, HIDDEN, "JSON without numbers or nesting out of all proportion") from None
-    if not isinstance(value, list):
-        raise ClustersError(option, HIDDEN, expected)
-    return value
-
-
-def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without duplicate keys, since JSON parsers disagree about which one wins."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Refused("each key once in an object", Words(repr(quoted(twice))))
-    return found
-
-
-def refuse_constant(name: str) -> None:
-    """NaN and the infinities are no JSON."""
-    raise Refused("JSON, which has no such number", Words(name))
+            raise ClustersError(f"{where}, key", quoted(key), one_of(key, KEYS))

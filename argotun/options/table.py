@@ -94,7 +94,8 @@ OPTIONS: tuple[Option, ...] = (
         "clusters",
         SERVER,
         CLUSTERS,
-        "JSON list of the clusters and their tokens: a file, re-read when it changes, or the text itself",
+        "list of the clusters and their tokens: a file in JSON or YAML, re-read when it changes, "
+        "or the JSON itself",
         also=("CLUSTERS",),
     ),
     Option("addr", SERVER, LISTEN, "public address, dialled by agents: /connect and /healthz only"),
@@ -118,7 +119,8 @@ OPTIONS: tuple[Option, ...] = (
         "callers",
         SERVER,
         FILE,
-        "JSON list of who may call, by certificate or token, and what they may; re-read when it changes",
+        "list, in JSON or YAML, of who may call, by certificate or token, and what they may; "
+        "re-read when it changes",
     ),
     Option(
         "max-connections-per-caller",

@@ -219,7 +219,7 @@ class Callers:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigError(OPTION, file.path, "a file in UTF-8") from None
-        self._use(parse_callers(text))
+        self._use(parse_callers(text, file.path))
         self._data = data
 
     def _use(self, entries: tuple[Caller, ...]) -> None:

@@ -83,11 +83,11 @@ class ClustersFile:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
             raise ClustersError(OPTION, self._file.path, "a file in UTF-8") from None
-        self._use(text)
+        self._use(text, self._file.path)
         self._good = self._seen
 
-    def _use(self, text: str) -> None:
-        self.clusters = parse_clusters(text)
+    def _use(self, text: str, source: str = "") -> None:
+        self.clusters = parse_clusters(text, source)
 
 
 def difference(before: dict[str, Cluster], after: dict[str, Cluster]) -> Change | None:

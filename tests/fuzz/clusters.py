@@ -4,11 +4,12 @@ import json
 import re
 
 from argotun.config.clusters import parse_clusters
+from argotun.config.documents import read_list
 from argotun.errors import ClustersError
 from tests.fuzz.steps import Steps
 
 TOKEN = "token-nobody-sees"
-AS_TOKEN = re.compile(r'"token(s|Sha256)?"\s*:\s*\[?\s*"[^"\\]*"')
+AS_TOKEN = re.compile(r'"token(s|Sha256)?"\s*:\s*\[?\s*"[^"\\]*"|\btoken: [^\n]*')
 
 
 def check(data: bytes) -> None:
@@ -20,7 +21,8 @@ def check(data: bytes) -> None:
     except ClustersError as error:
         assert TOKEN not in str(error) or said_elsewhere(text), str(error)
         return
-    assert parse_clusters(json.dumps(json.loads(text))) == clusters
+    entries = read_list(text, "", "", ClustersError).entries
+    assert parse_clusters(json.dumps(entries)) == clusters
     assert TOKEN not in repr(clusters) or said_elsewhere(text)
 
 
@@ -44,4 +46,8 @@ def seeds() -> list[bytes]:
         f'[{{"id": "c 1", "token": "{TOKEN}"}}'.encode(),
         b'[{"id": 1, "id": 2}]',
         b"[" * 500,
+        f'- id: c1\n  token: {TOKEN}\n  labels: {{a: "no"}}\n'.encode(),
+        f"- id: no\n  token: {TOKEN}\n".encode(),
+        f"- id: &a c1\n  token: *{TOKEN}\n".encode(),
+        b"- " * 500,
     ]

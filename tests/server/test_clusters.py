@@ -106,7 +106,7 @@ WRONG = [
     ([1], "clusters[0]", "(hidden)", 'an object such as {"id": …, "token": …}'),
     ([{}], "clusters[0], id", None, IDS),
     ([{"token": T}], "clusters[0], id", None, IDS),
-    ([{**A, "id": 7}], "clusters[0], id", "7", IDS),
+    ([{**A, "id": 7}], "clusters[0], id", "7", f"text, in quotes: {IDS}"),
     ([{**A, "id": ""}], "clusters[0] (id ''), id", "''", IDS),
     ([{**A, "id": ".."}], "clusters[0] (id '..'), id", "'..'", IDS),
     ([{**A, "id": "a/b"}], "clusters[0] (id 'a/b'), id", "'a/b'", IDS),
@@ -197,7 +197,8 @@ def test_a_wrong_entry_is_named_with_its_key(entries, where, value, expected):
 
 
 NO_JSON = [
-    ("", "--clusters: line 1, column 1", "(hidden)", "JSON (Expecting value)"),
+    ("", "--clusters", "(hidden)", "a list of clusters, in JSON or YAML"),
+    ("# nothing", "--clusters", "(hidden)", "a list of clusters, in JSON or YAML"),
     (
         f'[{{"token": "{SECRET}"}}',
         "--clusters: line 1, column 32",
@@ -205,7 +206,7 @@ NO_JSON = [
         "JSON (Expecting ',' delimiter)",
     ),
     (f'[\n{{"token": {SECRET}}}]', "--clusters: line 2, column 11", "(hidden)", "JSON (Expecting value)"),
-    (f'{{"token": "{SECRET}"}}', "--clusters", "(hidden)", "a JSON list of clusters"),
+    (f'{{"token": "{SECRET}"}}', "--clusters", "(hidden)", "a list of clusters, in JSON or YAML"),
     ('[{"id": "a", "id": "b"}]', "--clusters", "'id'", "each key once in an object"),
     ('[{"rateLimit": NaN}]', "--clusters", "NaN", "JSON, which has no such number"),
     ("[" * 100_000, "--clusters", "(hidden)", "JSON without numbers or nesting out of all proportion"),
