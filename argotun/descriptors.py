@@ -1,4 +1,4 @@
-"""Descriptors: as many as this process may have, and how many of them each port of the server may use."""
+"""Descriptors: as many as this process may have, and how many of them each port or stream may use."""
 
 import resource
 from logging import Logger
@@ -44,6 +44,17 @@ def allowed() -> int:
     """How many descriptors this process may have."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def share(limit: int, wanted: int) -> tuple[int, int]:
+    """How many of `limit` descriptors an agent's streams may use, and how many what those leave behind.
+
+    Each `wanted`, where there are enough. Where not, an eighth is for connections to the API that only pass
+    on their last bytes, and what is kept back serves the health port and a new tunnel.
+    """
+    free = max(limit - KEPT_BACK, 16)
+    streams = min(wanted, free - free // 8)
+    return streams, min(wanted, free - streams)
 
 
 def divide(limit: int, public: int, internal: int) -> tuple[int, int]:

@@ -4,10 +4,21 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
+from gevent import socket
+from gevent.server import StreamServer
 
-from argotun.descriptors import KEPT_BACK, divide
+from argotun.descriptors import KEPT_BACK, divide, share
+from tests.raw_websocket import Listening, dial
+from tests.rig import Peer, until
+from tests.v2_peers import DATA, V2Server
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -35,3 +46,116 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert json.loads(ran.stdout) == [100, 200, 200, 200, 200]
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 100
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "expected"),
+    [(1 << 20, 4096, (4096, 4096)), (1024, 4096, (784, 112)), (1024, 100, (100, 100)), (64, 4096, (14, 2))],
+)
+def test_an_agents_streams_leave_some(limit: int, wanted: int, expected: tuple[int, int]) -> None:
+    assert share(limit, wanted) == expected
+
+
+# Few, so that they are soon taken.
+FEW = 256
+
+
+@contextmanager
+def limited(soft: int, *options: str) -> Iterator[None]:
+    """A program that may have FEW descriptors, and `soft` of them at first."""
+    command = f"ulimit -Sn {soft}; ulimit -Hn {FEW}; " + 'exec "$@"'
+    process = subprocess.Popen(
+        ["sh", "-c", command, "-", sys.executable, "argotun.py", *options], cwd=ROOT, stderr=subprocess.PIPE
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        _, said = process.communicate()
+    assert f"the soft limit is {FEW}, was {soft}; the hard limit is {FEW}" in said.decode()
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [sock.getsockname()[1] for sock in socks]
+
+
+def connected(port: int) -> Peer:
+    found: list[Peer] = []
+
+    def connects() -> bool:
+        with suppress(OSError):
+            found.append(Peer(socket.create_connection(("127.0.0.1", port))))
+        return bool(found)
+
+    until(connects, "the port")
+    return found[0]
+
+
+def healthy(port: int) -> bool:
+    peer = connected(port)
+    peer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    try:
+        return peer.response().status == 200
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize("soft", [64, FEW])
+def test_a_server_whose_places_are_taken_is_healthy_and_lets_agents_in(soft: int, tmp_path: Path) -> None:
+    public, internal, health = free_ports(3)
+    clusters = tmp_path / "clusters"
+    clusters.write_text('[{"id": "c1", "token": "a-token-of-many-characters"}]')
+    with limited(
+        soft,
+        *("--mode", "server", "--clusters", str(clusters), "--reconnect-grace", "1m"),
+        *("--addr", f"127.0.0.1:{public}", "--internal-addr", f"127.0.0.1:{internal}"),
+        *("--health-addr", f"127.0.0.1:{health}"),
+    ):
+        assert healthy(health)
+        clients = [connected(internal) for _ in range(FEW)]
+        for client in clients:
+            with suppress(OSError):
+                client.send(b"GET /tunnel/c1/api?watch=true HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert all(healthy(health) for _ in range(40))
+        agent = dial(
+            ("127.0.0.1", public),
+            b"Authorization: Bearer a-token-of-many-characters\r\nSec-WebSocket-Protocol: argotun.v2\r\n",
+        )
+        agent.close()
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize("soft", [64, FEW])
+def test_an_agent_whose_streams_are_taken_is_healthy(soft: int, tmp_path: Path) -> None:
+    (health,) = free_ports(1)
+    (tmp_path / "sa").write_text("x")
+    asked: list[Peer] = []
+
+    def api(sock: Any, _peer: Any) -> None:
+        peer = Peer(sock)
+        peer.head()
+        asked.append(peer)
+        with suppress(OSError, EOFError):
+            peer.rest()
+
+    listening_api = StreamServer(("127.0.0.1", 0), api)
+    listening_api.start()
+    with Listening() as listening, limited(
+        soft,
+        *("--mode", "agent", "--server", f"ws://127.0.0.1:{listening.address[1]}/connect"),
+        *("--allow-insecure-server", "--token", "a-token-of-many-characters"),
+        *("--health-addr", f"127.0.0.1:{health}", "--sa-token-path", str(tmp_path / "sa")),
+        *("--target", f"127.0.0.1:{listening_api.server_port}", "--plain-target"),
+    ):
+        server = V2Server(listening)
+        streams, _ = share(FEW, 4096)
+        assert server.said["maxStreams"] == streams
+        for _ in range(streams):
+            number = server.connect()
+            server.send(DATA, number, b"GET /api?watch=true HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: len(asked) == streams, "all of them")
+        assert all(healthy(health) for _ in range(40))
+    listening_api.stop()

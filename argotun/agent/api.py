@@ -17,13 +17,13 @@ class KubernetesApi:
     `address` is `host:port` as the options name it, `host` the value of Host towards it, `origins` what its
     own absolute URLs begin with, in lower case. `stall_timeout` is how long it may take nothing of a request,
     in seconds, 0 for no limit. `flushing` are the connections that nobody asks for any more and that still
-    pass on last bytes; there may be `max_conns` of them, beside those of the streams.
+    pass on last bytes; there may be `most_flushing` of them, beside those of the streams.
     """
 
-    def __init__(self, config: AgentConfig, metrics: AgentMetrics) -> None:
+    def __init__(self, config: AgentConfig, metrics: AgentMetrics, most_flushing: int) -> None:
         self.address = host_port(*config.target)
         self.stall_timeout = config.stall_timeout
-        self.max_conns = config.max_conns
+        self.most_flushing = most_flushing
         self.flushing: set[Upstream] = set()
         self._destination = Destination(*(config.target_at or config.target), config.dial_timeout)
         self._timeout = config.dial_timeout

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from time import monotonic
 
 import gevent
@@ -38,11 +39,14 @@ class Agent:
     """Everything that `--mode agent` runs; `connected` is set while a tunnel is up."""
 
     def __init__(self, config: AgentConfig) -> None:
-        self.config = config
+        # A stream is a connection to the API, and so a descriptor.
+        streams, flushing = descriptors.share(descriptors.allowed(), config.max_conns)
+        self._few = streams < config.max_conns
+        self.config = config = replace(config, max_conns=streams)
         self.metrics = AgentMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
-        self.api = KubernetesApi(config, self.metrics)
+        self.api = KubernetesApi(config, self.metrics, flushing)
         self.policy = PolicyFile(config.policy, self.metrics) if config.policy else None
         self.reach = Reach(self.api, self.metrics, config.api_check)
         self.connected = Event()
@@ -60,6 +64,12 @@ class Agent:
             self.health.start()
         runs = (self.connector.run, self._measure, self.reach.run)
         self._greenlets = [gevent.spawn(each) for each in runs]
+        if self._few:
+            log.warning(
+                "this process may have %d descriptors: the server is told to open %d streams at most",
+                descriptors.allowed(),
+                self.config.max_conns,
+            )
         log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address))
 
     def told(self) -> None:
@@ -217,10 +227,4 @@ class Agent:
 def run(config: AgentConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
     descriptors.tell(log)
-    if config.max_conns > descriptors.allowed() - descriptors.KEPT_BACK:
-        log.warning(
-            "--max-conns %d is more than the %d descriptors that this process may have leave room for",
-            config.max_conns,
-            descriptors.allowed(),
-        )
     return process.run(Agent(config))

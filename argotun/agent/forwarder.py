@@ -426,7 +426,7 @@ class Forwarder:
         upstream, api = self._upstream, self._api
         if upstream is not None:
             upstream.leave()
-            if upstream.outlet.pending and len(api.flushing) < api.max_conns:
+            if upstream.outlet.pending and len(api.flushing) < api.most_flushing:
                 api.flushing.add(upstream)
                 gevent.spawn(self._flush, upstream)
                 return
