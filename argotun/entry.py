@@ -6,17 +6,18 @@ agent that is told to end while it starts has not dialled then, and a server has
 """
 
 import os
-import signal
 import sys
-from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# `signal` is this with enums, and importing those takes half as long as Python takes to start.
+from _signal import SIGINT, SIGTERM, signal  # type: ignore[import-not-found]
+
+SIGNALS = (SIGTERM, SIGINT)
 
 UNTOLD = 1
 """The exit code where all went well, and what was to be said of it could not be written."""
 
 
-def end(number: int, _frame: FrameType | None) -> None:
+def end(number: int, _frame: object) -> None:
     """End the process with the code that a shell gives for a signal: 143 for SIGTERM, 130 for SIGINT."""
     # An exception could end in an `except` of whatever is being imported.
     os._exit(128 + number)
@@ -25,7 +26,7 @@ def end(number: int, _frame: FrameType | None) -> None:
 def main() -> int:
     """Run argotun with the process's own arguments; its exit code."""
     for number in SIGNALS:
-        signal.signal(number, end)
+        signal(number, end)
     from argotun import streams
 
     streams.secure()

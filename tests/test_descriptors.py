@@ -143,12 +143,15 @@ def test_an_agent_whose_streams_are_taken_is_healthy(soft: int, tmp_path: Path) 
 
     listening_api = StreamServer(("127.0.0.1", 0), api)
     listening_api.start()
-    with Listening() as listening, limited(
-        soft,
-        *("--mode", "agent", "--server", f"ws://127.0.0.1:{listening.address[1]}/connect"),
-        *("--allow-insecure-server", "--token", "a-token-of-many-characters"),
-        *("--health-addr", f"127.0.0.1:{health}", "--sa-token-path", str(tmp_path / "sa")),
-        *("--target", f"127.0.0.1:{listening_api.server_port}", "--plain-target"),
+    with (
+        Listening() as listening,
+        limited(
+            soft,
+            *("--mode", "agent", "--server", f"ws://127.0.0.1:{listening.address[1]}/connect"),
+            *("--allow-insecure-server", "--token", "a-token-of-many-characters"),
+            *("--health-addr", f"127.0.0.1:{health}", "--sa-token-path", str(tmp_path / "sa")),
+            *("--target", f"127.0.0.1:{listening_api.server_port}", "--plain-target"),
+        ),
     ):
         server = V2Server(listening)
         streams, _ = share(FEW, 4096)

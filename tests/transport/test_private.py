@@ -26,8 +26,9 @@ SOURCES = sorted({*(ROOT / "argotun").rglob("*.py")} - {PLACE})
 # Libraries' attributes that no underscore marks, and whose names are not used for anything else.
 UNPROMISED = {"extra_headeers", "print_exception", "upgrade_connection"}
 
-# A named tuple's methods, whose underscore only keeps them apart from its fields; and what os documents.
-PROMISED = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+# A named tuple's methods, whose underscore only keeps them apart from its fields; what os documents; and the
+# part of the standard library that `signal` shows as it is.
+PROMISED = {"_replace", "_asdict", "_fields", "_make", "_exit", "_signal"}
 
 
 def is_private(name: str) -> bool:
