@@ -87,7 +87,7 @@ UNUSABLE = [
     (b"a\x00b", CHARACTERS),
     (b"a\x7f", CHARACTERS),
     ("tökén".encode(), CHARACTERS),
-    (b"\xef\xbb\xbftoken", CHARACTERS),
+    (b"\xef\xbbtoken", CHARACTERS),
     (b"x" * (16 * 1024 + 1), "its token is longer than 16384 characters"),
     (b"x" * (18 * 1024), "it is larger than 17408 bytes"),
 ]
