@@ -44,6 +44,9 @@ from tests.secrecy import watch
 PATIENCE = 30.0
 """Seconds that anything in a test may take before it has failed."""
 
+DRAIN = 2.0
+"""Seconds; an agent and a server that have nobody but each other take nearly all of it."""
+
 # No load balancer has to notice a drain here, except in the tests of just that.
 clients.NOTICE = 0.2
 
@@ -378,6 +381,7 @@ class Rig:
             "internal_plain": True,
             "access_log": False,
             "reconnect_grace": 0.5,
+            "drain": DRAIN,
             # Agents of version 1 are tried beside those of version 2.
             "min_wire_version": 1,
         }
@@ -407,6 +411,7 @@ class Rig:
             "health_addr": None,
             "access_log": False,
             "max_retry": 0.2,
+            "drain": DRAIN,
         }
         if self._mutual:
             values |= {

@@ -16,6 +16,7 @@ from argotun.agent.forwarder import Forwarder
 from argotun.agent.policy import PolicyFile
 from argotun.agent.reach import Reach
 from argotun.config import AgentConfig
+from argotun.config.models import LAST_PART
 from argotun.errors import CredentialError
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
@@ -26,7 +27,7 @@ from argotun.seldom import Seldom
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import Hello
-from argotun.wire.reasons import DRAINING, NOT_ALLOWED
+from argotun.wire.reasons import DRAINING, ENDING, NOT_ALLOWED
 from argotun.wire.streams import Stream
 
 log = logging.getLogger("argotun.agent")
@@ -77,17 +78,26 @@ class Agent:
         self.connector.stop()
 
     def drain(self) -> None:
-        """Shut down gracefully: tell the server, finish the requests in progress, then stop."""
+        """Shut down gracefully: tell the server, serve until it has another agent, finish what runs, then stop.
+
+        Of `--drain` the last part is for requests in progress: see LAST_PART.
+        """
         if self.draining:
             return
         self.draining = True
         self.connector.stop()
         self._greenlets.pop(0).kill(block=False)
-        self.connected.clear()
-        log.info("draining", extra=fields(seconds=self.config.drain))
+        seconds = self.config.drain
+        log.info("draining", extra=fields(seconds=seconds))
+        lingering = [tunnel for tunnel in self.tunnels if tunnel.lingers and not tunnel.mux.going_away]
         for tunnel in self.tunnels:
             tunnel.mux.goaway(DRAINING, "the agent is draining")
-        deadline = monotonic() + self.config.drain
+        deadline = monotonic() + seconds
+        lingered = deadline - seconds * LAST_PART
+        while monotonic() < lingered and any(tunnel.needed for tunnel in lingering):
+            gevent.sleep(0.05)
+        for tunnel in lingering:
+            tunnel.mux.goaway(ENDING, "the agent ends")
         # What the server sent before it heard of the drain still arrives, and is served.
         settled = min(deadline, monotonic() + SETTLE + max((t.rtt for t in self.tunnels), default=0.0))
         while (now := monotonic()) < deadline and (now < settled or self._busy):
@@ -130,9 +140,8 @@ class Agent:
                 theirs.target,
                 self.api.address,
             )
-        if not self.draining:
-            self.connected.set()
-            self.metrics.connected = 1
+        self.connected.set()
+        self.metrics.connected = 1
         log.info("connected", extra=fields(server=self.config.server, version=tunnel.version))
 
     def _accept(self, tunnel: Tunnel, stream: Stream, target: str) -> None:

@@ -13,7 +13,8 @@ Between two steps the loop looks whether the process has been told to end: a HEL
 the agent that serves it, and one that is about to end must not say it.
 
 A tunnel that ends is dialled again after a backoff. A server that drains says so, and is dialled again at
-once, while the old tunnel serves until its streams end, or too many newer ones have come. A server that says
+once, while the old tunnel serves until its streams end, or too many newer ones have come; it hears of the newer
+one, since it serves new requests until then. A server that says
 that another agent has taken over is dialled after the longest wait: dialling at once would replace that agent
 in turn, and so for ever.
 """
@@ -194,6 +195,10 @@ class Connector:
             self.problem = ""
             self.attempts = 0
             arrived.set()
+            for older in self._serving[:-1]:
+                if older.mux.away and older.lingers:
+                    # Its server keeps it for as long as there is no other.
+                    older.mux.goaway(REPLACED, "the agent has another tunnel")
             for oldest in self._serving[:-TUNNELS]:
                 oldest.end("sent away too often")
             self._arrived(tunnel, theirs)
@@ -207,6 +212,7 @@ class Connector:
                 max_streams=config.max_conns,
                 target=host_port(*config.target),
                 callers=True,
+                lingers=True,
                 instance=self._instance,
             ),
             on_hello=hello,

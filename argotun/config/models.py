@@ -26,6 +26,10 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+LAST_PART = 0.1
+"""Such a part of `drain` is left for requests in progress when new ones had to be served until then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """How every mode writes its log."""

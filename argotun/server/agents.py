@@ -60,7 +60,7 @@ ANSWER_FIELDS = {
 class AgentPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
 
-    `leaving` is called with a session whose agent says that it drains; `places` are the port's.
+    `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class AgentPort:
         placement: Placement,
         authenticator: Authenticator,
         metrics: ServerMetrics,
-        leaving: Callable[[Session], None],
+        leaving: Callable[[Session, int], None],
         places: Places,
     ) -> None:
         self.draining = False
@@ -228,13 +228,15 @@ class AgentPort:
 
         def leaving(tunnel: Tunnel, reason: int, text: str) -> None:
             if session is not None:
-                self._leaving(session)
+                self._leaving(session, reason)
 
         tunnel = link(
             socket,
             self._config,
             opener=True,
-            ours=Hello(release=argotun.__version__, target=named, cluster=cluster.id, callers=True),
+            ours=Hello(
+                release=argotun.__version__, target=named, cluster=cluster.id, callers=True, lingers=True
+            ),
             on_hello=arrived,
             on_goaway=leaving,
         )
@@ -276,7 +278,9 @@ class AgentPort:
         cluster's credentials. An agent that drains, or that comes back itself, is no takeover.
         """
         old = self._placement.pick(session.cluster)
-        if old is None or old.host == session.host or (session.instance and session.instance == old.instance):
+        if old is None or old.lingering or old.host == session.host:
+            return
+        if session.instance and session.instance == old.instance:
             return
         self._metrics.cluster(session.cluster).takeovers += 1
         log.warning(

@@ -11,6 +11,7 @@ import argotun
 from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
+from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
@@ -28,7 +29,7 @@ from argotun.transport.listen import Listener
 from argotun.transport.places import Places
 from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.hello import Hello
-from argotun.wire.reasons import DRAINING, REPLACED, WORDS
+from argotun.wire.reasons import DRAINING, ENDING, REPLACED, WORDS
 
 log = logging.getLogger("argotun.server")
 
@@ -224,10 +225,12 @@ class Server:
     def _replace(self, old: Session) -> None:
         """A newer agent has come: what the old one still serves may finish, where it can be told."""
         mux = old.tunnel.mux
-        if mux.going_away or mux.peer_going_away:
+        if mux.going_away or old.leaving:
             return
+        old.settled.set()
         if mux.goaway(REPLACED):
-            gevent.spawn(self._retire, old)
+            if not old.lingering:
+                gevent.spawn(self._retire, old)
         else:
             old.tunnel.end(WORDS[REPLACED])
 
@@ -235,14 +238,31 @@ class Server:
         self.clients.release(old, self.config.drain)
         old.tunnel.end(WORDS[REPLACED])
 
-    def _agent_leaves(self, session: Session) -> None:
-        """The agent drains: it ends the tunnel itself once that carries nothing, and has `--drain` for it."""
+    def _agent_leaves(self, session: Session, reason: int) -> None:
+        """The agent has said GOAWAY. It drains, unless it only says that it has another tunnel than this.
+
+        It ends the tunnel itself once that carries nothing, and has `--drain` for it.
+        """
+        if self.draining and reason == REPLACED:
+            session.moved = True
+            return
+        if session.lingering or session.leaving:
+            # It has said so before; now it can wait no longer.
+            session.leaving = session.leaving or reason == ENDING
+            session.settled.set()
+            return
+        session.lingering = session.lingers and reason == DRAINING and not session.replaced
+        session.leaving = not session.lingering
         log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
         gevent.spawn(self._see_off, session)
 
     def _see_off(self, session: Session) -> None:
+        """Give up a tunnel whose agent drains: at once, or when there is another or no time is left."""
         deadline = monotonic() + self.config.drain
-        self.clients.release(session, self.config.drain)
+        if session.lingering:
+            gevent.wait((session.settled, session.tunnel.ended), self.config.drain * (1 - LAST_PART), count=1)
+            session.leaving = True
+        self.clients.release(session, max(0.0, deadline - monotonic()))
         session.tunnel.ended.wait(max(0.0, deadline - monotonic()))
         session.tunnel.end("the agent drained for too long")
 
@@ -342,7 +362,7 @@ class Server:
                     "streams": len(session.tunnel.mux.streams),
                     "rttSeconds": round(session.tunnel.rtt, 6),
                     "connectedSeconds": round(now - session.since, 1),
-                    "draining": not session.usable,
+                    "draining": session.lingering or not session.usable,
                 }
                 for session in self.registry.of(name)
             ]

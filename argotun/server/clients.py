@@ -11,6 +11,7 @@ import gevent
 
 from argotun.address import socket_name
 from argotun.config import ServerConfig
+from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ClusterStats, ServerMetrics
@@ -37,8 +38,9 @@ OPEN = (b"/healthz", b"/readyz")
 """What everybody may ask who reaches the port."""
 
 NOTICE = 5.0
-"""Seconds at most, and a quarter of the drain, that new clients are served as before: load balancers and
-kube-proxy go on sending them for so long until they have all heard that this server is not ready."""
+"""Seconds at most, and a quarter of the drain, that new clients are served as before in any case: load balancers
+and kube-proxy go on sending them for so long until they have all heard that this server is not ready. A quarter
+of that when the last agent has found another server."""
 
 LAST_WORDS = 1.0
 """Seconds that all clients together have to take the last bytes when a drain is over."""
@@ -256,12 +258,19 @@ class ClientPort:
     def drain(self, seconds: float, stop_accepting: Callable[[], None]) -> None:
         """Let the requests in progress finish, then end the watches gracefully and abort the rest.
 
-        While agents are connected clients are served as before at first; see NOTICE.
+        While agents are connected clients are served as before at first: see NOTICE, and for as long as an
+        agent has no other server, since its cluster can be reached here only.
         """
         self.draining = True
         deadline = monotonic() + seconds
-        noticed = monotonic() + min(NOTICE, seconds / 4)
-        while len(self._registry) and monotonic() < noticed:
+        notice = min(NOTICE, seconds / 4)
+        noticed = monotonic() + notice
+        kept = deadline - seconds * LAST_PART
+        while (sessions := self._registry.all()) and (now := monotonic()) < kept:
+            if any(session.alone for session in sessions):
+                noticed = max(noticed, now + notice / 4)
+            elif now >= noticed:
+                break
             gevent.sleep(0.05)
         while monotonic() < deadline:
             busy = [c for c in self.connections if not (c.idle or c.answered or c.watching)]

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from time import monotonic
 
+from gevent.event import Event
+
 from argotun.server.auth import Certificate, Proof
 from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.hello import Hello
 
 
 class Session:
@@ -18,6 +21,9 @@ class Session:
     CONNECT carries, where empty means the agent's own; `proof` and `certificate` are what let the agent in;
     `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their
     number from which on only the last tenth is left, `looked` when idle ones were last looked for.
+
+    An agent that drains is `lingering` while it serves new requests until another one comes, and `leaving` once
+    it takes none; `settled` is set when it need not linger. `moved` says that it has a tunnel to another server.
     """
 
     def __init__(
@@ -39,19 +45,25 @@ class Session:
         self.proof = proof
         self.certificate = certificate
         self.since = monotonic()
-        theirs = tunnel.mux.theirs
-        self.callers = theirs is not None and theirs.callers
+        theirs = tunnel.mux.theirs or Hello()
+        self.callers = theirs.callers
+        self.lingers = theirs.lingers
         # Where the agent states no limit there is no last tenth of it.
-        self.most = (theirs.max_streams if theirs is not None else 0) or sys.maxsize
+        self.most = theirs.max_streams or sys.maxsize
         self.ample = self.most - max(1, self.most // 10)
         self.looked = 0.0
-        self.replaced = False
+        self.replaced = self.lingering = self.leaving = self.moved = False
+        self.settled = Event()
 
     @property
     def usable(self) -> bool:
-        """Whether new streams may be opened: alive, and the agent is not going away."""
-        tunnel = self.tunnel
-        return not (tunnel.mux.peer_going_away or self.replaced or tunnel.ended.is_set())
+        """Whether new streams may be opened: alive, and the agent takes them."""
+        return not (self.leaving or self.replaced or self.tunnel.ended.is_set())
+
+    @property
+    def alone(self) -> bool:
+        """Whether its agent is known to have no other tunnel; one that could not tell is not waited for."""
+        return self.lingers and self.usable and not self.moved
 
     @property
     def host(self) -> str:

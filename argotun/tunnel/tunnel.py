@@ -21,6 +21,7 @@ from argotun.turns import NEXT_TURN, STINT
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
+from argotun.wire.reasons import REPLACED
 
 log = logging.getLogger("argotun.tunnel")
 
@@ -98,6 +99,17 @@ class Tunnel:
     def rtt(self) -> float:
         """The smoothed round-trip time in seconds, queues included; 0 until it was measured."""
         return self._rtt
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the peer goes by what is said of lingering in docs/protocol.md."""
+        theirs = self.mux.theirs
+        return theirs is not None and theirs.lingers
+
+    @property
+    def needed(self) -> bool:
+        """Whether it lives, and the peer has not said that another one does its work."""
+        return not (self.ended.is_set() or REPLACED in self.mux.away)
 
     def run(self) -> str:
         """Read until the tunnel ends; the reason as a short text. Never raises what a peer caused."""

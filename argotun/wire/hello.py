@@ -26,8 +26,9 @@ class Hello:
     clusters file names, if it does. `cluster` is the id that the server knows the agent by, `instance` what
     the agent's process calls itself, the same on all its tunnels. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
-    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py, and
-    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients'.
+    pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py,
+    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients', and
+    `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as much.
     """
 
     release: str = ""
@@ -40,6 +41,7 @@ class Hello:
     reasons: bool = False
     callers: bool = False
     instance: str = ""
+    lingers: bool = False
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -56,6 +58,7 @@ class Hello:
                 "share": self.share,
                 "reasons": self.reasons,
                 "callers": self.callers,
+                "lingers": self.lingers,
             },
             separators=(",", ":"),
         ).encode()
@@ -82,6 +85,7 @@ def decode(payload: bytes) -> Hello:
         share=_number(said, "share", MIN_SHARE, least=1),
         reasons=_flag(said, "reasons"),
         callers=_flag(said, "callers"),
+        lingers=_flag(said, "lingers"),
     )
 
 

@@ -114,7 +114,7 @@ class Multiplexer:
         self.rtt = 0.0
         self.trifles = 0
         self.going_away = False
-        self.peer_going_away = False
+        self.away: set[int] = set()
         self.over = False
         self._lost = ""
         self._table = OPENER if opener else ACCEPTOR
@@ -290,9 +290,10 @@ class Multiplexer:
 
     def _got_goaway(self, stream_id: int, payload: bytes) -> None:
         self.trifles += 1
-        if not self.peer_going_away:
-            self.peer_going_away = True
-            self.on_goaway(*reasons.decode(payload, self._coded))
+        reason, text = reasons.decode(payload, self._coded)
+        if reason not in self.away:
+            self.away.add(reason)
+            self.on_goaway(reason, text)
 
     def _find(self, stream_id: int, event: int) -> Stream | None:
         """The live stream that a frame speaks of, moved on; None when the frame is to be dropped."""

@@ -8,7 +8,7 @@ word, what the codes do.
 
 from argotun.wire.frames import MAX_ERROR_TEXT
 
-NONE, FAILED, STREAM_LIMIT, NOT_ALLOWED, STALE, PROTOCOL, UNREACHABLE, REPLACED, DRAINING = range(9)
+NONE, FAILED, STREAM_LIMIT, NOT_ALLOWED, STALE, PROTOCOL, UNREACHABLE, REPLACED, DRAINING, ENDING = range(10)
 
 WORDS = {
     NONE: "",
@@ -20,6 +20,7 @@ WORDS = {
     UNREACHABLE: "the API cannot be reached",
     REPLACED: "replaced by a newer agent",
     DRAINING: "draining",
+    ENDING: "ending",
 }
 """What is said where the sender has no words of its own."""
 

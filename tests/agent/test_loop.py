@@ -260,7 +260,7 @@ def test_a_server_that_sends_away_without_end_leaves_few_tunnels(rig: Rig, liste
         server.send(GOAWAY)
     assert servers[0].ws.close_code() == 1001
     assert len(agent.tunnels) == TUNNELS
-    assert [tunnel.mux.peer_going_away for tunnel in agent.tunnels][:-1] == [True] * (TUNNELS - 1)
+    assert [bool(tunnel.mux.away) for tunnel in agent.tunnels][:-1] == [True] * (TUNNELS - 1)
 
 
 def test_readiness_follows_the_tunnel(rig: Rig, listening: Listening) -> None:

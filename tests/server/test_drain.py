@@ -1,11 +1,7 @@
 """The orderly end of server and agent, in this process and as processes that get a signal."""
 
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,100 +10,16 @@ import gevent
 import pytest
 from gevent import socket
 
-import argotun
 from argotun.server import clients
+from tests.processes import Process, RemoteServer
 from tests.raw_websocket import Listening, Refused
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, until
 from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, GOAWAY, V2Agent, V2Server
 
-ROOT = Path(argotun.__file__).parent.parent
 GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
 WATCH = b"GET /tunnel/c1/api/v1/pods?watch=1 HTTP/1.1\r\nHost: argotun\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-
-
-class Process:
-    """`python argotun.py` with these options; its log is collected as it comes."""
-
-    def __init__(self, *options: str, env: dict[str, str] | None = None) -> None:
-        clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-        self._child = subprocess.Popen(
-            [sys.executable, str(ROOT / "argotun.py"), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=clean | (env or {}),
-        )
-        self.log = ""
-        self._reader = gevent.spawn(self._read)
-
-    def _read(self) -> None:
-        assert self._child.stdout is not None
-        while data := os.read(self._child.stdout.fileno(), 65536) if self._wait() else b"":
-            self.log += data.decode()
-
-    def _wait(self) -> bool:
-        assert self._child.stdout is not None
-        gevent.socket.wait_read(self._child.stdout.fileno())
-        return True
-
-    def says(self, pattern: str) -> re.Match[str]:
-        """Wait until the log has this."""
-        until(lambda: re.search(pattern, self.log), pattern, explain=lambda: self.log)
-        found = re.search(pattern, self.log)
-        assert found is not None
-        return found
-
-    def signal(self, number: int) -> None:
-        self._child.send_signal(number)
-
-    def code(self) -> int:
-        """Its exit code, once it has ended."""
-        until(lambda: self._child.poll() is not None, "the end of the process", explain=lambda: self.log)
-        return int(self._child.returncode)
-
-    @property
-    def running(self) -> bool:
-        return self._child.poll() is None
-
-    def close(self) -> None:
-        if self.running:
-            self._child.kill()
-        self._child.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        assert self._child.stdout is not None
-        self._child.stdout.close()
-
-
-class RemoteServer:
-    """What the scripted peers ask of a rig, for a server in another process."""
-
-    TOKEN = "token-of-agent-c1"
-
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        found = process.says(r"public=(\S+):(\d+) internal=(\S+):(\d+)")
-        self.public_address = (found[1], int(found[2]))
-        self.internal_address = (found[3], int(found[4]))
-        self.server = self
-        self._peers: list[Peer] = []
-
-    def keep(self, peer: Peer) -> Peer:
-        self._peers.append(peer)
-        return peer
-
-    def client(self, request: bytes = b"") -> Peer:
-        peer = self.keep(Peer(socket.create_connection(self.internal_address)))
-        peer.send(request)
-        return peer
-
-    def ready(self) -> int:
-        client = self.client(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        return client.response().status
-
-    def close(self) -> None:
-        for peer in self._peers:
-            peer.close()
 
 
 @pytest.fixture
@@ -348,6 +260,74 @@ def test_clients_that_still_come_are_served_while_load_balancers_notice(
         draining.join(PATIENCE)
         assert draining.ready()
         assert refuses(rig.server.internal_address)
+
+
+LINGERS = {"lingers": True, "reasons": True}
+"""What an agent or a server of this release says of itself."""
+
+REPLACED, ENDING = b"\x07", b"\x09"
+
+
+def test_a_server_is_through_when_its_last_agent_has_another() -> None:
+    with Rig(mutual=False, agent=None, server={"drain": 600.0}) as rig:
+        agent = V2Agent(rig, **LINGERS)
+        draining = gevent.spawn(rig.server.drain)
+        agent.expect(GOAWAY)
+        # New requests come meanwhile, also after what is time enough for load balancers.
+        gevent.sleep(2 * clients.NOTICE)
+        client = rig.client()
+        client.send(GET)
+        stream = agent.expect(CONNECT).stream
+        agent.send(CONNECTED, stream)
+        agent.send(DATA, stream, OK + b"ok")
+        assert client.response().body == b"ok"
+        assert not draining.ready()
+        agent.send(GOAWAY, 0, REPLACED)
+        draining.join(PATIENCE)
+        assert draining.ready()
+
+
+def test_an_agent_that_could_not_tell_is_not_waited_for() -> None:
+    with Rig(mutual=False, agent=None, server={"drain": 600.0}) as rig:
+        agent = V2Agent(rig)
+        draining = gevent.spawn(rig.server.drain)
+        agent.expect(GOAWAY)
+        draining.join(PATIENCE)
+        assert draining.ready()
+
+
+@pytest.mark.parametrize("word", [REPLACED, None], ids=["another agent has come", "nobody comes"])
+def test_an_agent_that_drains_serves_until_the_server_has_another(word: bytes | None) -> None:
+    with Listening() as listening, Rig(mutual=False, agent=None) as rig:
+        url = f"ws://127.0.0.1:{listening.address[1]}/connect"
+        agent = rig.make_agent(server=url, drain=600.0 if word else 2.0)
+        agent.start()
+        server = V2Server(listening, **LINGERS)
+        until(agent.connected.is_set, "the connection")
+        draining = gevent.spawn(agent.drain)
+        assert server.expect(GOAWAY, 0).payload == b"\x08the agent is draining"
+        gevent.sleep(0.5)
+        stream = server.connect()
+        server.send(DATA, stream, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.expect(CONNECTED, stream)
+        server.until(b"\r\n\r\nok", stream)
+        assert agent.connected.is_set()
+        server.send(CLOSE, stream)
+        if word:
+            server.send(GOAWAY, 0, word)
+        assert server.expect(GOAWAY, 0).payload[:1] == ENDING
+        draining.join(PATIENCE)
+        assert draining.ready()
+
+
+def test_an_agent_tells_a_server_that_drains_of_its_other_tunnel() -> None:
+    with Listening() as listening, Rig(mutual=False, agent=None) as rig:
+        rig.make_agent(server=f"ws://127.0.0.1:{listening.address[1]}/connect").start()
+        old = V2Server(listening, **LINGERS)
+        old.send(GOAWAY, 0, b"\x08draining")
+        old.pong()
+        V2Server(listening, **LINGERS).pong()
+        assert old.expect(GOAWAY, 0).payload[:1] == REPLACED
 
 
 def test_a_second_signal_ends_the_drain(start: Any) -> None:

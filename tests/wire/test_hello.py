@@ -33,6 +33,7 @@ def test_the_keys_on_the_wire_stay() -> None:
         "reasons": False,
         "callers": False,
         "instance": "",
+        "lingers": False,
     }
 
 

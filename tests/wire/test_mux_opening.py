@@ -6,7 +6,7 @@ from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire.frames import MAX_ERROR_TEXT, MAX_PING
 from argotun.wire.hello import MAX_TEXT, Hello
 from argotun.wire.mux import MAX_CONTROL, Multiplexer
-from argotun.wire.reasons import DRAINING, FAILED
+from argotun.wire.reasons import DRAINING, FAILED, REPLACED, WORDS
 from argotun.wire.streams import DISCARD
 from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started
 
@@ -226,16 +226,18 @@ def test_pings_that_are_answered_do_not_count_as_a_flood() -> None:
         side.mux.collect()
 
 
-def test_goaway_is_told_once_and_bounded() -> None:
+def test_goaway_is_told_once_for_each_reason_and_bounded() -> None:
     server, agent = started(2, "server"), started(2, "agent")
     server.mux.goaway(DRAINING, "draining " + "x" * 5000)
     server.mux.goaway(DRAINING, "again")
+    server.mux.goaway(REPLACED)
+    server.mux.goaway(DRAINING, "once more")
     exchange(server, agent)
     told = [argument for name, argument in agent.told if name == "goaway"]
-    assert [len(str(text)) for text in told] == [MAX_ERROR_TEXT]
-    assert agent.mux.peer_going_away
+    assert [len(str(text)) for text in told] == [MAX_ERROR_TEXT, len(WORDS[REPLACED])]
+    assert agent.mux.away == {FAILED, REPLACED}
     assert server.mux.going_away
-    assert not server.mux.peer_going_away
+    assert not server.mux.away
 
 
 def test_streams_outlive_goaway() -> None:
