@@ -78,7 +78,7 @@ class Agent:
         self.connector.stop()
 
     def drain(self) -> None:
-        """Shut down gracefully: tell the server, serve until it has another agent, finish what runs, then stop.
+        """Shut down gracefully: tell the server, serve until it has another agent, finish what runs, stop.
 
         Of `--drain` the last part is for requests in progress: see LAST_PART.
         """

@@ -22,8 +22,9 @@ class Session:
     `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their
     number from which on only the last tenth is left, `looked` when idle ones were last looked for.
 
-    An agent that drains is `lingering` while it serves new requests until another one comes, and `leaving` once
-    it takes none; `settled` is set when it need not linger. `moved` says that it has a tunnel to another server.
+    An agent that drains is `lingering` while it serves new requests until another one comes, and `leaving`
+    once it takes none; `settled` is set when it need not linger. `moved` says that it has a tunnel to another
+    server.
     """
 
     def __init__(

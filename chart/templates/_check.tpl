@@ -16,8 +16,8 @@
 {{- define "argotun.check.both" -}}
 {{- $wrong := list -}}
 {{- $grace := int .Values.terminationGracePeriodSeconds -}}
-{{- if and $grace (lt $grace (int .Values.drainSeconds)) -}}
-{{- $wrong = append $wrong "terminationGracePeriodSeconds: expected at least drainSeconds, or Kubernetes kills requests that may still finish" -}}
+{{- if and $grace (lt $grace (add (include "argotun.preStop" .) .Values.drainSeconds | int)) -}}
+{{- $wrong = append $wrong "terminationGracePeriodSeconds: expected at least drainSeconds and the preStop sleep, or Kubernetes kills requests that may still finish" -}}
 {{- end -}}
 {{- $args := include "argotun.args" . -}}
 {{- range .Values.extraArgs -}}

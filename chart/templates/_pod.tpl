@@ -259,6 +259,29 @@ is to get argotun's own answer about a missing agent. An agent is ready when its
 {{- include "argotun.merged" (list $scrape .Values.podAnnotations) -}}
 {{- end -}}
 
+{{/* Seconds of the preStop sleep; Kubernetes has it from 1.30 on, and a hook in `lifecycle` is in its place. */}}
+{{- define "argotun.preStop" -}}
+{{- if hasKey .Values.lifecycle "preStop" -}}
+{{- dig "sleep" "seconds" 0 (.Values.lifecycle.preStop | default dict) | int -}}
+{{- else if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version -}}
+0
+{{- else if ge (int .Values.preStopSeconds) 0 -}}
+{{- int .Values.preStopSeconds -}}
+{{- else -}}
+{{- ternary 8 0 (eq .Values.mode "agent") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "argotun.lifecycle" -}}
+{{- $own := dict -}}
+{{- if not (or (hasKey .Values.lifecycle "preStop") (eq (include "argotun.preStop" .) "0")) -}}
+{{- $own = dict "preStop" (dict "sleep" (dict "seconds" (include "argotun.preStop" . | int))) -}}
+{{- end -}}
+{{- with include "argotun.overlaid" (list $own .Values.lifecycle) | fromYaml -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
 {{/* A constraint without a selector gets the release's own. */}}
 {{- define "argotun.spread" -}}
 {{- $own := include "argotun.selectorLabels" . | fromYaml -}}

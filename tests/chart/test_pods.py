@@ -95,7 +95,7 @@ def test_the_key_of_the_ca_is_not_mounted(helm: Helm) -> None:
 @each_set
 def test_a_probe_asks_a_port_that_wants_no_certificate(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values)
-    for probe in ("livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert rendered.container[probe]["httpGet"]["port"] == "health"
     health = next(each for each in rendered.container["ports"] if each["name"] == "health")
     assert f"--health-addr=:{health['containerPort']}" in rendered.args
@@ -110,10 +110,54 @@ def test_a_server_does_not_wait_for_agents_that_wait_for_its_service(helm: Helm)
 def test_a_pod_has_time_to_drain_before_it_is_killed(helm: Helm, values: dict[str, Any]) -> None:
     rendered = helm.render(values | {"drainSeconds": 100})
     assert "--drain=100s" in rendered.args
-    assert rendered.pod["terminationGracePeriodSeconds"] == 110
+    sleep = 8 if values is AGENT else 0
+    assert rendered.pod["terminationGracePeriodSeconds"] == sleep + 110
     assert (
         helm.render(values | {"terminationGracePeriodSeconds": 45}).pod["terminationGracePeriodSeconds"] == 45
     )
+
+
+def hook(helm: Helm, values: dict[str, Any], *more: str) -> tuple[Any, int]:
+    """The preStop hook, and the seconds of the pod's grace beside drain and reserve."""
+    rendered = helm.render(values, *more)
+    lifecycle = rendered.container.get("lifecycle") or {}
+    return lifecycle.get("preStop"), rendered.pod["terminationGracePeriodSeconds"] - 30
+
+
+@each_mode
+def test_the_pre_stop_sleep_is_within_the_grace(helm: Helm, values: dict[str, Any]) -> None:
+    sleep = {"sleep": {"seconds": 5}}
+    assert hook(helm, values | {"preStopSeconds": 5}) == (sleep, 5)
+    assert hook(helm, values | {"preStopSeconds": 0}) == (None, 0)
+    assert hook(helm, values | {"preStopSeconds": 1, "lifecycle": {"preStop": sleep}}) == (sleep, 5)
+
+
+def test_a_server_does_not_sleep_before_it_sends_its_agents_away(helm: Helm) -> None:
+    assert hook(helm, AGENT) == ({"sleep": {"seconds": 8}}, 8)
+    assert hook(helm, SERVER) == (None, 0)
+
+
+def test_only_a_kubernetes_that_has_sleep_is_asked_for_it(helm: Helm) -> None:
+    assert hook(helm, AGENT, "--kube-version", "1.29.15") == (None, 0)
+    assert hook(helm, AGENT, "--kube-version", "1.30.0-gke.1") == ({"sleep": {"seconds": 8}}, 8)
+    assert hook(helm, AGENT | {"preStopSeconds": 5}, "--kube-version", "1.28.0") == (None, 0)
+
+
+def test_a_hook_of_ones_own_is_in_place_of_the_charts(helm: Helm) -> None:
+    own = {"httpGet": {"path": "/healthz", "port": "health"}}
+    assert hook(helm, AGENT | {"lifecycle": {"preStop": own}}) == (own, 0)
+    assert hook(helm, AGENT | {"lifecycle": {"preStop": None}}) == (None, 0)
+    both = helm.render(AGENT | {"lifecycle": {"postStart": own}}).container["lifecycle"]
+    assert both == {"postStart": own, "preStop": {"sleep": {"seconds": 8}}}
+
+
+@each_mode
+def test_no_probe_asks_before_python_listens(helm: Helm, values: dict[str, Any]) -> None:
+    """Each that fails is a Warning event; Kubernetes holds the others back until this one has succeeded."""
+    probe = helm.render(values).container["startupProbe"]
+    assert probe["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert probe["initialDelaySeconds"] >= 4
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 60
 
 
 @each_mode
@@ -251,7 +295,7 @@ def test_the_containers_security_is_kept_but_for_what_is_said(helm: Helm) -> Non
     }
 
 
-@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe"])
+@pytest.mark.parametrize("probe", ["readinessProbe", "startupProbe", "livenessProbe"])
 def test_a_part_of_a_probe_keeps_the_rest(helm: Helm, probe: str) -> None:
     before = helm.render(SERVER).container[probe]
     assert helm.render(SERVER | {probe: {"periodSeconds": 7}}).container[probe] == before | {

@@ -250,7 +250,7 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
     "no mode": ({}, "mode: say what this release is"),
     "killed before drained": (
         SERVER | {"drainSeconds": 60, "terminationGracePeriodSeconds": 30},
-        "terminationGracePeriodSeconds: expected at least drainSeconds",
+        "terminationGracePeriodSeconds: expected at least drainSeconds and the preStop sleep",
     ),
     "a token in the arguments": (
         AGENT | {"extraArgs": ["--token=x"]},

@@ -4,14 +4,13 @@ import json
 import signal
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from bench import echo
 from tests.processes import Process, RemoteServer
-from tests.rig import Api, Peer, Response, Rig, answers_its_own, until
+from tests.rig import Api, Peer, Response, Rig, until
 
 TOKEN = "token-of-agent-c1"
 LONG = 6.0
