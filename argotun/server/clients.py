@@ -39,8 +39,8 @@ OPEN = (b"/healthz", b"/readyz")
 
 NOTICE = 5.0
 """Seconds at most, and a quarter of the drain, that new clients are served as before in any case: load
-balancers and kube-proxy go on sending them for so long until they have all heard that this server is not ready.
-A quarter of that once the last agent has found another server."""
+balancers and kube-proxy go on sending them for so long until they have all heard that this server is not
+ready. A quarter of that once the last agent has found another server."""
 
 LAST_WORDS = 1.0
 """Seconds that all clients together have to take the last bytes when a drain is over."""

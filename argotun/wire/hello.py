@@ -27,8 +27,8 @@ class Hello:
     the agent's process calls itself, the same on all its tunnels. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
     pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py,
-    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients', and
-    `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as much.
+    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients',
+    and `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as much.
     """
 
     release: str = ""
