@@ -46,6 +46,10 @@ class Process:
         assert found is not None
         return found
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def signal(self, number: int) -> None:
         self._child.send_signal(number)
 

@@ -58,6 +58,8 @@ class Agent:
         self.health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
         self._seldom = Seldom(log)
+        self._crowded = Seldom(log, most=1, seconds=60.0)
+        self._ample = config.max_conns - max(1, config.max_conns // 10)
 
     def start(self) -> None:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
@@ -109,6 +111,7 @@ class Agent:
         self.draining = True
         gevent.killall(self._greenlets, block=False)
         self._seldom.close()
+        self._crowded.close()
         for tunnel in list(self.tunnels):
             tunnel.end("the agent ends")
         for upstream in list(self.api.flushing):
@@ -156,6 +159,13 @@ class Agent:
             )
             tunnel.mux.reset(stream, NOT_ALLOWED)
             return
+        if len(tunnel.mux.streams) > self._ample:
+            self._crowded.say(
+                logging.WARNING,
+                "streams",
+                "nearly all streams are taken (--max-conns): watches are refused, at the limit everything",
+                extra=fields(streams=len(tunnel.mux.streams), limit=self.config.max_conns),
+            )
         theirs = tunnel.mux.theirs
         cluster = theirs.cluster if theirs is not None else ""
         named = theirs is not None and theirs.callers

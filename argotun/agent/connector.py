@@ -14,8 +14,8 @@ the agent that serves it, and one that is about to end must not say it.
 
 A tunnel that ends is dialled again after a backoff. A server that drains says so, and is dialled again at
 once, while the old tunnel serves until its streams end, or too many newer ones have come. It hears of the
-first newer one: until then it serves new requests too. A server that says that another agent has taken over is
-dialled after the longest wait: dialling at once would replace that agent in turn, and so for ever.
+first newer one: until then it serves new requests too. A server that says that another agent has taken over
+is dialled after the longest wait: dialling at once would replace that agent in turn, and so for ever.
 """
 
 import logging

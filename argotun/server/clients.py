@@ -25,7 +25,7 @@ from argotun.server.connection import FLUSH, Connection, Situation
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
-from argotun.server.routes import LASTING
+from argotun.server.routes import LASTING, OF_AN_API
 from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
@@ -223,6 +223,20 @@ class ClientPort:
             return Refusal(Cause.RATE_LIMIT, words)
         return session
 
+    def lasting_refused(self) -> Refusal:
+        """What watches, logs and the like hear on a connection that took one of the last places."""
+        self._seldom.say(
+            logging.WARNING,
+            # No cluster has such an id.
+            "/places",
+            "watches are refused: nearly all places are taken (--internal-connections, …-per-address)",
+            extra=fields(
+                connections=len(self.connections), limit=self._places.limit, share=self._places.share
+            ),
+        )
+        words = "the server has few places left: they are kept for requests that do not last"
+        return Refusal(Cause.RATE_LIMIT, words)
+
     def _grace(self, target: bytes) -> float:
         """Seconds that a request waits for an agent to come back."""
         return min(self._reconnect_grace, DISCOVERY_GRACE) if is_discovery(target) else self._reconnect_grace
@@ -231,9 +245,10 @@ class ClientPort:
         """Probes, metrics and status; anything else is a mistake in the client's address."""
         answer = self._probes.answer(head.target.partition(b"?")[0])
         if answer is None or head.method not in (b"GET", b"HEAD"):
-            return Refusal(
-                Cause.REQUEST_INVALID, "no such path here; clusters are at /tunnel/{cluster}/", 400
-            )
+            words = "no such path here; clusters are at /tunnel/{cluster}/"
+            if OF_AN_API.match(head.target):
+                words += ": the URL has lost its path, as with kubectl proxy without --append-server-path"
+            return Refusal(Cause.REQUEST_INVALID, words, 400)
         return answer
 
     def new_audit_id(self) -> bytes:

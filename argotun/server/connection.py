@@ -66,11 +66,6 @@ class Situation(IntEnum):
     """The client's first byte."""
 
 
-LAST_TENTH = Refusal(
-    Cause.RATE_LIMIT, "the server has few places left: they are kept for requests that do not last"
-)
-"""What watches, logs and the like hear on a connection that came late."""
-
 _MOVING = frozenset({Situation.IN_BODY, Situation.ASKED, Situation.PUSHING, Situation.HALF})
 """Where bytes that move start the clock anew: those that came, less those that still wait to leave."""
 
@@ -88,6 +83,9 @@ class Port(Protocol):
 
     def admit(self, request: Request, held: Session | None) -> Session | Refusal:
         """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
+
+    def lasting_refused(self) -> Refusal:
+        """What a request that lasts hears where only the last places are free."""
 
     def local(self, head: RequestHead) -> tuple[int, bytes, bytes] | Refusal:
         """Status, content type and body for a request that is for no cluster."""
@@ -386,7 +384,7 @@ class Connection:
             return
         else:
             late = place is not None and place.late and place.scarce and LASTING.search(request.target)
-            session = LAST_TENTH if late else port.admit(request, exchange.session)
+            session = port.lasting_refused() if late else port.admit(request, exchange.session)
             if not isinstance(session, Refusal):
                 exchange.send(session, access.told, access.acts)
                 return

@@ -31,6 +31,9 @@ These are the ones that kube-apiserver excepts from its own limit of 60 s (`watc
 subresources of pods and nodes that stream, profiles).
 """
 
+OF_AN_API = re.compile(rb"/(?:apis?|openapi|version)(?=[/?]|$)")
+"""What a cluster's API is asked for, without the prefix that says which cluster."""
+
 READS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 """Methods that change nothing (RFC 9110 §9.2.1), where the target does not."""
 

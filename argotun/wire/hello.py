@@ -28,7 +28,8 @@ class Hello:
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
     pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py,
     `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients',
-    and `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as much.
+    and `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as
+    much.
     """
 
     release: str = ""

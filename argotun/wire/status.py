@@ -26,7 +26,8 @@ _CODES = {
     504: (b"Gateway Timeout", "Timeout"),
     505: (b"HTTP Version Not Supported", "InternalError"),
 }
-# client-go does not decode a Status here, and kubectl shows a person the body only when it is text.
+# client-go does not decode a Status here, and kubectl shows a person the body only of a 5xx, when it is text.
+_HIDDEN = frozenset((400, 503))
 _DISCOVERY = re.compile(rb"/(?:version|apis?|openapi)/?(?:\?.*)?|/openapi/.*", re.DOTALL)
 # Long enough for a sentence with a host name of 253 bytes and an OpenSSL error.
 MAX_MESSAGE = 1024
@@ -56,12 +57,12 @@ def error_response(
     message      whatever it holds, it reaches the client as one line of at most MAX_MESSAGE characters
     retry_after  seconds, for `Retry-After` and `details.retryAfterSeconds`; only when the request certainly
                  did not reach the API, because client-go then repeats even a POST
-    target       the request's, without the tunnel prefix: on discovery paths a 503 becomes a 502 in plain
-                 text
+    target       the request's, without the tunnel prefix: on discovery paths a 400 or 503 becomes a 502 in
+                 plain text
     head_only    answers a HEAD: the same head without the body
     """
     text = _one_line(message)
-    if code == 503 and is_discovery(target):
+    if code in _HIDDEN and is_discovery(target):
         code, kind, body = 502, b"text/plain; charset=utf-8", text.encode()
     else:
         kind, body = b"application/json", _status(code, text, retry_after)

@@ -351,6 +351,26 @@ def test_discovery_of_a_cluster_without_agent_is_a_502_in_plain_text(rig: Rig, p
     assert response.body.startswith(b"argotun: ")
 
 
+LOST = b"without --append-server-path"
+
+
+@pytest.mark.parametrize("path", ["/api?timeout=32s", "/apis", "/version", "/openapi/v3"])
+def test_a_url_without_its_prefix_is_answered_in_words_that_kubectl_shows(rig: Rig, path: str) -> None:
+    """That is a 5xx in plain text, and no other, on what kubectl asks first."""
+    response = rig.get(path)
+    assert (response.status, response.header("retry-after")) == (502, None)
+    assert (response.header("content-type") or "").startswith("text/plain")
+    assert LOST in response.body
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pods", "/apis/apps/v1/deployments"])
+def test_a_lost_prefix_is_a_status_where_kubectl_reads_one(rig: Rig, path: str) -> None:
+    response = rig.get(path)
+    assert (response.status, response.json()["code"]) == (400, 400)
+    assert LOST in response.body
+    assert LOST not in rig.get("/apiary").body
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_every_method_that_an_api_serves_passes(rig: Rig, method: str) -> None:
     seen: list[bytes] = []

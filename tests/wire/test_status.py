@@ -153,7 +153,15 @@ def test_unavailable_elsewhere_stays_a_status(target: bytes) -> None:
     assert json.loads(body)["code"] == 503
 
 
-@pytest.mark.parametrize("code", [code for code in REASONS if code != 503])
+def test_a_mistake_in_the_url_of_discovery_becomes_text_that_kubectl_shows() -> None:
+    response, body = read(error_response(400, "no such path", target=b"/api?timeout=32s"))
+    assert response.status_code == 502
+    assert header(response, b"content-type") == [b"text/plain; charset=utf-8"]
+    assert header(response, b"retry-after") == []
+    assert body == b"argotun: no such path"
+
+
+@pytest.mark.parametrize("code", [code for code in REASONS if code not in (400, 503)])
 def test_other_codes_on_discovery_stay_as_they_are(code: int) -> None:
     response, body = read(error_response(code, "x", target=b"/api"))
     assert response.status_code == code
