@@ -124,6 +124,7 @@ class Hub:
             *(tls if self.tls else ("--allow-insecure-server",)),
             "--token-file", self._file(name, "agent-token"),
             "--target", f"127.0.0.1:{cluster.api_port}",
+            "--drain", "5s",
             "--ca-cert", cluster.ca,
             "--sa-token-path", self._file(name, "account-token"),
             "--health-addr", f"127.0.0.1:{self._health[name]}",
@@ -199,6 +200,7 @@ class Hub:
             "--addr", f"127.0.0.1:{public}",
             "--internal-addr", f"127.0.0.1:{internal}",
             "--clusters", self._clusters_file,
+            "--drain", "5s",
             *(tls if self.tls else ()),
             *self._options,
         )  # fmt: skip

@@ -82,6 +82,7 @@ class Tunnel:
             "--addr", f"127.0.0.1:{self._public}",
             "--internal-addr", f"127.0.0.1:{self._internal}",
             "--clusters", self._clusters,
+            "--drain", "5s",
             "--tls-cert", self._serving.cert,
             "--tls-key", self._serving.key,
             "--tls-client-ca", self._ca,
@@ -109,6 +110,7 @@ class Tunnel:
             "--sa-token-path", self.account_token,
             "--health-addr", f"127.0.0.1:{self._agent_health}",
             "--max-retry", "1s",
+            "--drain", "5s",
         )  # fmt: skip
 
     def wait(self) -> None:
