@@ -10,8 +10,10 @@ looks about once a second at what the kernel knows of each connection. One ends 
 
 A reader that is merely slow has closed its window. It answers each probe of it (RFC 9293 §3.8.6.1), and each
 repetition of bytes that it had no room for: it is never silent, and may take its time, of which
-`stall_timeout` is the limit. The kernel's own TCP_USER_TIMEOUT does not tell the two apart. The pauses
-between probes grow to two minutes, so that a single lost packet looks like so much silence: hence TRIES.
+`stall_timeout` is the limit. The kernel's own TCP_USER_TIMEOUT does not tell the two apart. A single lost
+probe looks like a long silence, since the pauses between probes grow: hence TRIES. Linux 6.15 and newer is told
+to pause for half of `limit` at most, so that a machine which goes while its window is closed is known for gone
+after one and a half; an older one pauses for up to two minutes.
 
 Only Linux tells; elsewhere nobody is given up.
 """
@@ -44,6 +46,9 @@ TRIES = 3
 
 TCP_INFO = 11
 """Linux's option number (linux/tcp.h); the socket module has no name for it everywhere."""
+
+TCP_RTO_MAX_MS = 44
+"""The same: the longest pause before a repetition or a probe, milliseconds, of 1,000 to 120,000."""
 
 # Of struct tcp_info (linux/tcp.h): retransmits, probes; unacked; last_data_sent; last_ack_recv;
 # total_retrans; notsent_bytes, which Linux has since 4.6.
@@ -143,6 +148,11 @@ class Lookout:
         peer has everything is not looked at while it stays the same.
         """
         if self._limit:
+            try:
+                sock.setsockopt(IPPROTO_TCP, TCP_RTO_MAX_MS, max(1000, int(self._limit * 500)))
+            except OSError:
+                # Not TCP, an older kernel, or more than its own limit.
+                pass
             self._kept[sock] = _Connection(unheard, written)
 
     def drop(self, sock: Any) -> None:
