@@ -11,9 +11,9 @@ looks about once a second at what the kernel knows of each connection. One ends 
 A reader that is merely slow has closed its window. It answers each probe of it (RFC 9293 §3.8.6.1), and each
 repetition of bytes that it had no room for: it is never silent, and may take its time, of which
 `stall_timeout` is the limit. The kernel's own TCP_USER_TIMEOUT does not tell the two apart. A single lost
-probe looks like a long silence, since the pauses between probes grow: hence TRIES. Linux 6.15 and newer is told
-to pause for half of `limit` at most, so that a machine which goes while its window is closed is known for gone
-after one and a half; an older one pauses for up to two minutes.
+probe looks like a long silence, since the pauses between probes grow: hence TRIES. Linux 6.15 and newer is
+told to pause for half of `limit` at most, so that a machine which goes while its window is closed is known for
+gone after one and a half; an older one pauses for up to two minutes.
 
 Only Linux tells; elsewhere nobody is given up.
 """
