@@ -12,8 +12,8 @@ A reader that is merely slow has closed its window. It answers each probe of it 
 repetition of bytes that it had no room for: it is never silent, and may take its time, of which
 `stall_timeout` is the limit. The kernel's own TCP_USER_TIMEOUT does not tell the two apart. A single lost
 probe looks like a long silence, since the pauses between probes grow: hence TRIES. Linux 6.15 and newer is
-told to pause for half of `limit` at most, so that a machine which goes while its window is closed is known for
-gone after one and a half; an older one pauses for up to two minutes.
+told to pause for half of `limit` at most, so that a machine which goes while its window is closed is known
+for gone after one and a half; an older one pauses for up to two minutes.
 
 Only Linux tells; elsewhere nobody is given up.
 """
