@@ -18,8 +18,8 @@ class KubernetesApi:
     `address` is `host:port` as the options name it, `host` the value of Host towards it, `origins` what its
     own absolute URLs begin with, in lower case. `stall_timeout` is how long it may take nothing of a request,
     in seconds, 0 for no limit; `lookout` looks whether its machine is there. `flushing` are the connections
-    that nobody asks for any more and that still pass on last bytes; there may be `most_flushing` of them, beside
-    those of the streams.
+    that nobody asks for any more and that still pass on last bytes; there may be `most_flushing` of them,
+    beside those of the streams.
     """
 
     def __init__(
