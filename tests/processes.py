@@ -16,12 +16,17 @@ ROOT = Path(argotun.__file__).parent.parent
 
 
 class Process:
-    """`python argotun.py` with these options; its log is collected as it comes."""
+    """`python argotun.py` with these options; its log is collected as it comes.
 
-    def __init__(self, *options: str, env: dict[str, str] | None = None) -> None:
+    `around` is a command that runs it, with the program and the options as its own last arguments.
+    """
+
+    def __init__(
+        self, *options: str, env: dict[str, str] | None = None, around: tuple[str, ...] = ()
+    ) -> None:
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         self._child = subprocess.Popen(
-            [sys.executable, str(ROOT / "argotun.py"), *options],
+            [*around, sys.executable, str(ROOT / "argotun.py"), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=clean | (env or {}),

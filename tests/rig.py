@@ -232,11 +232,12 @@ def answers_its_own(peer: Peer) -> None:
 
 
 class Api:
-    """A scripted API on loopback; `connections` counts, `heads` is for scripts that record."""
+    """A scripted API on loopback, or `host`; `connections` counts, `heads` is for scripts that record."""
 
-    def __init__(self, script: Script | None = None, tls: bool = True) -> None:
+    def __init__(self, script: Script | None = None, tls: bool = True, host: str = "127.0.0.1") -> None:
         self.script = script or answer()
         self.tls = tls
+        self._host = host
         self.connections = 0
         self.live: list[Peer] = []
         self.heads: list[bytes] = []
@@ -246,7 +247,7 @@ class Api:
     def start(self, authority: "Authority") -> None:
         """Listen on a free port (the same one again after `stop`)."""
         options: dict[str, Any] = {"ssl_context": authority.server_context()} if self.tls else {}
-        self._server = StreamServer(("127.0.0.1", self.port), self._serve, **options)
+        self._server = StreamServer((self._host, self.port), self._serve, **options)
         self._server.start()
         self.port = self._server.server_port
 

@@ -8,6 +8,7 @@ from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.dial import Destination
+from argotun.transport.lookout import Lookout
 from argotun.transport.tls import ClientTls, handshake_client
 
 
@@ -16,13 +17,17 @@ class KubernetesApi:
 
     `address` is `host:port` as the options name it, `host` the value of Host towards it, `origins` what its
     own absolute URLs begin with, in lower case. `stall_timeout` is how long it may take nothing of a request,
-    in seconds, 0 for no limit. `flushing` are the connections that nobody asks for any more and that still
-    pass on last bytes; there may be `most_flushing` of them, beside those of the streams.
+    in seconds, 0 for no limit; `lookout` looks whether its machine is there. `flushing` are the connections
+    that nobody asks for any more and that still pass on last bytes; there may be `most_flushing` of them,
+    beside those of the streams.
     """
 
-    def __init__(self, config: AgentConfig, metrics: AgentMetrics, most_flushing: int) -> None:
+    def __init__(
+        self, config: AgentConfig, metrics: AgentMetrics, most_flushing: int, lookout: Lookout
+    ) -> None:
         self.address = host_port(*config.target)
         self.stall_timeout = config.stall_timeout
+        self.lookout = lookout
         self.most_flushing = most_flushing
         self.flushing: set[Upstream] = set()
         self._destination = Destination(*(config.target_at or config.target), config.dial_timeout)

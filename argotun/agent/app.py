@@ -24,6 +24,7 @@ from argotun.observe.metrics import AgentMetrics
 from argotun.observe.probes import HealthServer, Probes
 from argotun.observe.request import Request
 from argotun.seldom import Seldom
+from argotun.transport.lookout import Lookout
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import Hello
@@ -47,13 +48,14 @@ class Agent:
         self.metrics = AgentMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
-        self.api = KubernetesApi(config, self.metrics, flushing)
+        self._lookout = Lookout(config.ack_timeout)
+        self.api = KubernetesApi(config, self.metrics, flushing, self._lookout)
         self.policy = PolicyFile(config.policy, self.metrics) if config.policy else None
         self.reach = Reach(self.api, self.metrics, config.api_check)
         self.connected = Event()
         self.tunnels: list[Tunnel] = []
         self.draining = False
-        self.connector = Connector(config, self.metrics, self._serve, self._arrived)
+        self.connector = Connector(config, self.metrics, self._lookout, self._serve, self._arrived)
         self._probes = Probes(self.connected.is_set, self.metrics, self._status, lambda: "not connected")
         self.health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
@@ -65,6 +67,7 @@ class Agent:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
         if self.health is not None:
             self.health.start()
+        self._lookout.start()
         runs = (self.connector.run, self._measure, self.reach.run)
         self._greenlets = [gevent.spawn(each) for each in runs]
         if self._few:
@@ -110,6 +113,7 @@ class Agent:
         """End at once."""
         self.draining = True
         gevent.killall(self._greenlets, block=False)
+        self._lookout.stop()
         self._seldom.close()
         self._crowded.close()
         for tunnel in list(self.tunnels):

@@ -39,6 +39,7 @@ from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.connect import connect
 from argotun.transport.dial import Destination
+from argotun.transport.lookout import Lookout
 from argotun.transport.proxy import tunnel as pass_through
 from argotun.transport.tls import ClientTls, handshake_client
 from argotun.tunnel.link import link
@@ -74,6 +75,7 @@ class Connector:
         self,
         config: AgentConfig,
         metrics: AgentMetrics,
+        lookout: Lookout,
         serve: Callable[[Tunnel], None],
         arrived: Callable[[Tunnel, Hello], None],
     ) -> None:
@@ -95,6 +97,7 @@ class Connector:
         self._first = Destination(*first, config.dial_timeout)
         self._config = config
         self._metrics = metrics
+        self._lookout = lookout
         self._serve = serve
         self._arrived = arrived
         self._backoff = Backoff(config.max_retry)
@@ -205,6 +208,7 @@ class Connector:
         tunnel = link(
             socket,
             config,
+            self._lookout,
             opener=False,
             ours=Hello(
                 release=argotun.__version__,

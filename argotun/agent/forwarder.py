@@ -274,7 +274,10 @@ class Forwarder:
             # The stream closed as the dial was done, and the kill is still pending: nothing else closes this.
             sock.close()
             return False
-        self._upstream = Upstream(sock, self._channel, self._unwritable, self._api.stall_timeout)
+        api = self._api
+        self._upstream = Upstream(
+            sock, self._channel, self._unwritable, api.stall_timeout, api.lookout, self._written
+        )
         return True
 
     def _fail_to_reach(self, reason: str) -> None:
@@ -459,6 +462,12 @@ class Forwarder:
             self.end(Cause.API_STALLED, f"the API {reason}")
         elif self._answer.half == Cause.API_ENDED:
             self.end(Cause.API_LOST, f"the API connection was lost: {reason}")
+
+    def _written(self) -> tuple[float, int]:
+        """What the API's socket has taken, as a mark for the lookout."""
+        request, upstream = self._request, self._upstream
+        pending = upstream.outlet.pending if upstream is not None else 0
+        return (request.began, request.bytes_in - pending) if request is not None else (0.0, -pending)
 
     def _hang_up(self) -> None:
         upstream, self._upstream = self._upstream, None

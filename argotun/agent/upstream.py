@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from argotun.errors import HeadError
+from argotun.transport.lookout import Lookout
 from argotun.transport.reader import Reader
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.outlet import Outlet
@@ -16,12 +17,28 @@ class Upstream:
     `served` says that it has carried a whole exchange: the API may close it at any time from then on.
     """
 
-    __slots__ = ("_finishing", "_recv", "outlet", "served")
+    __slots__ = ("_finishing", "_lookout", "_on_error", "_recv", "_sock", "_unheard", "outlet", "served")
 
-    def __init__(self, sock: Any, channel: Channel, on_error: Callable[[str], None], stall: float) -> None:
-        """`on_error` and `stall` (seconds) are those of a Writer whose socket stays readable."""
+    def __init__(
+        self,
+        sock: Any,
+        channel: Channel,
+        on_error: Callable[[str], None],
+        stall: float,
+        lookout: Lookout,
+        written: Callable[[], object],
+    ) -> None:
+        """`on_error` and `stall` (seconds) are those of a Writer whose socket stays readable.
+
+        `written` is for `lookout`, which looks whether the API's machine is there.
+        """
+        self._sock = sock
         self._recv = Reader(sock, channel.backlog).recv
         self._finishing = False
+        self._on_error = on_error
+        self._unheard = ""
+        self._lookout = lookout
+        lookout.keep(sock, self._gone, written)
         self.outlet = Outlet(sock, on_error, readable=True, stall=stall)
         self.outlet.channel = channel
         self.served = False
@@ -40,15 +57,15 @@ class Upstream:
                 if not outlet.closed:
                     wait()
                 if outlet.closed:
-                    return None
+                    return self._cut()
         except HeadError as error:
             return Cause.API_INVALID, f"the API's answer is refused: {error}"
         except OSError as error:
             if outlet.closed or self._finishing:
-                return None
-            return Cause.API_LOST, f"the API connection was lost: {error.strerror or error}"
+                return self._cut()
+            return _lost(error.strerror or str(error))
         # Behind `leave` nothing that the API says matters, nor its end: what is queued for it still leaves.
-        return None if outlet.closed or self._finishing else (Cause.API_ENDED, "")
+        return self._cut() if outlet.closed or self._finishing else (Cause.API_ENDED, "")
 
     def finish(self) -> None:
         """Half-close behind what is queued; the other direction goes on."""
@@ -68,8 +85,23 @@ class Upstream:
 
         What is queued is cut off, so that the API cannot take a part for the whole.
         """
+        self._lookout.drop(self._sock)
         channel, self.outlet.channel = self.outlet.channel, None
         self.outlet.break_off()
         owed = self.outlet.forgive()
         if channel is not None and owed:
             channel.consumed(owed)
+
+    def _gone(self, why: str) -> None:
+        """The API's machine is gone. A reset: else the kernel might deliver later what was given up."""
+        self._unheard = why
+        self._on_error(why)
+        self.outlet.abort()
+
+    def _cut(self) -> tuple[Cause, str] | None:
+        """What `read` gives where this side has closed."""
+        return _lost(self._unheard) if self._unheard else None
+
+
+def _lost(why: str) -> tuple[Cause, str]:
+    return Cause.API_LOST, f"the API connection was lost: {why}"

@@ -43,6 +43,10 @@ class TunnelConfig(LogConfig):
     """What both ends of a tunnel have in common."""
 
     access_log: bool = True
+    ack_timeout: float = 30.0
+    """How long a machine that owes TCP an answer may be silent; 0 is no limit. Bytes were sent eight times by
+    then (again after 0.2 s, and each time after twice as long), and the HTTP/2 clients of kube-apiserver give
+    up after 45 s. A network that is back sooner has cost nothing but time."""
     drain: float = 20.0
     keepalive: float = 15.0
     keepalive_timeout: float = 45.0

@@ -272,6 +272,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("keepalive", TUNNEL, duration(0.01), "time between PINGs on a tunnel"),
     Option("keepalive-timeout", TUNNEL, duration(0.01), "time without a PONG after which a tunnel is dead"),
     Option(
+        "ack-timeout",
+        TUNNEL,
+        duration(1.0, "no limit"),
+        "how long nothing may be heard of a machine to which bytes are on their way",
+    ),
+    Option(
         "stall-timeout",
         TUNNEL,
         duration(0.1, "no limit"),

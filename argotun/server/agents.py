@@ -23,6 +23,7 @@ from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
 from argotun.transport.accept import accept, offered
+from argotun.transport.lookout import Lookout
 from argotun.transport.places import Dropped, Places
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
@@ -60,7 +61,8 @@ ANSWER_FIELDS = {
 class AgentPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
 
-    `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's.
+    `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's, and
+    `lookout` looks whether the agents' machines are there.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class AgentPort:
         metrics: ServerMetrics,
         leaving: Callable[[Session, int], None],
         places: Places,
+        lookout: Lookout,
     ) -> None:
         self.draining = False
         self._places = places
+        self._lookout = lookout
         self._seldom = Seldom(log)
         self._config = config
         self._authenticator = authenticator
@@ -233,6 +237,7 @@ class AgentPort:
         tunnel = link(
             socket,
             self._config,
+            self._lookout,
             opener=True,
             ours=Hello(
                 release=argotun.__version__, target=named, cluster=cluster.id, callers=True, lingers=True

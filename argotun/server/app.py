@@ -26,6 +26,7 @@ from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.server.revoked import RevokedFile
 from argotun.transport.listen import Listener
+from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
 from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.hello import Hello
@@ -78,6 +79,7 @@ class Server:
         authenticator = Authenticator(
             self.clusters, self._accounts, self._revoked, asked=config.tls_client_ca is not None
         )
+        self._lookout = Lookout(config.ack_timeout)
         self.clients = ClientPort(
             config,
             registry=self.registry,
@@ -88,6 +90,7 @@ class Server:
             access=self.access,
             probes=self.probes,
             places=internal_places,
+            lookout=self._lookout,
             revoked=authenticator.revoked,
         )
         self.agents = AgentPort(
@@ -98,6 +101,7 @@ class Server:
             metrics=self.metrics,
             leaving=self._agent_leaves,
             places=public_places,
+            lookout=self._lookout,
         )
         public_tls = LenientTls(tls, authenticator.needs_certificates) if tls else None
         timeout = config.handshake_timeout
@@ -166,6 +170,7 @@ class Server:
         if self._health is not None:
             self._health.start()
         self.clients.start()
+        self._lookout.start()
         self._greenlets = [gevent.spawn(self._follow), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
@@ -209,6 +214,7 @@ class Server:
         self._stop_accepting()
         gevent.killall(self._greenlets, block=False)
         self._accounts.close()
+        self._lookout.stop()
         for session in self.registry.all():
             session.tunnel.end("the server ends")
         self.clients.stop()

@@ -26,6 +26,7 @@ from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session
 from argotun.server.routes import LASTING, OF_AN_API
+from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
@@ -78,6 +79,7 @@ class ClientPort:
         access: AccessLog,
         probes: Probes,
         places: Places,
+        lookout: Lookout,
         revoked: Callable[[Certificate], bool] = lambda certificate: False,
     ) -> None:
         self.draining = False
@@ -107,6 +109,7 @@ class ClientPort:
         self._access = access.request
         self._probes = probes
         self._places = places
+        self._lookout = lookout
         self._seldom = Seldom(log, most=1, seconds=60.0)
         rate = config.rate_limit
         self._bucket = TokenBucket(rate, rate) if rate else None
@@ -131,12 +134,14 @@ class ClientPort:
         visitor = self._callers.visitor(certificate, secure=hasattr(sock, "getpeercert"))
         connection = Connection(self, sock, visitor, self._places.of(peer))
         self.connections.add(connection)
+        self._lookout.keep(sock, connection.unheard, connection.written)
         if certificate.fingerprint:
             self._certificates[connection] = certificate
         try:
             connection.serve()
         finally:
             self.connections.discard(connection)
+            self._lookout.drop(sock)
             self._certificates.pop(connection, None)
 
     # ── asked by the connections ───────────────────────────────────────────────────────────────

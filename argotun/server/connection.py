@@ -222,6 +222,20 @@ class Connection:
         self._outlet.break_off()
         self.proceed()
 
+    def written(self) -> tuple[float, int]:
+        """What the client's socket has taken, as a mark for the lookout."""
+        request = self.exchange.request
+        return request.began, request.bytes_out - self._outlet.pending
+
+    def unheard(self, why: str) -> None:
+        """The client's machine is gone: nothing is kept for it."""
+        self._tell_given_up(why)
+        # A reset: it must not find a part of an answer, and an end to it, when it is back.
+        self._outlet.abort()
+        self.exchange.end(Cause.CLIENT_GONE, why)
+        self.exchange.release()
+        self.proceed()
+
     def sweep(self, now: float) -> None:
         """End what has waited for too long; called about once a second.
 
@@ -417,13 +431,15 @@ class Connection:
 
     def _unwritable(self, reason: str) -> None:
         """The client cannot be written to: the greenlet ends on the closed socket, wherever it waits now."""
-        exchange = self.exchange
         if self._outlet.stalled:
-            # A query may hold a secret, as exec's command does.
-            path = exchange.request.target.partition(b"?")[0]
-            log.info("a client was given up: it %s", reason, extra=fields(path=path))
+            self._tell_given_up(f"it {reason}")
         self.proceed()
-        exchange.release()
+        self.exchange.release()
+
+    def _tell_given_up(self, why: str) -> None:
+        # A query may hold a secret, as exec's command does.
+        path = self.exchange.request.target.partition(b"?")[0]
+        log.info("a client was given up: %s", why, extra=fields(path=path))
 
     def _gone(self, situation: Situation) -> bool:
         """Whether the client has left while the greenlet waits for something else, and would not see it.

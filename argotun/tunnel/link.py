@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from argotun.config.models import TunnelConfig
 from argotun.transport import MessageSocket
+from argotun.transport.lookout import Lookout
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import SUBPROTOCOL, V1, V2
 from argotun.wire.hello import Hello
@@ -20,6 +21,7 @@ HELLO_TIMEOUT = 10.0
 def link(
     socket: MessageSocket,
     config: TunnelConfig,
+    lookout: Lookout,
     *,
     opener: bool,
     ours: Hello,
@@ -30,7 +32,8 @@ def link(
 
     `opener` is true for the side that opens streams. `on_hello` is called when the peer has said who it is,
     in version 1 before this returns; `on_goaway` when it drains, with a reason and its words. Both are called
-    from the tunnel's reader and may end the tunnel. A peer that says no HELLO in time is cut off.
+    from the tunnel's reader and may end the tunnel. A peer that says no HELLO in time is cut off,
+    and so is one whose machine `lookout` takes for gone.
     """
     profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
     mux = Multiplexer(profile, opener=opener, ours=ours, budget=config.tunnel_buffer)
@@ -41,6 +44,8 @@ def link(
         keepalive_timeout=config.keepalive_timeout,
         hello_timeout=HELLO_TIMEOUT,
     )
+    lookout.keep(socket.sock, tunnel.unheard)
+    tunnel.ended.rawlink(lambda _: lookout.drop(socket.sock))
     mux.on_hello = lambda theirs: on_hello(tunnel, theirs)
     mux.on_goaway = lambda reason, text: on_goaway(tunnel, reason, text)
     if profile is V1:

@@ -152,6 +152,11 @@ class Tunnel:
         self._socket.close(code, reason[:100])
         self._writer.leave(CLOSE_TIME)
 
+    def unheard(self, why: str) -> None:
+        """End the tunnel because the peer's machine is gone; a reset, so that nothing of it arrives later."""
+        self._writer.abort()
+        self._lost(why)
+
     @property
     def unsent(self) -> bool:
         """Whether something waits for the socket, or for credit."""

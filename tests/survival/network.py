@@ -1,7 +1,7 @@
-"""Two hosts and a router between them, as network namespaces of this machine: a cable that can be cut.
+"""Hosts and a router between them, as network namespaces of this machine: cables that can be cut.
 
 Nothing of it is seen outside, so that several tests at once may use the same addresses. A direction is
-cut by a route of the router that drops packets without a word.
+cut by a route of the router that drops packets without a word, the other one by a rule that does.
 """
 
 import ctypes
@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-SERVER, ROUTER, AGENT = "server", "router", "agent"
-ADDRESS = {SERVER: "10.1.0.2", AGENT: "10.2.0.2"}
-GATEWAY = {SERVER: "10.1.0.1", AGENT: "10.2.0.1"}
+SERVER, ROUTER, AGENT, CLIENT, API, SPARE = "server", "router", "agent", "client", "api", "spare"
+ADDRESS = {
+    host: f"10.{number}.0.2" for number, host in enumerate((SERVER, AGENT, CLIENT, API, SPARE), start=1)
+}
+
+TIME_WAIT = "06"
+"""A connection that is over, in /proc/net/tcp (linux/tcp_states.h)."""
 
 CLONE_NEWNET = 0x40000000
 """What setns(2) is told: a network namespace."""
@@ -35,24 +39,28 @@ def missing() -> str | None:
 
 
 class Network:
-    """The hosts `server` and `agent`, each a hop from the router; use as a context manager."""
+    """The hosts `server` and `agent`, and `more`, each a hop from the router; use as a context manager."""
 
-    def __init__(self) -> None:
-        self._names = {host: f"argotun-{os.getpid()}-{host}" for host in (SERVER, ROUTER, AGENT)}
+    def __init__(self, *more: str) -> None:
+        self._hosts = (SERVER, AGENT, *more)
+        self._names = {host: f"argotun-{os.getpid()}-{host}" for host in (ROUTER, *self._hosts)}
         self._cut: set[str] = set()
+        self._lost: set[str] = set()
 
     def __enter__(self) -> Self:
         for name in self._names.values():
             _ip("netns", "add", name)
-        for host, address in ADDRESS.items():
+        for host in self._hosts:
+            address = ADDRESS[host]
+            gateway = address.removesuffix("2") + "1"
             link = ("link", "add", "eth0", "netns", self._names[host], "type", "veth")
             _ip(*link, "peer", "name", host, "netns", self._names[ROUTER])
             self._in(host, "addr", "add", f"{address}/24", "dev", "eth0")
-            self._in(ROUTER, "addr", "add", f"{GATEWAY[host]}/24", "dev", host)
+            self._in(ROUTER, "addr", "add", f"{gateway}/24", "dev", host)
             self._in(host, "link", "set", "lo", "up")
             self._in(host, "link", "set", "eth0", "up")
             self._in(ROUTER, "link", "set", host, "up")
-            self._in(host, "route", "add", "default", "via", GATEWAY[host])
+            self._in(host, "route", "add", "default", "via", gateway)
         with self.inside(ROUTER):
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         return self
@@ -77,10 +85,25 @@ class Network:
             self._in(ROUTER, "route", "add", "blackhole", f"{ADDRESS[host]}/32")
             self._cut.add(host)
 
+    def lose(self, host: str) -> None:
+        """The machine is gone: every packet to it and from it is dropped."""
+        self.cut(host)
+        self._in(ROUTER, "rule", "add", "from", ADDRESS[host], "blackhole")
+        self._lost.add(host)
+
     def mend(self) -> None:
         """Let everything pass again."""
+        while self._lost:
+            self._in(ROUTER, "rule", "del", "from", ADDRESS[self._lost.pop()], "blackhole")
         while self._cut:
             self._in(ROUTER, "route", "del", "blackhole", f"{ADDRESS[self._cut.pop()]}/32")
+
+    def talks(self, host: str, other: str) -> bool:
+        """Whether a host has a TCP connection to another one, on which something may still be sent."""
+        far = bytes(map(int, reversed(ADDRESS[other].split(".")))).hex().upper()
+        with self.inside(host), open("/proc/thread-self/net/tcp") as table:
+            rows = [line.split()[2:4] for line in table]
+        return any(where.startswith(far + ":") and state != TIME_WAIT for where, state in rows)
 
     def _in(self, host: str, *command: str) -> None:
         _ip("-n", self._names[host], *command)

@@ -20,8 +20,8 @@ import pytest
 from gevent import socket
 
 from bench.echo import echo, said
+from tests.processes import Process
 from tests.rig import Api, Authority, Peer, Response, until
-from tests.server.test_drain import Process
 from tests.survival import network
 from tests.survival.network import ADDRESS, AGENT, SERVER, Network
 from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, V2Agent
@@ -107,7 +107,7 @@ class World:
         self.public_address, self.internal = (found[1], int(found[2])), (found[3], int(found[4]))
         return process
 
-    def start_agent(self, *options: str, wait: bool = True) -> Process:
+    def start_agent(self, *options: str, wait: bool = True, around: tuple[str, ...] = ()) -> Process:
         """One more agent, connected when this returns."""
         path = self._authority.path
         with self._on(AGENT):
@@ -119,6 +119,7 @@ class World:
                 *("--ca-cert", path("ca.pem"), "--sa-token-path", str(self._folder / "sa-token")),
                 *("--health-addr", "off", "--no-access-log", "--max-retry", "1s", "--log-level", "debug"),
                 *("--dial-timeout", "2s" if self.net else "20s", *self._options, *options),
+                around=around,
             )  # fmt: skip
         self._processes.append(process)
         if wait:
