@@ -12,7 +12,7 @@ KINDS = 64
 """Kinds that are told apart at most; what comes beyond is one kind together, so that nobody fills memory."""
 
 REST = "other"
-"""The kind of what is beyond KINDS."""
+"""The kind of what is beyond."""
 
 
 @dataclass(slots=True)
@@ -24,10 +24,16 @@ class _Kind:
 
 
 class Seldom:
-    """Writes to `log` at most `most` lines of a kind in `seconds`, then one that counts the rest."""
+    """Writes to `log` at most `most` lines of a kind in `seconds`, then one that counts the rest.
 
-    def __init__(self, log: logging.Logger, most: int = 10, seconds: float = 10.0) -> None:
+    `kinds` are told apart at once.
+    """
+
+    def __init__(
+        self, log: logging.Logger, most: int = 10, seconds: float = 10.0, kinds: int = KINDS
+    ) -> None:
         self._log = log
+        self._most_kinds = kinds
         self._most = most
         self._seconds = seconds
         self._kinds: dict[str, _Kind] = {}
@@ -39,9 +45,9 @@ class Seldom:
     ) -> None:
         """Log `message % values` unless enough of its kind was said; `kind` must hold nothing secret."""
         now = monotonic()
-        if kind not in self._kinds and len(self._kinds) >= KINDS:
+        if kind not in self._kinds and len(self._kinds) >= self._most_kinds:
             self._forget(now)
-            if len(self._kinds) >= KINDS:
+            if len(self._kinds) >= self._most_kinds:
                 kind = REST
         found = self._kinds.get(kind)
         if found is None or now >= found.until:

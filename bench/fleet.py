@@ -18,7 +18,10 @@ PATIENCE = 60.0  # seconds after which agents that are not back are given up
 
 
 class Fleet:
-    """A server, and agents 1 to `count`, whose API is what the options in `target` name."""
+    """A server, and agents 1 to `count`, whose API is what the options in `target` name.
+
+    `server` are more options of the server.
+    """
 
     def __init__(
         self,
@@ -27,8 +30,10 @@ class Fleet:
         processes: int,
         target: Sequence[str],
         made: Certificates | None = None,
+        server: Sequence[str] = (),
     ) -> None:
         self._site = site
+        self._server_options = server
         self._target = target
         self._made = made or certificates.make(site.folder)
         # One more than there are agents: a tunnel to compare with may be number 0.
@@ -54,7 +59,7 @@ class Fleet:
         command += ["--addr", _shown(self.public), "--internal-addr", _shown(self.internal)]
         command += ["--internal-plain", "--tls-client-ca", str(made.ca), "--log-level", "error"]
         command += ["--tls-cert", str(made.server), "--tls-key", str(made.server_key)]
-        self.server = self._site.start("server", [*PROGRAM, *command])
+        self.server = self._site.start("server", [*PROGRAM, *command, *self._server_options])
         wait_until("the server", lambda: _listens(self.internal), [self.server])
         return self.server
 

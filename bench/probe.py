@@ -31,13 +31,19 @@ class Latency:
 
 def run(url: str, ca: Path, seconds: float) -> Latency:
     """Ask for so long."""
+    return summary(latencies(url, ca, seconds))
+
+
+def latencies(url: str, ca: Path, seconds: float) -> list[float]:
+    """Ask for so long; what each request took, in seconds."""
     command = [sys.executable, "-m", "bench.probe", url, str(ca), str(seconds), str(RATE)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds + 60, cwd=CLONE, check=False
     )
     if done.returncode != 0:
         raise BenchError(f"the probe failed: {done.stderr.strip()}")
-    return summary(json.loads(done.stdout))
+    found: list[float] = json.loads(done.stdout)
+    return found
 
 
 def summary(latencies: list[float]) -> Latency:
@@ -52,7 +58,7 @@ def main() -> int:
     url, ca = sys.argv[1:3]
     seconds, rate = map(float, sys.argv[3:5])
     gc.disable()
-    latencies = []
+    taken = []
     try:
         with Client(url, Path(ca)) as client:
             client.get()
@@ -63,14 +69,14 @@ def main() -> int:
                     time.sleep(due - now)
                 asked = time.perf_counter()
                 status, _ = client.get()
-                latencies.append(time.perf_counter() - asked)
+                taken.append(time.perf_counter() - asked)
                 if status != 200:
                     raise BenchError(f"a GET was answered with {status}")
                 due = max(due, asked - began) + 1 / rate
     except (BenchError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(json.dumps(latencies))
+    print(json.dumps(taken))
     return 0
 
 

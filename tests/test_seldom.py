@@ -5,7 +5,6 @@ import logging
 import gevent
 import pytest
 
-from argotun import seldom
 from argotun.seldom import Seldom
 from tests.rig import until
 
@@ -35,9 +34,8 @@ def test_one_kind_takes_no_lines_from_another(caplog: pytest.LogCaptureFixture) 
     assert [record.getMessage() for record in caplog.records] == ["line of a", "line of b"]
 
 
-def test_many_kinds_are_one(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seldom, "KINDS", 4)
-    flood = Seldom(LOG, most=1, seconds=60)
+def test_many_kinds_are_one(caplog: pytest.LogCaptureFixture) -> None:
+    flood = Seldom(LOG, most=1, seconds=60, kinds=4)
     for number in range(100):
         flood.say(logging.WARNING, str(number), "line")
     assert len(caplog.records) == 5

@@ -63,15 +63,29 @@ class TunnelStats:
 class ClusterStats(TunnelStats):
     """The server's counters of one cluster.
 
-    `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests that its
-    own limit or the server's refused, `takeovers` how often an agent came in place of a living one, from
-    another address.
+    `frames` came by its tunnels and took `cpu` seconds of a processor; `worked` is by the clock what is not
+    in those yet. `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests
+    that its own limit or the server's refused, `takeovers` how often an agent came in place of a living one,
+    from another address.
     """
 
-    __slots__ = ("buckets", "rate_limited", "requests", "seconds", "sessions", "takeovers")
+    __slots__ = (
+        "buckets",
+        "cpu",
+        "frames",
+        "rate_limited",
+        "requests",
+        "seconds",
+        "sessions",
+        "takeovers",
+        "worked",
+    )
 
     def __init__(self) -> None:
         super().__init__()
+        self.frames = 0
+        self.cpu = 0.0
+        self.worked = 0.0
         self.sessions = 0
         self.rate_limited = 0
         self.takeovers = 0
@@ -90,6 +104,19 @@ class ClusterStats(TunnelStats):
             requests[key] = requests.get(key, 0) + 1
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
+
+
+def share_out(cpu: float, stats: Sequence[ClusterStats]) -> None:
+    """Of `cpu` seconds that the process had, give each cluster what the work on its frames took.
+
+    Work is measured by the clock, turn by turn, which costs a request nothing. On a crowded machine the clock
+    goes on while others run, so that all work together is no more than what there was.
+    """
+    worked = sum(each.worked for each in stats)
+    part = min(1.0, cpu / worked) if worked else 0.0
+    for each in stats:
+        each.cpu += each.worked * part
+        each.worked = 0.0
 
 
 class CallerStats:
@@ -180,6 +207,13 @@ _CLUSTER_ROWS = (
         "argotun_takeovers",
         "takeovers",
         "Agents that came in place of a connected one, from another address",
+    ),
+    _Row(_COUNTER, "argotun_tunnel_frames", "frames", "Frames that came by the cluster's tunnels"),
+    _Row(
+        _COUNTER,
+        "argotun_tunnel_cpu_seconds",
+        "cpu",
+        "Seconds of a processor that what came by the cluster's tunnels took",
     ),
     *_TUNNEL_ROWS,
 )

@@ -15,7 +15,7 @@ from argotun.config.clusters import Cluster
 from argotun.config.models import KUBERNETES
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
-from argotun.observe.metrics import ServerMetrics
+from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.seldom import Seldom
 from argotun.server.auth import Authenticator, Certificate, Denied, Proof, shown_by
 from argotun.server.guesses import Guesses
@@ -31,6 +31,7 @@ from argotun.wire.frames import SUBPROTOCOL
 from argotun.wire.head import RequestHead, find_head_end, parse_request
 from argotun.wire.hello import Hello
 from argotun.wire.outcomes import RETRY_AFTER
+from argotun.wire.trifles import Patience
 
 log = logging.getLogger("argotun.server")
 
@@ -41,6 +42,9 @@ READ = 16 * 1024
 
 MAX_TUNNELS = 16
 """Of one cluster, those included that have not said HELLO or that drain: a rolling agent has two or three."""
+
+REFUSED_CLUSTERS = 4096
+"""Clusters that have lines of their own when their agents are refused, as when a CA has ended for all."""
 
 CHECKED = (b"/healthz", b"/")
 """Where anybody hears 200; load balancers that are told no path ask for the second (GKE, ALB)."""
@@ -81,6 +85,7 @@ class AgentPort:
         self._places = places
         self._lookout = lookout
         self._seldom = Seldom(log)
+        self._of_clusters = Seldom(log, most=2, kinds=REFUSED_CLUSTERS)
         self._config = config
         self._authenticator = authenticator
         self._guesses = Guesses()
@@ -89,11 +94,17 @@ class AgentPort:
         self._metrics = metrics
         self._leaving = leaving
         self._tunnels: dict[str, list[Tunnel]] = {}
+        self._patience: dict[str, Patience] = {}
 
     def stop(self) -> None:
         """No agent is let in any more."""
         self.draining = True
         self._seldom.close()
+        self._of_clusters.close()
+
+    def forget(self, cluster_id: str) -> None:
+        """The cluster is no longer configured."""
+        self._patience.pop(cluster_id, None)
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Answer one connection; an agent's stays here until its tunnel ends."""
@@ -175,9 +186,10 @@ class AgentPort:
         if told:
             more = "; more from this address are answered late, and logged at debug" if wait else ""
             named = {"cluster": denied.cluster} if denied.cluster else {}
-            self._seldom.say(
+            seldom = self._of_clusters if denied.cluster else self._seldom
+            seldom.say(
                 logging.WARNING,
-                denied.reason,
+                f"{denied.reason}, cluster {denied.cluster}" if denied.cluster else denied.reason,
                 "an agent was refused: %s%s",
                 denied,
                 more,
@@ -214,6 +226,8 @@ class AgentPort:
             # One that has not said HELLO serves nobody yet, and may never do so.
             oldest = next((each for each in tunnels if each.mux.theirs is None), tunnels[0])
             oldest.end(f"the cluster has more than {MAX_TUNNELS} tunnels")
+        # Whoever was ended for a flood has no new store of trifles with another tunnel.
+        socket.patience = self._patience.setdefault(cluster.id, socket.patience)
         named = cluster.target_addr or ""
         session: Session | None = None
 
@@ -246,6 +260,7 @@ class AgentPort:
             on_goaway=leaving,
         )
         tunnels.append(tunnel)
+        stats = self._metrics.cluster(cluster.id)
         try:
             reason = tunnel.run()
         finally:
@@ -254,6 +269,7 @@ class AgentPort:
                 del self._tunnels[cluster.id]
             if session is not None:
                 self._registry.remove(session)
+            tally(tunnel, stats)
         log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=socket_name(peer)))
 
     def _arrived(self, session: Session, theirs: Hello) -> None:
@@ -292,6 +308,14 @@ class AgentPort:
             "an agent took over from another one that is still connected",
             extra=fields(cluster=session.cluster, peer=session.peer, before=old.peer),
         )
+
+
+def tally(tunnel: Tunnel, stats: ClusterStats) -> None:
+    """Add what a tunnel has counted since the last time to its cluster's numbers."""
+    frames, seconds = tunnel.take_work()
+    stats.frames += frames
+    stats.worked += seconds
+    stats.window_exhausted += tunnel.take_exhausted()
 
 
 def _field(head: RequestHead, name: bytes) -> bytes | None:

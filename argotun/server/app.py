@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any
 
 import gevent
@@ -14,10 +14,10 @@ from argotun.config import ServerConfig
 from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
-from argotun.observe.metrics import ServerMetrics
+from argotun.observe.metrics import ServerMetrics, share_out
 from argotun.observe.probes import HealthServer, Probes
 from argotun.server.accounts import Accounts
-from argotun.server.agents import AgentPort
+from argotun.server.agents import AgentPort, tally
 from argotun.server.auth import Authenticator
 from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
@@ -54,7 +54,6 @@ class Server:
         if config.tls_cert and config.tls_key:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
             self.metrics.watch_certificates(tls)
-        self._tls = tls
         self.callers = Callers(
             config.callers,
             config.internal_client_names,
@@ -66,6 +65,7 @@ class Server:
             on_error=lambda: self.metrics.reload_errors("callers"),
         )
         internal_tls = self._internal_tls(tls)
+        self._followed = [each for each in (tls, internal_tls) if each is not None]
         public, internal = descriptors.divide(
             descriptors.allowed(), config.public_connections, config.internal_connections
         )
@@ -144,6 +144,7 @@ class Server:
             config.internal_client_ca or config.tls_client_ca,
             ca_option=option,
             prefix="internal-",
+            beside=tls,
         )
         self.metrics.watch_certificates(made)
         return LenientTls(made, lambda: not self.callers.takes_tokens)
@@ -308,6 +309,7 @@ class Server:
         for name in change.removed:
             self._disconnect(name, "the cluster was removed")
             self.clients.forget(name)
+            self.agents.forget(name)
         for name in change.changed:
             self._disconnect_stale(name)
         for name in change.added:
@@ -328,17 +330,22 @@ class Server:
 
     def _measure(self) -> None:
         """Keep the gauges of live tunnels no older than a second, and look at the certificates as often."""
+        before = thread_time()
         while True:
             gevent.sleep(1.0)
-            if self._tls is not None:
+            for tls in self._followed:
                 # A set that is broken is reported now, and not at the next handshake.
-                self._tls.context()
+                tls.context()
             for name in self.clusters.clusters:
                 stats = self.metrics.cluster(name)
                 sessions = self.registry.of(name)
                 stats.active = sum(len(s.tunnel.mux.streams) for s in sessions)
                 stats.rtt = sessions[-1].tunnel.rtt if sessions else 0.0
-                stats.window_exhausted += sum(s.tunnel.take_exhausted() for s in sessions)
+                for session in sessions:
+                    tally(session.tunnel, stats)
+            now = thread_time()
+            share_out(now - before, [self.metrics.cluster(name) for name in self.clusters.clusters])
+            before = now
 
     # ── what an operator sees ──────────────────────────────────────────────────────────────────
 

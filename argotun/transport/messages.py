@@ -29,7 +29,9 @@ class MessageSocket:
 
     `send_control(frame)` is called with pong and close frames that are due; the owner of a tunnel sets it to
     its own way of writing, so that no two greenlets write to one socket. `patience` is what is left for
-    frames that carry nothing. `read_at` is when bytes came last, in monotonic seconds.
+    frames that carry nothing; `frames` counts those of the WebSocket's own. `read_at` is when bytes came
+    last, `turn` when this turn of the event loop began for them, both in monotonic seconds; `busy` is for
+    how many seconds turns have lasted until now.
     """
 
     def __init__(self, sock: socket, subprotocol: str | None, early: bytes, *, client: bool) -> None:
@@ -38,10 +40,12 @@ class MessageSocket:
         self.send_control: Callable[[bytes], object] = sock.sendall
         self._masks = client
         self._reader = FrameReader(not client, DEFAULT_MAX_MESSAGE)
-        self._recv = Reader(sock).recv
+        self._source = Reader(sock)
         self._close_sent = False
         self.patience = Patience()
-        self.read_at = monotonic()
+        self.frames = 0
+        self.busy = 0.0
+        self.read_at = self.turn = monotonic()
         if early:
             self._reader.feed(early)
 
@@ -60,7 +64,7 @@ class MessageSocket:
         Raises ProtocolError when the peer broke the rules (then close with its `close_code`) and
         ConnectionLost when the connection ended without a close frame.
         """
-        reader = self._reader
+        reader, source = self._reader, self._source
         while True:
             message = reader.next_message()
             if message is not None:
@@ -75,22 +79,36 @@ class MessageSocket:
                 self.close(reader.close_code)
                 return None
             if reader.trifles:
+                self.frames += reader.trifles
                 self.patience.spend(reader.trifles, monotonic())
                 reader.trifles = 0
-            if monotonic() - self.read_at > STINT:
+            now = monotonic()
+            if now - self.turn > STINT:
                 # A read may hold thousands of control frames and empty messages, which end nowhere else.
-                gevent.sleep(NEXT_TURN)
+                now = self.rest(now)
             if reader.ready:
                 continue
             try:
-                data = self._recv()
+                data = source.recv()
             except OSError as error:
                 raise ConnectionLost(f"the tunnel's connection was lost: {explain(error)}") from error
             self.read_at = monotonic()
+            if source.waited:
+                # Eight full reads may follow each other without a wait: they are one turn.
+                source.waited = False
+                self.busy += now - self.turn
+                self.turn = self.read_at
             if not data:
                 where = "in the middle of a message" if reader.midway else "without a close frame"
                 raise ConnectionLost(f"the tunnel's connection was closed {where}")
             reader.feed(data)
+
+    def rest(self, now: float) -> float:
+        """Give others their turn, since this one has lasted long enough; when the next one begins."""
+        self.busy += now - self.turn
+        gevent.sleep(NEXT_TURN)
+        self.turn = monotonic()
+        return self.turn
 
     def pack(self, parts: Sequence[Part]) -> bytes:
         """Make one frame, ready for `sock`, of `parts` one after the other: a whole binary message."""

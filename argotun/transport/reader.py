@@ -38,10 +38,11 @@ TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 class Reader:
     """The reading side of one gevent socket, plain or TLS.
 
-    `backlog` is where the bytes go, if anywhere: while it is over its limit, reads are small.
+    `backlog` is where the bytes go, if anywhere: while it is over its limit, reads are small. `waited` says
+    that others have had their turn since it was last set to False.
     """
 
-    __slots__ = ("_hub", "_left", "_read", "_size", "_sock", "backlog")
+    __slots__ = ("_hub", "_left", "_read", "_size", "_sock", "backlog", "waited")
 
     def __init__(self, sock: Any, backlog: Backlog | None = None) -> None:
         self._sock = sock
@@ -49,6 +50,7 @@ class Reader:
         self._hub = get_hub()
         self._size = RECORD if is_tls(sock) else SIZE
         self._left = BURST
+        self.waited = True
         self._read = raw_recv(sock)
 
     def recv(self) -> bytes:
@@ -60,6 +62,7 @@ class Reader:
         while True:
             if left <= 0:
                 self._hub.wait(readable(self._sock))
+                self.waited = True
                 left = BURST
             try:
                 backlog = self.backlog

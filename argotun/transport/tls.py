@@ -105,11 +105,14 @@ class _FollowedFiles:
             return
         self._content = content
         if isinstance(loaded, ConfigError):
-            self._trouble.begin(str(loaded), "the certificates loaded before stay in use", content)
+            self._report(loaded, content)
         else:
             self._use(loaded)
             self._trouble.end("the certificates")
             _log.info("certificates loaded again: %s", ", ".join(self._files))
+
+    def _report(self, error: ConfigError, content: bytes) -> None:
+        self._trouble.begin(str(error), "the certificates loaded before stay in use", content)
 
     def _use(self, loaded: _Loaded) -> None:
         self._context, self._bundle, self._chain = loaded
@@ -203,8 +206,9 @@ class ServerTls(_FollowedFiles):
     """The listeners' TLS: a certificate, and with `client_ca` one that every client must present.
 
     All three are paths of PEM files; `client_ca` may hold several CAs, `cert` its intermediates.
-    `ca_option` names the option of `client_ca`, `prefix` stands before the names in `expiry`.
-    Raises ConfigError when a file cannot be used.
+    `ca_option` names the option of `client_ca`, `prefix` stands before the names in `expiry`. `beside` is
+    another set of this process, which reports what is wrong with the files that both have. Raises ConfigError
+    when a file cannot be used.
     """
 
     def __init__(
@@ -214,8 +218,10 @@ class ServerTls(_FollowedFiles):
         client_ca: str | None = None,
         ca_option: str = "--tls-client-ca",
         prefix: str = "",
+        beside: "ServerTls | None" = None,
     ) -> None:
         super().__init__(client_ca, cert, key, (ca_option, "--tls-cert", "--tls-key"), prefix)
+        self._reported = (beside._ca_option, "--tls-cert", "--tls-key") if beside is not None else ()
 
     def lenient_context(self) -> SSLContext:
         """As `context()`, but a client may present no certificate; one that it presents is verified.
@@ -231,6 +237,10 @@ class ServerTls(_FollowedFiles):
         if self._ca is not None:
             self._next_lenient.verify_mode = ssl.CERT_OPTIONAL
         return loaded
+
+    def _report(self, error: ConfigError, content: bytes) -> None:
+        if error.option not in self._reported:
+            super()._report(error, content)
 
     def _use(self, loaded: _Loaded) -> None:
         self._lenient = self._next_lenient

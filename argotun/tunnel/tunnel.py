@@ -17,7 +17,7 @@ from gevent.event import Event
 from argotun.errors import ProtocolError, TransportError
 from argotun.transport import MessageSocket
 from argotun.transport.writer import Writer
-from argotun.turns import NEXT_TURN, STINT
+from argotun.turns import STINT
 from argotun.wire.frames import CHUNK
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outbox import BATCH
@@ -82,6 +82,7 @@ class Tunnel:
         self._samples: deque[float] = deque(maxlen=RTT_SAMPLES)
         self._scheduled = False
         self._exhausted = 0
+        self._work = (0, 0.0)
         self._run_callback = get_hub().loop.run_callback
         socket.max_message = mux.profile.max_message
         socket.send_control = self._send_control
@@ -115,19 +116,16 @@ class Tunnel:
         """Read until the tunnel ends; the reason as a short text. Never raises what a peer caused."""
         socket, mux = self._socket, self.mux
         receive, steps = socket.receive, mux.steps
-        turn = 0.0
         try:
             while (message := receive()) is not None:
                 self._heard = socket.read_at
-                turn = max(turn, self._heard)
                 for _ in steps(message):
                     now = monotonic()
                     if mux.trifles:
                         socket.patience.spend(mux.trifles, now)
                         mux.trifles = 0
-                    if now - turn > STINT:
-                        gevent.sleep(NEXT_TURN)
-                        turn = monotonic()
+                    if now - socket.turn > STINT:
+                        socket.rest(now)
             self.end("closed by the peer")
         except ProtocolError as error:
             self.end(f"protocol error: {error}", error.close_code)
@@ -168,6 +166,13 @@ class Tunnel:
         total = self.mux.window_exhausted
         count, self._exhausted = total - self._exhausted, total
         return count
+
+    def take_work(self) -> tuple[int, float]:
+        """Frames that came since the last call, and for how many seconds by the clock they were worked on."""
+        frames, seconds = self.mux.frames + self._socket.frames, self._socket.busy
+        work = frames - self._work[0], seconds - self._work[1]
+        self._work = frames, seconds
+        return work
 
     def _lost(self, reason: str) -> None:
         self.end(f"connection lost: {reason}")

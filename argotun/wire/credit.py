@@ -21,7 +21,7 @@ from argotun.wire.account import Account
 from argotun.wire.frames import MAX_WINDOW
 from argotun.wire.hello import MIN_SHARE
 from argotun.wire.outbox import MIN_TURN
-from argotun.wire.streams import OPENING_REMOTE, REMOTE_ENDED, Stream
+from argotun.wire.streams import REMOTE_DONE, Stream
 
 GAIN = 2.0
 """The target window, as a multiple of what its reader consumes per round trip, as Linux sizes its receive
@@ -36,8 +36,6 @@ STREAMS = 4096
 
 PARTS = 4
 """A tunnel's buffer in equal parts: the shares, the pool, and as much twice for what waits to be sent."""
-
-_REMOTE_DONE = frozenset({REMOTE_ENDED, OPENING_REMOTE})
 
 
 def shares(budget: int, streams: int) -> tuple[int, int]:
@@ -99,7 +97,7 @@ class Intake:
         due = stream.window + 3 >> 2
         if self.short:
             due = max(1, min(due, self.account.share >> 1))
-        return taken >= due and stream.state not in _REMOTE_DONE
+        return taken >= due and stream.state not in REMOTE_DONE
 
     def give_back(self, stream: Stream, now: float, rtt: float) -> tuple[int, int]:
         """The credit that goes back now, and by how much the window grows."""

@@ -42,6 +42,7 @@ from argotun.wire.frames import (
     ERROR,
     GOAWAY,
     HELLO,
+    INITIAL_WINDOW,
     MAX_CREDIT,
     MAX_PING,
     MIB,
@@ -63,6 +64,7 @@ from argotun.wire.streams import (
     GOT_WINDOW,
     ILLEGAL,
     OPENER,
+    REMOTE_DONE,
     SEND_CONNECTED,
     SEND_END,
     SEND_OVER,
@@ -71,16 +73,11 @@ from argotun.wire.streams import (
     Sink,
     Stream,
 )
+from argotun.wire.trifles import SMALL_CREDIT, Crossing
 
 STEP = 16 * 1024
 FRAME_WEIGHT = 512
 """Bytes of a step, where each frame weighs so many more than its payload: 32 frames at most."""
-
-LARGE = 1024
-"""DATA for a stream that is over is no trifle from so many bytes on."""
-
-SMALL_CREDIT = 512
-"""A WINDOW below so many bytes is a trifle: honest ones return a quarter of a window, or half of a share."""
 
 MAX_CONTROL = 1 * MIB
 """Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
@@ -93,7 +90,8 @@ class Multiplexer:
     HELLO; `budget` is what all streams together may hold here, in bytes: what readers leave and
     what waits to be sent. Version 1 has no credit: who leaves too much there is cut off.
     `accept` is called on the agent with each new stream and its target and sets `stream.sink`.
-    `trifles` counts frames that carry next to nothing; its owner sets it back as it bears with them.
+    `trifles` counts frames that carry next to nothing; its owner sets it back as it bears with them. `frames`
+    counts all that came.
     """
 
     def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int) -> None:
@@ -113,6 +111,8 @@ class Multiplexer:
         self.on_pong: Callable[[bytes], None] = _ignore
         self.rtt = 0.0
         self.trifles = 0
+        self.frames = 0
+        self._crossing = Crossing()
         self.going_away = False
         self.away: set[int] = set()
         self.over = False
@@ -150,8 +150,9 @@ class Multiplexer:
         message is dropped.
         """
         handlers = self._handlers
-        weight = 0
+        weight = count = 0
         for kind, stream_id, payload in () if self.over else self.profile.split(message):
+            count += 1
             if self.theirs is None and kind != HELLO and not self.over:
                 raise ProtocolError(f"{frames.NAMES[kind]} before HELLO")
             size = len(payload)
@@ -163,8 +164,10 @@ class Multiplexer:
                 handlers[kind](stream_id, payload)
                 weight += FRAME_WEIGHT + size
                 if weight >= STEP:
-                    weight = 0
+                    self.frames += count
+                    weight = count = 0
                     yield
+        self.frames += count
         if weight:
             yield
         if self._out.control_size > MAX_CONTROL:
@@ -195,8 +198,8 @@ class Multiplexer:
             self.trifles += 1
         # The common case without a call: DATA leaves the state as it is.
         if stream is None or self._table[stream.state][GOT_DATA] == ILLEGAL:
-            # What was on its way to a client that has left comes in large pieces.
-            self.trifles += 0 < size < LARGE
+            if size and stream is None and not self._crossing.bears(size):
+                self.trifles += 1
             self._find(stream_id, GOT_DATA)
             return
         if self.profile.credit:
@@ -272,6 +275,7 @@ class Multiplexer:
 
     def _got_pong(self, stream_id: int, payload: bytes) -> None:
         self.trifles += 1
+        self._crossing.answered(payload)
         self.on_pong(payload)
 
     def _got_hello(self, stream_id: int, payload: bytes) -> None:
@@ -302,7 +306,7 @@ class Multiplexer:
             # What is on its way when a stream ends is nobody's mistake; a stream that never was, is.
             if stream_id > self._highest and self.profile.credit:
                 raise ProtocolError(f"frame for stream {stream_id}, which was never opened")
-            if event != GOT_DATA:
+            if event != GOT_DATA and not self._crossing.bears():
                 self.trifles += 1
             return None
         state = self._table[stream.state][event]
@@ -392,7 +396,8 @@ class Multiplexer:
             self._give_back(stream, now)
 
     def ping(self, payload: bytes = b"") -> None:
-        """Ask for a sign of life."""
+        """Ask for a sign of life; each with another payload."""
+        self._crossing.asked(payload)
         self._out.say(PING, 0, payload)
 
     def goaway(self, reason: int, text: str = "") -> bool:
@@ -449,16 +454,18 @@ class Multiplexer:
 
     def _reset(self, stream: Stream, kind: int, words: bytes = b"") -> None:
         """Say CLOSE or ERROR at once; the stream is over."""
+        crossing = self._crossing_data(stream)
         if self._move(stream, SEND_OVER):
-            self._forget(stream)
+            self._forget(stream, crossing)
             stream.let_go()
             self._out.say(kind, stream.id, words)
 
     def _said_end(self, stream: Stream, kind: int) -> None:
         """The END, CLOSE or ERROR of a stream has gone out; the outbox lets its waiter go after the turns."""
+        crossing = self._crossing_data(stream)
         self._move(stream, SEND_END if kind == END else SEND_OVER)
         if stream.state == CLOSED:
-            self._forget(stream)
+            self._forget(stream, crossing)
 
     def _new_stream(self, stream_id: int, sink: Sink) -> Stream:
         if not self.profile.credit:
@@ -477,6 +484,12 @@ class Multiplexer:
         stream.state = state
         return True
 
+    def _crossing_data(self, stream: Stream) -> int:
+        """How many bytes the peer may still send on a stream before it hears of our end of it."""
+        if stream.state in REMOTE_DONE:
+            return 0
+        return stream.receive_credit if self.profile.credit else INITIAL_WINDOW
+
     def _give_back(self, stream: Stream, now: float) -> None:
         credit, growth = self.intake.give_back(stream, now, self.rtt)
         if self.intake.strict:
@@ -493,11 +506,12 @@ class Multiplexer:
             if stream.consumed and intake.consumed(stream, 0):
                 self._give_back(stream, stream.updated)
 
-    def _forget(self, stream: Stream) -> None:
+    def _forget(self, stream: Stream, crossing: int = 0) -> None:
         stream.state = CLOSED
         stream.drop_queue()
         if self.streams.pop(stream.id, None) is None:
             return
+        self._crossing.ended(crossing, stream.granted - stream.send_credit)
         if self.profile.credit:
             self.intake.forget(stream)
             self._out.forget(stream)

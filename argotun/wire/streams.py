@@ -61,6 +61,9 @@ EVENTS = (
 UNCONNECTED = frozenset({OPENING, OPENING_LOCAL, OPENING_REMOTE})
 """The agent has not answered CONNECT yet."""
 
+REMOTE_DONE = frozenset({REMOTE_ENDED, OPENING_REMOTE})
+"""The peer has said END: it sends no more."""
+
 ILLEGAL = -1
 
 _OPENER = {

@@ -16,7 +16,13 @@ RATE = 2000.0
 """Trifles a second that a tunnel may go on with: one or two hundredths of a processor."""
 
 BURST = 20_000
-"""Trifles that may come at once, as when thousands of clients leave: about a tenth of a second's work."""
+"""Trifles that may come at once: about a tenth of a second's work."""
+
+SMALL_CREDIT = 512
+"""Bytes: a WINDOW below this is a trifle; honest ones return a quarter of a window, or half of a share."""
+
+CROSSING = 16
+"""Frames that may cross our end of a stream whatever its credit: CONNECTED, END, CLOSE and a few of DATA."""
 
 
 class Patience:
@@ -34,3 +40,47 @@ class Patience:
         self._at = now
         if self._left < 0:
             raise ProtocolError("a flood of frames that carry nothing", 1008)
+
+
+class Crossing:
+    """What a peer may still say of streams that we have ended, since our CLOSE is on its way: in bytes.
+
+    A frame counts as SMALL_CREDIT bytes at least, so that a request which was given up is good for a few
+    hundred. An honest peer sends DATA within the credit that it has, returns what it was sent, and says
+    farewell: however many clients give up at once, none of that is a trifle. Frames arrive in order: who has
+    answered a PING knew of every end that was said before it, and whatever it says of those streams from then
+    on is one.
+    """
+
+    __slots__ = ("_asked", "_later", "_left")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._later = 0
+        self._asked = b""
+
+    def ended(self, credit: int, returning: int) -> None:
+        """We have ended a stream whose peer may send `credit` bytes, and gives `returning` bytes back."""
+        self._later += credit + returning + CROSSING * SMALL_CREDIT
+
+    def asked(self, payload: bytes) -> None:
+        """A PING follows; its answer will speak for all that ended before."""
+        self._left += self._later
+        self._later = 0
+        self._asked = payload
+
+    def answered(self, payload: bytes) -> None:
+        """A PONG came; only that of the last PING counts."""
+        if payload == self._asked:
+            self._left = 0
+
+    def bears(self, size: int = 0) -> bool:
+        """Whether a frame with so many bytes of DATA may have crossed our end."""
+        size = max(size, SMALL_CREDIT)
+        if size > self._left + self._later:
+            return False
+        self._left -= size
+        if self._left < 0:
+            self._later += self._left
+            self._left = 0
+        return True

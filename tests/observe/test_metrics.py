@@ -14,7 +14,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from argotun.observe import exposition
-from argotun.observe.metrics import BOUNDS, AgentMetrics, ClusterStats, Metrics, ServerMetrics
+from argotun.observe.metrics import (
+    BOUNDS,
+    AgentMetrics,
+    ClusterStats,
+    Metrics,
+    ServerMetrics,
+    share_out,
+)
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -98,6 +105,8 @@ def test_process_metrics_are_there() -> None:
         ("stalls", "argotun_stream_stalls_total", {}),
         ("window_exhausted", "argotun_window_exhausted_total", {}),
         ("rate_limited", "argotun_rate_limited_total", {}),
+        ("frames", "argotun_tunnel_frames_total", {}),
+        ("cpu", "argotun_tunnel_cpu_seconds_total", {}),
         ("bytes_in", "argotun_payload_bytes_total", {"direction": "to_cluster"}),
         ("bytes_out", "argotun_payload_bytes_total", {"direction": "from_cluster"}),
     ],
@@ -151,6 +160,19 @@ def test_unregistered_statuses_show_as_their_class(status: int, label: str) -> N
     metrics.cluster("dev").observe(b"GET", status, 0.1)
     metrics.cluster("dev").observe(b"GET", status, 0.1)
     assert value(metrics, "proxy_requests_total", cluster="dev", method="GET", status=label) == 2
+
+
+def test_work_by_the_clock_is_no_more_than_the_processor_that_there_was() -> None:
+    """On a crowded machine a turn lasts longer than the work in it."""
+    busy, idle, half = ClusterStats(), ClusterStats(), ClusterStats()
+    busy.worked, half.worked = 1.0, 0.5
+    share_out(0.3, [busy, idle, half])
+    assert (busy.cpu, idle.cpu, half.cpu) == (pytest.approx(0.2), 0.0, pytest.approx(0.1))
+    busy.worked = 0.1
+    share_out(0.3, [busy, idle, half])
+    assert busy.cpu == pytest.approx(0.3)
+    share_out(0.3, [busy, idle, half])
+    assert busy.cpu == pytest.approx(0.3)
 
 
 def test_a_peer_cannot_make_series_without_end() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from gevent import socket
 
 from argotun.observe.access import AccessLog
 from tests.rig import Api, Peer, Rig, until
@@ -196,3 +197,21 @@ def test_no_credential_is_in_any_log_or_metric(caplog: pytest.LogCaptureFixture)
     for text in shown:
         for secret in secrets:
             assert secret not in text, secret
+
+
+def test_the_health_port_names_clusters_and_callers_and_no_address() -> None:
+    """Prometheus scrapes it: series have to say whose they are. Where anybody is, it says to nobody."""
+    with Rig(server={"health_addr": ("127.0.0.1", 0)}) as rig:
+        assert rig.get().status == 200
+        assert rig.server._health is not None
+        host, port = rig.server._health.address
+        said = {}
+        for path in ("/metrics", "/status"):
+            peer = rig.keep(Peer(socket.create_connection((host, port))))
+            peer.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            said[path] = peer.rest()
+        assert b'argotun_tunnel_sessions{cluster="c1"} 1' in said["/metrics"]
+        assert b'argotun_caller_requests_total{caller="none"} 1' in said["/metrics"]
+        assert b"c1" not in said["/status"]
+        for text in said.values():
+            assert b"127.0.0.1" not in text

@@ -184,6 +184,39 @@ def test_callers_may_have_a_ca_of_their_own() -> None:
         assert site.heads
 
 
+def broken_files(rig: Rig) -> float:
+    text = rig.server.metrics.exposition()[0].decode()
+    return float(text.split('argotun_reload_errors_total{what="certificates"} ')[1].split()[0])
+
+
+def test_a_broken_ca_of_callers_is_told_before_anybody_comes() -> None:
+    """By the server's own look, once a second, and not by a scrape or a handshake."""
+    site = Site(agent=None)
+    path = site.folder / "callers-ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    site._server_options["internal_client_ca"] = str(path)
+    with site:
+        watched, own = site.server.metrics._certificates
+        path.write_text("not a certificate")
+        until(lambda: own.errors == 1, "the error")
+        assert watched.errors == 0
+        assert broken_files(site) == 1
+
+
+def test_a_broken_file_that_both_ports_use_counts_once() -> None:
+    site = Site(agent=None)
+    site._server_options["internal_client_ca"] = site.authority.path("ca.pem")
+    with site:
+        for number, name in enumerate(("server.pem", "server.key"), 1):
+            path = site.folder / name
+            whole = path.read_bytes()
+            path.write_text("broken")
+            until(lambda number=number: broken_files(site) == number, "the error")
+            # What is read again at a scrape is both sets.
+            assert broken_files(site) == number
+            path.write_bytes(whole)
+
+
 # ── the callers file ───────────────────────────────────────────────────────────────────────────
 
 ALL = {"name": "argocd", "clusters": "*", "mayImpersonate": True}

@@ -1,6 +1,7 @@
 """Wrong credentials: slower and quieter from an address that shows many, and a right one at once."""
 
 import logging
+import ssl
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -114,6 +115,29 @@ def refusal(rig: Rig) -> Refused:
     with pytest.raises(Refused) as caught:
         dial(rig.server.public_address, SUBPROTOCOL + b"Authorization: Bearer a-guess-of-sixteen\r\n")
     return caught.value
+
+
+def test_each_refused_cluster_has_its_line(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """As when the CA of all of them has ended: more clusters than a kind of line may have lines."""
+    monkeypatch.setattr(guesses, "BURST", 1000)
+    names = [f"c{number}" for number in range(30)]
+    rig = Rig(agent=None)
+    rig.write_clusters(
+        [{"id": name, "token": f"token-of-agent-{name}", "certNames": ["x"]} for name in names]
+    )
+    caplog.set_level(logging.INFO)
+    with rig:
+        context = ssl.create_default_context(cafile=rig.authority.path("ca.pem"))
+        context.load_cert_chain(rig.authority.path("agent.pem"), rig.authority.path("agent.key"))
+        for name in names * 4:
+            with pytest.raises(Refused):
+                dial(
+                    rig.server.public_address,
+                    SUBPROTOCOL + f"Authorization: Bearer token-of-agent-{name}\r\n".encode(),
+                    context=context,
+                )
+    lines = [each for each in caplog.records if "an agent was refused" in each.message]
+    assert {each.fields["cluster"] for each in lines} == set(names)
 
 
 def test_a_flood_of_guesses_is_few_lines_and_all_are_counted(rig: Rig, caplog: Any) -> None:

@@ -10,6 +10,7 @@ from gevent import socket
 from gevent import ssl as gevent_ssl
 
 from tests.rig import Gate, Peer, Rig, answer, until
+from tests.tokens import Issuer, account
 
 GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n"
 SPDY = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
@@ -173,3 +174,33 @@ def test_what_waits_in_the_kernel_when_both_halves_have_ended_is_delivered(rig: 
     go.open()
     until(lambda: received, "the upload")
     assert received == [sent + BULK[:8192]]
+
+
+@pytest.mark.parametrize("own_ca", [False, True], ids=["one CA", "a CA for callers"])
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_session_of_the_public_port_is_not_resumed_here(version: str, own_ca: bool) -> None:
+    """There some agents need no certificate; what begins so must not end as a caller's session."""
+    rig = Rig(agent=None, cluster={"serviceAccount": account(Issuer())}, server={"internal_plain": False})
+    if own_ca:
+        rig._server_options["internal_client_ca"] = rig.authority.path("ca.pem")
+    context = gevent_ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(rig.authority.path("ca.pem"))
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+
+    def dial(address: tuple[str, int], session: object = None) -> Peer:
+        plain = socket.create_connection(address)
+        return rig.keep(Peer(context.wrap_socket(plain, server_hostname="127.0.0.1", session=session)))
+
+    with rig:
+        client = dial(rig.server.public_address)
+        client.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.response().status == 200
+        session = client.sock.session
+        assert session is not None
+        # Nothing that a client could keep comes with it, be it for the port where it began.
+        assert not session.has_ticket
+        assert not dial(rig.server.public_address, session).sock.session_reused
+        with pytest.raises((OSError, EOFError)):
+            # TLS 1.2 refuses within the handshake, 1.3 behind it.
+            rig.get(client=dial(rig.server.internal_address, session))
+        assert rig.api.connections == 0

@@ -7,19 +7,22 @@ import gevent
 import pytest
 
 from argotun.server.agents import MAX_TUNNELS
+from argotun.wire import trifles
 from argotun.wire.trifles import BURST
 from tests.raw_websocket import BINARY
 from tests.raw_websocket import PING as WS_PING
 from tests.rig import Rig, until
 from tests.v1_peers import V1Agent
-from tests.v2_peers import CONNECT, CONNECTED, DATA, GOAWAY, PING, PONG, WINDOW, V2Agent, frame
+from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, GOAWAY, PING, PONG, WINDOW, V2Agent, frame, hello
 
+HUGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
 REQUEST = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: argotun\r\n\r\n"
 
 
 @pytest.fixture
 def agent(rig: Rig) -> Iterator[V2Agent]:
     """An agent with a request on stream 1 that it has not answered."""
+    rig.server.agents.forget("c1")  # no flood of another test counts
     agent = V2Agent(rig)
     client = rig.client()
     client.send(REQUEST)
@@ -73,6 +76,7 @@ def test_a_flood_of_frames_that_carry_nothing_ends_its_tunnel(rig: Rig, agent: V
 
 
 def test_a_flood_of_version_1_ends_its_tunnel(rig: Rig) -> None:
+    rig.server.agents.forget("c1")
     agent = V1Agent(rig)
     until(lambda: bool(rig.server.registry.of("c1")), "the session")
     assert "flood of frames" in flood(rig, agent, agent.ws.frame(bytes([PING, 0, 0, 0, 0])) * 1000)
@@ -83,6 +87,56 @@ def test_a_flood_of_version_1_ends_its_tunnel(rig: Rig) -> None:
 def test_a_burst_of_trifles_is_borne(rig: Rig, agent: V2Agent) -> None:
     agent.ws.peer.send(agent.ws.frame(frame(PONG) * (BURST // 2)))
     agent.pong()
+
+
+def test_who_floods_and_comes_again_has_no_new_store(
+    rig: Rig, agent: V2Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trifles, "RATE", 1.0)
+    assert "flood" in flood(rig, agent, FLOODS["PONG"](agent))
+    again = V2Agent(rig, greet=False)
+    again.ws.peer.send(again.ws.frame(hello() + frame(PONG) * (BURST // 2)))
+    ends_for_it(again)
+
+
+def test_a_flood_is_counted_for_its_cluster(rig: Rig, agent: V2Agent) -> None:
+    stats = rig.server.metrics.cluster("c1")
+    before, others = stats.frames, rig.server.metrics.cluster("c2").frames
+    flood(rig, agent, FLOODS["PONG"](agent))
+    until(lambda: stats.frames - before > BURST, "the frames")
+    until(lambda: stats.cpu, "its part of a processor")
+    assert rig.server.metrics.cluster("c2").frames - others < 1000
+
+
+def test_clients_that_give_up_are_no_flood(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was on its way to them when they left comes in small frames, many times more than are borne."""
+    rig.server.agents.forget("c1")
+    monkeypatch.setattr(trifles, "RATE", 1.0)
+    monkeypatch.setattr(trifles, "BURST", 200)
+    agent = V2Agent(rig)
+    session = rig.server.registry.of("c1")[0]
+    clients = [rig.client() for _ in range(50)]
+    for client in clients:
+        client.send(REQUEST)
+        stream = agent.expect(CONNECT).stream
+        agent.until(b"\r\n\r\n", stream)
+        agent.ws.send(frame(CONNECTED, stream) + frame(DATA, stream, HUGE))
+        client.head()
+    for client in clients:
+        client.abort()
+    until(lambda: not session.tunnel.mux.streams, "the end of the streams")
+    for stream in range(1, len(clients) + 1):
+        agent.ws.send(frame(DATA, stream, b"an event") * 20 + frame(CLOSE, stream))
+    agent.pong()
+    assert not session.tunnel.ended.is_set()
+    # Its PONG says that it knows of their end.
+    agent.ws.send(frame(DATA, 1, b"an event") * 20)
+    agent.pong()
+    session.tunnel.mux.ping(b"and now")
+    while (got := agent.raw()) is not None and got.payload != b"and now":
+        pass
+    agent.send(PONG, 0, b"and now")
+    assert "flood" in flood(rig, agent, agent.ws.frame(frame(DATA, 1, b"an event") * 100))
 
 
 def test_a_cluster_has_no_more_tunnels_than_its_limit(rig: Rig) -> None:
