@@ -276,7 +276,7 @@ def older(
 ) -> Iterator[Site]:
     """An application behind server and agent that find no common subprotocol, as with an older release."""
     cluster = clusters["customer-b"]
-    hub = Hub(folder / "older-hub", {"older": cluster}, tls=False, linked=True, name_targets=True)
+    hub = Hub(folder / "older-hub", {"older": cluster}, tls=False, linked=True, version_1=True)
     assert hub.outside
     hub.outside.without = SUBPROTOCOL
     try:

@@ -32,7 +32,7 @@ class Hub:
 
     Options are given to both. With TLS, both ports want certificates. With links, agents and Argo CD reach
     the server through `outside` and `inside`, which a test can cut, freeze or lead elsewhere.
-    With `name_targets` the clusters file says what agents are to dial, which those of version 1 need.
+    With `version_1` the server takes such agents too, and its clusters file says what they are to dial.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Hub:
         *options: str,
         tls: bool = True,
         linked: bool = False,
-        name_targets: bool = False,
+        version_1: bool = False,
     ) -> None:
         folder.mkdir()
         self.folder = folder
         self.clusters = clusters
         self._options = options
-        self._name_targets = name_targets
+        self._version_1 = version_1
         authority = Authority("hub", folder)
         self._ca = authority.cert
         self._serving = authority.issue("argotun", "127.0.0.1", "localhost")
@@ -104,8 +104,8 @@ class Hub:
         self.server = None
         return code
 
-    def start_agent(self, name: str) -> None:
-        """Run a cluster's agent; wait() waits for its tunnel."""
+    def start_agent(self, name: str, *more: str) -> None:
+        """Run a cluster's agent, with more options; wait() waits for its tunnel."""
         cluster = self.clusters[name]
         self._health[name] = free_port()
         scheme = "wss" if self.tls else "ws"
@@ -129,6 +129,7 @@ class Hub:
             "--sa-token-path", self._file(name, "account-token"),
             "--health-addr", f"127.0.0.1:{self._health[name]}",
             *self._options,
+            *more,
         )  # fmt: skip
 
     def stop_agent(self, name: str, how: int = signal.SIGTERM) -> int:
@@ -168,9 +169,10 @@ class Hub:
     def write_clusters(self) -> None:
         """Write the clusters file anew from `tokens`."""
         entries: list[dict[str, object]] = [
-            {"id": name, "tokens": tokens, "certNames": ["agent"]} for name, tokens in self.tokens.items()
+            {"id": name, "tokens": tokens, **({"certNames": ["agent"]} if self.tls else {})}
+            for name, tokens in self.tokens.items()
         ]
-        if self._name_targets:
+        if self._version_1:
             for entry, cluster in zip(entries, self.clusters.values(), strict=True):
                 entry["targetAddr"] = f"127.0.0.1:{cluster.api_port}"
         self._put("clusters.json", json.dumps(entries))
@@ -202,6 +204,7 @@ class Hub:
             "--clusters", self._clusters_file,
             "--drain", "5s",
             *(tls if self.tls else ()),
+            *(("--min-wire-version", "1") if self._version_1 else ()),
             *self._options,
         )  # fmt: skip
         endpoint = replace(self.internal, port=internal)
