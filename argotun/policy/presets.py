@@ -1,10 +1,6 @@
 """The presets, as the rules that they stand for: text that any policy could hold; docs/policy.md shows it."""
 
 _NO_SHELL = """\
-# Whatever else becomes a raw connection: a virtual machine's console, a watch over WebSocket.
-- name: upgrades
-  deny:
-    upgrade: true
 # exec and attach open by GET too; an ephemeral container is a shell that comes later.
 - name: shells
   deny:
@@ -12,6 +8,10 @@ _NO_SHELL = """\
 - name: proxies
   deny:
     verbs: [proxy]
+# Whatever else becomes a raw connection: a virtual machine's console, a watch over WebSocket.
+- name: upgrades
+  deny:
+    upgrade: true
 # What a caller could keep, and use without argotun.
 - name: tokens
   deny:

@@ -154,6 +154,16 @@ def test_no_shell_forbids_impersonation(preset: str, field: bytes) -> None:
     assert decision[:2] == (False, f"{preset}/impersonation")
 
 
+def test_a_shell_that_upgrades_is_refused_as_a_shell() -> None:
+    """Every client of exec upgrades: the rule that is named should say what was asked for."""
+    policy = parse_policy("presets: no-shell")
+    for request, rule in (
+        ("POST /api/v1/namespaces/a/pods/b/exec", "shells"),
+        ("GET /api/v1/pods", "upgrades"),
+    ):
+        assert check(policy, f"{request} upgrade")[1].startswith(f"refused by rule no-shell/{rule}")
+
+
 def test_presets_forbid_what_each_of_them_forbids() -> None:
     policy = parse_policy("presets: [read-only, no-secrets]")
     assert check(policy, "GET /api/v1/secrets")[1].startswith("refused by rule no-secrets/secrets")
