@@ -33,7 +33,10 @@ esac
 
 
 class ArgoCD:
-    """All of Argo CD, with the management cluster's API as its store; start() returns when it serves."""
+    """All of Argo CD, with the management cluster's API as its store; start() returns when it serves.
+
+    What is in `environment` is given to each part that is started after that.
+    """
 
     def __init__(self, program: Program, management: Cluster, folder: Path, tools: dict[str, Path]) -> None:
         self.program = program
@@ -41,6 +44,7 @@ class ArgoCD:
         self.folder = folder
         self.processes: dict[str, Process] = {}
         self.password = secrets.token_urlsafe(12)
+        self.environment: dict[str, str] = {}
         ports = ("redis", "git", "repo", "repo_metrics", "controller", "sets", "sets_probe", "sets_hook")
         self._ports = {name: free_port() for name in (*ports, "server", "server_metrics")}
         self.git_url = f"git://127.0.0.1:{self._ports['git']}"
@@ -209,6 +213,7 @@ class ArgoCD:
             "ARGOCD_GPG_ENABLED": "false",
             "ARGOCD_PLUGINSOCKFILEPATH": str(self.folder / "plugins"),
             "ARGOCD_APP_CONF_PATH": str(self.folder / "config"),
+            **self.environment,
         }
 
     def _run(self, name: str, component: str, *args: str) -> None:
