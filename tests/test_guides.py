@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 GUIDES = ("install.md", "troubleshooting.md", "upgrade-from-argocd-cluster-proxy.md")
 VALUES = yaml.safe_load((ROOT / "chart" / "values.yaml").read_text("utf-8"))
 
-OTHERS = ("x509:", "tls:", "context deadline")
+OTHERS = ("x509:", "tls:", "context deadline", "Cluster has no applications")
 """Beginnings of what Argo CD and kubectl say."""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import signal
 import sys
@@ -165,6 +166,12 @@ class Hub:
                 if line.startswith("proxy_requests_total{") and f'cluster="{name}"' in line
             )
         )
+
+    def refusals(self, name: str) -> dict[str, int]:
+        """How often each rule of a cluster's policy has refused, as its newest agent counts."""
+        text = Endpoint(self._health[name]).get("/metrics").body.decode()
+        found = re.findall(r'^argotun_policy_refusals_total\{[^}]*rule="([^"]*)"\} (\d+)', text, re.MULTILINE)
+        return {rule: int(count) for rule, count in found}
 
     def write_clusters(self) -> None:
         """Write the clusters file anew from `tokens`."""
