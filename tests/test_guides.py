@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 GUIDES = ("install.md", "troubleshooting.md", "upgrade-from-argocd-cluster-proxy.md")
 VALUES = yaml.safe_load((ROOT / "chart" / "values.yaml").read_text("utf-8"))
 
-OTHERS = ("x509:", "tls:", "context deadline", "Cluster has no applications")
+OTHERS = ("x509:", "tls:", "context deadline", "Cluster has no applications", "Please enter")
 """Beginnings of what Argo CD and kubectl say."""
 
 
@@ -55,7 +55,7 @@ def test_every_message_is_one_of_the_program() -> None:
 @pytest.mark.parametrize("name", GUIDES)
 def test_every_flag_is_one_of_the_program(name: str) -> None:
     flags = re.findall(r"(?<![\w-])--([a-z][a-z-]+)", re.sub(r"```sh.*?```", "", text_of(name), flags=re.S))
-    known = {*BY_NAME, MODE.name, "print-config", "previous", "raw"}
+    known = {*BY_NAME, MODE.name, "print-config", "previous", "raw", "append-server-path"}
     assert set(flags) <= known
 
 
