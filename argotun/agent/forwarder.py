@@ -385,7 +385,7 @@ class Forwarder:
             verdict.status or status,
             words,
             retry_after=verdict.retry_after or None,
-            target=request.target if request is not None else b"",
+            target=request.target if request is not None and request.method == b"GET" else b"",
             close=False,
             head_only=request is not None and request.method == b"HEAD",
         )

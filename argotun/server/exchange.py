@@ -281,7 +281,7 @@ class Exchange:
             verdict.status or status,
             words,
             retry_after=verdict.retry_after or None,
-            target=request.target,
+            target=request.target if request.method == b"GET" else b"",
             close=last,
             head_only=request.method == b"HEAD",
         )

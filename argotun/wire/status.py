@@ -57,7 +57,7 @@ def error_response(
     message      whatever it holds, it reaches the client as one line of at most MAX_MESSAGE characters
     retry_after  seconds, for `Retry-After` and `details.retryAfterSeconds`; only when the request certainly
                  did not reach the API, because client-go then repeats even a POST
-    target       the request's, without the tunnel prefix: on discovery paths a 400 or 503 becomes a 502 in
+    target       that of a GET, without the tunnel prefix: on discovery paths a 400 or 503 becomes a 502 in
                  plain text
     head_only    answers a HEAD: the same head without the body
     """

@@ -149,7 +149,7 @@ def test_a_drain_waits_for_the_last_bytes(listening: Listening, monkeypatch: pyt
     monkeypatch.setattr(app, "SETTLE", 0.0)
     sink = Sink()
     with Rig(Api(sink, tls=False), mutual=False, agent=None) as rig:
-        agent, server = connected_to(rig, listening)
+        agent, server = connected_to(rig, listening, drain=60.0)
         leave(server)
         until(lambda: agent.tunnels and not agent.tunnels[0].mux.streams, "the end of the stream")
         drained = gevent.spawn(agent.drain)

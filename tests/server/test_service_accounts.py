@@ -221,7 +221,7 @@ def test_only_a_right_signature_is_told_what_is_wrong(rig: Rig) -> None:
 
 def test_the_log_says_which_cluster_and_why(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     # The tests before this one have had their lines.
-    rig.server.agents._seldom._kinds.clear()
+    rig.server.agents._of_clusters._kinds.clear()
     refused(rig, KUBE.token({"kid": "key-2"}))
     (record,) = (each for each in caplog.records if "refused" in each.message)
     assert "its key is not one of the cluster's" in record.message
