@@ -32,3 +32,10 @@ def rig(nothing_left: None) -> Iterator[Rig]:
     rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
     with rig:
         yield rig
+
+
+@pytest.fixture(autouse=True)
+def a_full_store_of_trifles(request: pytest.FixtureRequest) -> None:
+    """What the test before took of it, this one's agent would lack: the store is the cluster's."""
+    if "rig" in request.fixturenames:
+        request.getfixturevalue("rig").server.agents.forget("c1")
