@@ -113,7 +113,7 @@ def _named(body: bytes) -> str:
     """`gitVersion` of what `/version` says; "" for anything else."""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     version = said.get("gitVersion") if isinstance(said, dict) else None
     return printable(version) if isinstance(version, str) else ""

@@ -92,7 +92,17 @@ def test_an_api_that_comes_back_is_told(caplog: pytest.LogCaptureFixture) -> Non
 
 
 @pytest.mark.parametrize(
-    "body", [b"[1]", b"null", b'{"gitVersion": 7}', b"\xff", b"", b'{"gitVersion": "v1\\n\\u001b[2J"}']
+    "body",
+    [
+        b"[1]",
+        b"null",
+        b'{"gitVersion": 7}',
+        b"\xff",
+        b"",
+        b'{"gitVersion": "v1\\n\\u001b[2J"}',
+        # Else nobody would ask again.
+        b"[" * 4096,
+    ],
 )
 def test_no_answer_of_an_api_can_do_harm(body: bytes) -> None:
     served, heads = api(b"200 OK", body)
