@@ -137,7 +137,7 @@ def _words(body: bytes) -> str:
     """The message of a Kubernetes Status, or a plain text that is not a page."""
     try:
         status = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = body.decode("utf-8", "replace").strip()
         return "" if text.startswith("<") else printable(text)
     message = status.get("message") if isinstance(status, dict) else None

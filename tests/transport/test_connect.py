@@ -229,6 +229,7 @@ def test_a_redirect_is_not_followed_and_says_where(against):
         (b"<html><h1>Nope</h1></html>", ""),
         (b"two\nlines\x1b[31m\x00", "two lines [31m"),
         (b"[1]", ""),
+        (b"[" * 4000, "[" * 199 + "…"),
         (b"\xff\xfe", "��"),
         (b"x" * 4000, "x" * 199 + "…"),
     ],
