@@ -222,9 +222,11 @@ class AgentPort:
     ) -> None:
         """Keep one agent's tunnel until it ends; where a cluster has too many, its oldest gives way."""
         tunnels = self._tunnels.setdefault(cluster.id, [])
-        if len(tunnels) >= MAX_TUNNELS:
+        # One that was ended leaves the list in a later turn, and many may arrive in this one.
+        living = [each for each in tunnels if not each.ended.is_set()]
+        if len(living) >= MAX_TUNNELS:
             # One that has not said HELLO serves nobody yet, and may never do so.
-            oldest = next((each for each in tunnels if each.mux.theirs is None), tunnels[0])
+            oldest = next((each for each in living if each.mux.theirs is None), living[0])
             oldest.end(f"the cluster has more than {MAX_TUNNELS} tunnels")
         # Whoever was ended for a flood has no new store of trifles with another tunnel.
         socket.patience = self._patience.setdefault(cluster.id, socket.patience)

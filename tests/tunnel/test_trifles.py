@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import gevent
 import pytest
+from gevent import socket
 
 from argotun.server.agents import MAX_TUNNELS
 from argotun.wire import trifles
@@ -148,6 +149,30 @@ def test_a_cluster_has_no_more_tunnels_than_its_limit(rig: Rig) -> None:
         agent.ws.close()
     until(lambda: "c1" not in rig.server.agents._tunnels, "the end of all tunnels")
     assert rig.get("/tunnel/c2/x").status == 200
+
+
+def test_tunnels_that_begin_at_once_are_no_more_than_the_limit(rig: Rig) -> None:
+    head = (
+        b"GET /connect HTTP/1.1\r\nHost: argotun\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: argotun.v2\r\nAuthorization: Bearer %b\r\n\r" % Rig.TOKEN.encode()
+    )
+    port = rig.server.agents
+    before = port._places.taken
+    socks = [socket.create_connection(rig.server.public_address) for _ in range(5 * MAX_TUNNELS)]
+    for sock in socks:
+        sock.sendall(head)
+    until(lambda: port._places.taken == before + len(socks), "all of them")
+    # Without a turn of the event loop in between.
+    for sock in socks:
+        sock.send(b"\n")
+    for sock in socks:
+        assert sock.recv(1).startswith(b"H")
+    until(lambda: port._places.taken <= before + MAX_TUNNELS, "the end of those beyond the limit")
+    assert len(port._tunnels["c1"]) == MAX_TUNNELS
+    for sock in socks:
+        sock.close()
+    until(lambda: "c1" not in port._tunnels, "the end of all tunnels")
 
 
 def test_one_that_says_no_hello_takes_no_place_from_one_that_serves(rig: Rig, agent: V2Agent) -> None:
