@@ -24,6 +24,10 @@ SMALL_CREDIT = 512
 CROSSING = 16
 """Frames that may cross our end of a stream whatever its credit: CONNECTED, END, CLOSE and a few of DATA."""
 
+BANK = 64 * 1024 * 1024
+"""Bytes that may be to come of streams that ended between two PINGs: the whole of a tunnel's pool and shares
+at the default limits, and CROSSING frames of each of 4,096 streams."""
+
 
 class Patience:
     """What is left of one peer's trifles."""
@@ -61,12 +65,14 @@ class Crossing:
 
     def ended(self, credit: int, returning: int) -> None:
         """We have ended a stream whose peer may send `credit` bytes, and gives `returning` bytes back."""
-        self._later += credit + returning + CROSSING * SMALL_CREDIT
+        self._later = min(BANK, self._later + credit + returning + CROSSING * SMALL_CREDIT)
 
     def asked(self, payload: bytes) -> None:
-        """A PING follows; its answer will speak for all that ended before."""
-        self._left += self._later
-        self._later = 0
+        """A PING follows; its answer will speak for all that ended before.
+
+        What ended before the last one is forgotten now, answered or not: it has crossed long ago.
+        """
+        self._left, self._later = self._later, 0
         self._asked = payload
 
     def answered(self, payload: bytes) -> None:

@@ -5,7 +5,7 @@ import pytest
 from argotun.errors import ProtocolError
 from argotun.wire.frames import INITIAL_WINDOW
 from argotun.wire.hello import Hello
-from argotun.wire.trifles import BURST, CROSSING, RATE, SMALL_CREDIT, Patience
+from argotun.wire.trifles import BANK, BURST, CROSSING, RATE, SMALL_CREDIT, Crossing, Patience
 from tests.wire.mux_peers import Ear, Side, started
 
 ROLES = [(1, "server"), (1, "agent"), (2, "server"), (2, "agent")]
@@ -145,3 +145,26 @@ def test_patience_has_a_store_and_a_rate() -> None:
     patience.spend(int(RATE), 1001.0)
     with pytest.raises(ProtocolError, match="flood"):
         patience.spend(1, 1001.0)
+
+
+def borne(crossing: Crossing) -> int:
+    """How many of the smallest frames are borne, until one is a trifle."""
+    count = 0
+    while crossing.bears():
+        count += 1
+    return count
+
+
+def test_who_answers_no_ping_has_what_ended_since_the_last_one_only() -> None:
+    crossing = Crossing()
+    for number in range(100):
+        crossing.ended(INITIAL_WINDOW, 0)
+        crossing.asked(b"%d" % number)
+    assert borne(crossing) == INITIAL_WINDOW // SMALL_CREDIT + CROSSING
+
+
+def test_what_may_be_to_come_has_a_bound_however_many_end() -> None:
+    crossing = Crossing()
+    for _ in range(10_000):
+        crossing.ended(INITIAL_WINDOW, INITIAL_WINDOW)
+    assert borne(crossing) == BANK // SMALL_CREDIT
