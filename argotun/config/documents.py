@@ -178,8 +178,19 @@ class _Tree:
         return found
 
 
+_BLOCKS = ("|", ">")
+"""Styles of text over several lines, which a cluster's public keys may have."""
+
+
 def _scalar(event: yaml.ScalarEvent) -> str | bool | int | float | None:
     text = str(event.value)
+    begin, end = event.start_mark, event.end_mark
+    keys = event.style in _BLOCKS and text.startswith("{")
+    if not keys and begin and end and begin.line != end.line:
+        # Without its closing quote it would go on to the next one, over tokens that errors then show.
+        raise _Misplaced(
+            _line(event), "a text that ends on its line, as one without its closing quote does not"
+        )
     if event.style or event.tag:
         return text
     if text in _PLAIN:
