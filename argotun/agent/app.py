@@ -27,7 +27,7 @@ from argotun.seldom import Seldom
 from argotun.transport.lookout import Lookout
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.hello import Hello
+from argotun.wire.hello import Hello, ample
 from argotun.wire.reasons import DRAINING, ENDING, NOT_ALLOWED
 from argotun.wire.streams import Stream
 
@@ -61,7 +61,7 @@ class Agent:
         self._greenlets: list[gevent.Greenlet] = []
         self._seldom = Seldom(log)
         self._crowded = Seldom(log, most=1, seconds=60.0)
-        self._ample = config.max_conns - max(1, config.max_conns // 10)
+        self._ample = ample(config.max_conns)
 
     def start(self) -> None:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""

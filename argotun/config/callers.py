@@ -9,10 +9,11 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from argotun.config.clusters import ID, Cluster, read_digests, read_labels
-from argotun.config.documents import read_list
+from argotun.config.documents import place, read_entries
 from argotun.config.values import HIDDEN, Kind, Refused, Words, list_of, matching, one_of, quoted
 from argotun.errors import ConfigError
 
@@ -131,22 +132,16 @@ def parse_callers(text: str, source: str = "") -> tuple[Caller, ...]:
     Raises ConfigError with the file, the entry, its line and the key at fault.
     """
     option = f"{OPTION} {source}".rstrip()
-    listed = read_list(text, option, "a list of callers, in JSON or YAML", ConfigError)
-    try:
-        return read_entries(option, listed.entries, [])
-    except ConfigError:
-        # Looked for once more, to say where it stands.
-        return read_entries(option, listed.entries, listed.lines() if "\n" in text else [])
+    expected = "a list of callers, in JSON or YAML"
+    return read_entries(text, option, expected, ConfigError, partial(read_callers, option))
 
 
-def read_entries(option: str, entries: list[Any], lines: list[int]) -> tuple[Caller, ...]:
+def read_callers(option: str, entries: list[Any], lines: list[int]) -> tuple[Caller, ...]:
     """The callers of a list's entries; `lines` may be known. Raises ConfigError."""
     callers: dict[str, Caller] = {}
     owners: dict[bytes, str] = {}
     for index, entry in enumerate(entries):
-        where = f"{option}: callers[{index}]"
-        if lines:
-            where += f", line {lines[index]}"
+        where = f"{option}: {place('callers', index, lines)}"
         if not isinstance(entry, dict):
             raise ConfigError(where, HIDDEN, 'an object such as {"name": "argocd", "clusters": "*"}')
         if isinstance(entry.get("name"), str):

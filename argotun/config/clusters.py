@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from argotun.config.documents import read_list
+from argotun.config.documents import place, read_entries
 from argotun.config.network import parse_target
 from argotun.config.service_accounts import RefusedKey, ServiceAccount, read_service_account
 from argotun.config.values import (
@@ -168,22 +169,16 @@ def parse_clusters(text: str, source: str = "") -> dict[str, Cluster]:
     sentences.
     """
     option = f"{OPTION} {source}".rstrip()
-    listed = read_list(text, option, "a list of clusters, in JSON or YAML", ClustersError)
-    try:
-        return read_entries(option, listed.entries, [])
-    except ClustersError:
-        # Looked for once more, to say where it stands.
-        return read_entries(option, listed.entries, listed.lines() if "\n" in text else [])
+    expected = "a list of clusters, in JSON or YAML"
+    return read_entries(text, option, expected, ClustersError, partial(read_clusters, option))
 
 
-def read_entries(option: str, entries: list[Any], lines: list[int]) -> dict[str, Cluster]:
+def read_clusters(option: str, entries: list[Any], lines: list[int]) -> dict[str, Cluster]:
     """The clusters of a list's entries; `lines` may be known. Raises ClustersError."""
     clusters: dict[str, Cluster] = {}
     owners: dict[bytes | tuple[str, str, str], str] = {}
     for index, entry in enumerate(entries):
-        where = f"{option}: clusters[{index}]"
-        if lines:
-            where += f", line {lines[index]}"
+        where = f"{option}: {place('clusters', index, lines)}"
         if not isinstance(entry, dict):
             raise ClustersError(where, HIDDEN, 'an object such as {"id": …, "token": …}')
         if isinstance(entry.get("id"), str):

@@ -8,7 +8,7 @@ or a truth (`no`, `1e3`, `0123`, `2026-01-01`) is refused until somebody has put
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -37,6 +37,9 @@ _PLAIN: dict[str, bool | None] = {
 _implied: Callable[..., str] = yaml.resolver.Resolver().resolve
 
 
+Entries = TypeVar("Entries")
+
+
 class Listed(NamedTuple):
     """The entries of a list; `lines()` gives the line of each, counted from 1."""
 
@@ -58,6 +61,30 @@ def read_list(text: str, where: str, expected: str, error: type[ConfigError]) ->
     if not isinstance(listed.entries, list):
         raise error(where, HIDDEN, expected)
     return listed
+
+
+def read_entries(
+    text: str,
+    where: str,
+    expected: str,
+    error: type[ConfigError],
+    read: Callable[[list[Any], list[int]], Entries],
+) -> Entries:
+    """What `read` makes of the entries of a list; it is given their lines once something is wrong in them.
+
+    Raises `error`, as `read_list` and `read` do.
+    """
+    listed = read_list(text, where, expected, error)
+    try:
+        return read(listed.entries, [])
+    except error:
+        # Looked for once more, to say where it stands.
+        return read(listed.entries, listed.lines() if "\n" in text else [])
+
+
+def place(name: str, index: int, lines: list[int]) -> str:
+    """An entry as errors name it: its number, and its line where that is known."""
+    return f"{name}[{index}], line {lines[index]}" if lines else f"{name}[{index}]"
 
 
 class _Misplaced(Refused):

@@ -11,7 +11,7 @@ from gevent.event import Event
 
 from argotun.server.auth import Certificate, Proof
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.hello import Hello
+from argotun.wire.hello import Hello, ample
 
 
 class Session:
@@ -51,7 +51,7 @@ class Session:
         self.lingers = theirs.lingers
         # Where the agent states no limit there is no last tenth of it.
         self.most = theirs.max_streams or sys.maxsize
-        self.ample = self.most - max(1, self.most // 10)
+        self.ample = ample(self.most)
         self.looked = 0.0
         self.replaced = self.lingering = self.leaving = self.moved = False
         self.settled = Event()

@@ -165,17 +165,17 @@ class _FollowedFiles:
         # Some builds of Python (Debian's 3.11.2) take a connection that was cut for one that ended cleanly.
         context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         context.set_alpn_protocols(["http/1.1"])
-        bundle = _certificates(self._ca_option, self._ca, found)
-        chain = _certificates(self._cert_option, self._cert, found)
+        trusted, bundle = _certificates(self._ca_option, self._ca, found)
+        shown, chain = _certificates(self._cert_option, self._cert, found)
         if self._ca is not None:
-            self._trust(context, bundle)
+            self._trust(context, trusted)
         if self._cert is not None:
             # In a context for nothing else: what OpenSSL cannot read below is the key then.
-            _parse(self._cert_option, self._cert, SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain)
+            _parse(self._cert_option, self._cert, SSLContext(ssl.PROTOCOL_TLS_CLIENT), shown)
             if self._key is not None:
                 _content(self._key_option, self._key, found)
             self._present(context, self._cert)
-        return context, list(map(parse, bundle)), list(map(parse, chain))
+        return context, bundle, chain
 
     def _empty_context(self) -> SSLContext:
         raise NotImplementedError
@@ -389,18 +389,19 @@ def _content(option: str, path: str, found: _Contents) -> bytes:
     return content
 
 
-def _certificates(option: str, path: str | None, found: _Contents) -> list[bytes]:
-    """The certificates of a file, if there is one; ConfigError when it has none, or one that is cut off."""
+def _certificates(option: str, path: str | None, found: _Contents) -> tuple[list[bytes], list[Certificate]]:
+    """The certificates of a file, if there is one, in DER form and as read.
+
+    Raises ConfigError when it has none, or one that is cut off.
+    """
     if path is None:
-        return []
+        return [], []
     text = _content(option, path, found).decode("latin-1")
     try:
         ders = certificates(text)
-        for der in ders:
-            parse(der)
+        return ders, list(map(parse, ders))
     except ValueError as error:
         raise ConfigError(option, path, f"certificates in PEM ({error})") from None
-    return ders
 
 
 def _parse(option: str, path: str | None, context: SSLContext, found: list[bytes]) -> None:

@@ -208,18 +208,18 @@ class ResponseHead:
         return self._lines[1:] + b"\n" if self._lines else b""
 
 
-def find_head_end(buf: bytes | bytearray, start: int = 0, begin: int = 0) -> int:
-    """Index just past the blank line that ends the head at `begin` in `buf`, or -1: more is needed.
+def find_head_end(buf: bytes | bytearray, start: int = 0) -> int:
+    """Index just past the blank line that ends the head at the beginning of `buf`, or -1: more is needed.
 
     `start` is how far an earlier call has already looked. An incomplete head that no further byte
     can mend (a bare CR or LF, a control byte, an empty first line) is refused at once, so that a peer which
     ends its lines wrongly gets an answer instead of a timeout.
     Raises HeadError: 400, or 431 when the head is longer than MAX_HEAD.
     """
-    found = buf.find(b"\r\n\r\n", start - 3 if start - 3 > begin else begin, begin + MAX_HEAD)
+    found = buf.find(b"\r\n\r\n", start - 3 if start > 3 else 0, MAX_HEAD)
     if found >= 0:
         return found + 4
-    refusals.check_partial(buf[begin : begin + MAX_HEAD] if begin else buf, start - begin)
+    refusals.check_partial(buf, start)
     return -1
 
 

@@ -65,6 +65,11 @@ class Hello:
         ).encode()
 
 
+def ample(streams: int) -> int:
+    """Of so many streams at most, the number from which on only the last tenth is left."""
+    return streams - max(1, streams // 10)
+
+
 def decode(payload: bytes) -> Hello:
     """A peer's HELLO; keys that are not known here are ignored. ProtocolError when it is unusable."""
     if len(payload) > MAX_HELLO:
