@@ -231,6 +231,15 @@ def answers_its_own(peer: Peer) -> None:
         peer.send(echo.echo(peer.head()))
 
 
+class _Listener(StreamServer):
+    """Drops what is in its handshake still when the listener has stopped; gevent's own fails there."""
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        with self.wrap_socket(client_socket, **self.ssl_args) as secured:
+            handle = getattr(self, "handle", None)
+            return handle(secured, address) if handle else None
+
+
 class Api:
     """A scripted API on loopback, or `host`; `connections` counts, `heads` is for scripts that record."""
 
@@ -241,13 +250,13 @@ class Api:
         self.connections = 0
         self.live: list[Peer] = []
         self.heads: list[bytes] = []
-        self._server: StreamServer | None = None
+        self._server: _Listener | None = None
         self.port = 0
 
     def start(self, authority: "Authority") -> None:
         """Listen on a free port (the same one again after `stop`)."""
         options: dict[str, Any] = {"ssl_context": authority.server_context()} if self.tls else {}
-        self._server = StreamServer((self._host, self.port), self._serve, **options)
+        self._server = _Listener((self._host, self.port), self._serve, **options)
         self._server.start()
         self.port = self._server.server_port
 
