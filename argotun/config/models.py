@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from argotun.config.proxies import Proxy
+from argotun.config.registries import RegistryUrl
 
 Address = tuple[str, int]
 """Host and port. An empty host, in an address to listen on, is every interface."""
@@ -104,6 +105,14 @@ class ServerConfig(TunnelConfig):
     """From here a connection to the public port begins with a PROXY header."""
     min_wire_version: int = 2
     """Version 1 has no credit, and a message of 16 MiB is one turn of the event loop: only if asked for."""
+    registry: RegistryUrl | None = None
+    """Of all replicas; None is one server by itself."""
+    registry_password_file: str | None = None
+    registry_sentinel_password_file: str | None = None
+    registry_ca_cert: str | None = None
+    registry_client_cert: str | None = None
+    registry_client_key: str | None = None
+    registry_prefix: str = "argotun"
     idle_timeout: float = 600.0
     """How long an idle client connection is kept; clients such as Argo CD reuse theirs for 5 minutes."""
 

@@ -1,5 +1,6 @@
 """The kinds of value that name a place on the network: addresses to listen on and to dial, URLs."""
 
+import dataclasses
 import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
@@ -7,6 +8,8 @@ from urllib.parse import SplitResult, urlsplit
 from argotun.address import host_port
 from argotun.config.models import Address, Networks
 from argotun.config.proxies import PORTS, Proxy
+from argotun.config.registries import PORTS as REGISTRY_PORTS
+from argotun.config.registries import RegistryUrl, split
 from argotun.config.values import HIDDEN, OFF, Kind, Refused, hidden, list_of, quote_unless_secret
 
 HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -138,6 +141,14 @@ def parse_proxy(text: str) -> Proxy:
     return Proxy.of(parts)
 
 
+def parse_registry(text: str) -> RegistryUrl:
+    """Where the registry is; ports that are left out are the usual ones. Raises ValueError."""
+    url, hosts = split(text)
+    port = REGISTRY_PORTS[url.kind]
+    named = [host if re.search(r":\d+$", host) else f"{host}:{port}" for host in hosts]
+    return dataclasses.replace(url, hosts=tuple(map(parse_target, named)))
+
+
 SERVER_URL = Kind(
     "URL",
     "ws or wss URL",
@@ -152,4 +163,13 @@ PROXY_URL = Kind(
     parse_proxy,
     lambda proxy: proxy.show(HIDDEN),
     hidden,
+)
+REGISTRY_URL = Kind(
+    "URL",
+    "Redis URL",
+    "redis://[user[:password]@]host[:port][/db], rediss:// with TLS, redis+sentinel://host[:port],…/master[/db], "
+    "redis+cluster://host[:port],… or unix:///path",
+    parse_registry,
+    lambda url: url.show(HIDDEN),
+    quote_unless_secret(re.compile("@")),
 )

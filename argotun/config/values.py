@@ -145,6 +145,13 @@ def matching(pattern: str) -> Callable[[str], str]:
 
 NAME = Kind("NAME", "text", "a name without control characters", matching(r"[^\x00-\x1f\x7f]+"))
 
+PREFIX = Kind(
+    "NAME",
+    "name",
+    "1 to 64 letters, digits, dots, colons, dashes and underscores",
+    matching(r"[A-Za-z0-9._:-]{1,64}"),
+)
+
 LONGEST_TOKEN = 16 * 1024
 """Bytes; a Kubernetes token has 1 to 2 KiB, and a whole request head must stay under 64 KiB."""
 

@@ -85,6 +85,23 @@ def without_tls(config: AgentConfig) -> bool:
     return config.server.startswith("ws://")
 
 
+def needs_registry(option: str) -> Rule:
+    """An option that is for the registry, where there is one."""
+    return Rule(
+        ServerConfig, option, lambda c, _: is_set(c, option) and c.registry is None, "needs --registry"
+    )
+
+
+def needs_registry_tls(option: str) -> Rule:
+    """An option that is for a registry with TLS."""
+    return Rule(
+        ServerConfig,
+        option,
+        lambda c, _: is_set(c, option) and not (c.registry and c.registry.tls),
+        "needs a --registry with TLS: rediss://, rediss+sentinel:// or rediss+cluster://",
+    )
+
+
 OUTSIDE = "outside a cluster say where it is"
 
 ERRORS: tuple[Rule, ...] = (
@@ -119,6 +136,22 @@ ERRORS: tuple[Rule, ...] = (
         lambda c, _: same_place(c.health_addr, c.addr) or same_place(c.health_addr, c.internal_addr),
         "{value} is the place of --addr or --internal-addr: expected another address",
     ),
+    needs_registry("registry-password-file"),
+    Rule(
+        ServerConfig,
+        "registry-password-file",
+        lambda c, _: c.registry_password_file and c.registry.password,
+        "and a password in --registry exclude each other",
+    ),
+    Rule(
+        ServerConfig,
+        "registry-sentinel-password-file",
+        lambda c, _: c.registry_sentinel_password_file and not (c.registry and c.registry.kind == "sentinel"),
+        "needs a --registry that is redis+sentinel://",
+    ),
+    needs_registry_tls("registry-ca-cert"),
+    needs_registry_tls("registry-client-cert"),
+    *pair(ServerConfig, "registry-client-cert", "registry-client-key"),
     Rule(
         AgentConfig,
         "server",
