@@ -167,8 +167,8 @@ PROXY_URL = Kind(
 REGISTRY_URL = Kind(
     "URL",
     "Redis URL",
-    "redis://[user[:password]@]host[:port][/db], rediss:// with TLS, redis+sentinel://host[:port],…/master[/db], "
-    "redis+cluster://host[:port],… or unix:///path",
+    "redis://[user[:password]@]host[:port][/db], rediss:// with TLS, unix:///path, "
+    "redis+sentinel://host[:port],…/master[/db] or redis+cluster://host[:port],…",
     parse_registry,
     lambda url: url.show(HIDDEN),
     quote_unless_secret(re.compile("@")),

@@ -1,4 +1,4 @@
-"""Where the registry of replicas is: one URL for a Redis, a Sentinel's master, a Cluster, or a Unix socket."""
+"""Where the registry of replicas is: the URL of a Redis, a Sentinel's master, a Cluster, or a Unix socket."""
 
 import re
 from dataclasses import dataclass, field
@@ -53,7 +53,8 @@ def split(text: str) -> tuple[RegistryUrl, list[str]]:
     """
     found = _UNIX.fullmatch(text)
     if found is not None:
-        return RegistryUrl(path=found["path"], **_credentials(found["user"])), []
+        user, password = _credentials(found["user"])
+        return RegistryUrl(path=found["path"], user=user, password=password), []
     found = _URL.fullmatch(text)
     if found is None:
         raise ValueError
@@ -64,16 +65,12 @@ def split(text: str) -> tuple[RegistryUrl, list[str]]:
     fits = {"": len(hosts) == 1, "sentinel": bool(master), "cluster": not database}[kind]
     if path or not fits or not re.fullmatch(r"\d{0,5}", database, re.ASCII):
         raise ValueError
-    url = RegistryUrl(
-        kind=kind,
-        tls=found["scheme"] == "rediss",
-        master=master,
-        database=int(database or 0),
-        **_credentials(found["user"]),
-    )
+    user, password = _credentials(found["user"])
+    tls = found["scheme"] == "rediss"
+    url = RegistryUrl((), kind, tls, "", master, int(database or 0), user, password)
     return url, hosts
 
 
-def _credentials(user: str | None) -> dict[str, str]:
-    name, _, password = (user or "").partition(":")
-    return {"user": unquote(name), "password": unquote(password)}
+def _credentials(text: str | None) -> tuple[str, str]:
+    user, _, password = (text or "").partition(":")
+    return unquote(user), unquote(password)

@@ -29,7 +29,6 @@ from argotun.config.values import (
     FOLDER,
     LABEL,
     NAME,
-    PREFIX as REGISTRY_PREFIX,
     SECRET_TOKEN,
     SWITCH,
     WIRE_VERSION,
@@ -39,6 +38,9 @@ from argotun.config.values import (
     duration,
     rate,
     size,
+)
+from argotun.config.values import (
+    PREFIX as REGISTRY_PREFIX,
 )
 
 PREFIX = "ARGOTUN_"

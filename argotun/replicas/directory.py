@@ -1,18 +1,18 @@
 """What a replica knows of the others: which clusters' agents they hold, and whether they live.
 
-Pure: messages and times come in, routes and callbacks come out. The registry says where an agent is; whether a
-replica lives is what its link says. So the registry alone removes no replica whose link lives, and a dead link
-alone removes nothing:
+Pure: messages and times come in, routes and callbacks come out. The registry says where an agent is; whether
+a replica lives is what its link says. So the registry alone removes no replica whose link lives, and a dead
+link alone removes nothing:
 
-| what the registry says of replica X                    | link lives | link is dead                  |
-|--------------------------------------------------------|------------|-------------------------------|
-| that it has ended                                      | forgotten  | forgotten                     |
-| nothing for SILENCE, while our own beats are heard     | stays      | forgotten                     |
-| nothing, and ours are not heard either                 | stays      | stays                         |
-| its hash is not there, or older than what we heard     | stays      | stays                         |
+| what the registry says of replica X                | link lives | link is dead |
+|----------------------------------------------------|------------|--------------|
+| that it has ended                                  | forgotten  | forgotten    |
+| nothing for SILENCE, while our own beats are heard | stays      | forgotten    |
+| nothing, and ours are not heard either             | stays      | stays        |
+| its hash is not there, or older than what we heard | stays      | stays        |
 
-Each beat that carries changes has the next sequence number. One that does not follow is a gap, and `beat` says so:
-the replica's hash is to be read then, and given to `snapshot`.
+Each beat that carries changes has the next sequence number. One that does not follow is a gap, and `beat` says
+so: the replica's hash is to be read then, and given to `snapshot`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ _UNSURE = -1
 
 @dataclass(slots=True)
 class Replica:
-    """Another replica: where it is dialled, its release, whether it drains, when it was `heard` (monotonic).
+    """Another replica: where it is dialled, its release, whether it drains, when it was `heard`.
 
     `seq` is the number of its last beat that is known, `routes` what it holds, by cluster.
     """
@@ -49,9 +49,9 @@ class Replica:
 class Directory:
     """The table of one replica, whose id is `me`.
 
-    `on_change(cluster)` is called after each change of a cluster's routes, `on_replicas()` when a replica came,
-    went, or says something else of itself. Both see the table as it is after the whole message. All times are
-    monotonic seconds.
+    `on_change(cluster)` is called after each change of a cluster's routes, `on_replicas()` when a replica
+    came, went, or says something else of itself. Both see the table as it is after the whole message. All
+    times are monotonic seconds.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Directory:
             self._tell()
 
     def forget(self, cluster: str, replica: str, until: float) -> None:
-        """A replica says that it has no agent of a cluster: the route rests until then, or until it is said anew."""
+        """A replica has no agent of a cluster after all: the route rests until then, or is said anew."""
         if replica in self._where.get(cluster, ()):
             self._resting[cluster, replica] = until
             self._changed[cluster] = None

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from argotun.config.values import CLUSTER_ID_PATTERN
 
@@ -42,7 +42,7 @@ class Route(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a replica knows of its own agents of a cluster; `came` is the monotonic second of the newest one."""
+    """What a replica knows of its own agents of a cluster; the newest `came` at this monotonic second."""
 
     came: float
     sessions: int
@@ -159,7 +159,7 @@ def read_hash(fields: Mapping[bytes, bytes]) -> tuple[int, Record, dict[str, Rou
     return int(seq), _read_record(said), routes
 
 
-def is_replica(value: object) -> bool:
+def is_replica(value: object) -> TypeGuard[str]:
     """Whether something is the id of a replica."""
     return isinstance(value, str) and _is_id(value) is not None
 

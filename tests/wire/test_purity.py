@@ -51,7 +51,8 @@ LAYERS: dict[str, set[str]] = {
     "policy": {"config", "errors"},
     "transport": {"wire", "config", "files", "address", "seldom", "turns", "errors"},
     "tunnel": {"transport", "wire", "config", "turns", "errors"},
-    "server": {"tunnel", "transport", "wire", "observe", "config", *GROUND},
+    "replicas": {"transport", "config", "files", "seldom", "turns", "errors"},
+    "server": {"replicas", "tunnel", "transport", "wire", "observe", "config", *GROUND},
     "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},
     "options": {"config", "files", "errors"},
 }

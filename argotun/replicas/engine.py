@@ -1,0 +1,194 @@
+"""Redis itself: which one to talk to, a client for it, and the scripts; the only file that imports redis.
+
+A client is given up after its first error, and the next one asks anew who the master is. So redis-py's own
+retries and health checks are left out.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from redis import Connection, ConnectionPool, Redis, UnixDomainSocketConnection
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.credentials import CredentialProvider
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from argotun.config.models import Address, ServerConfig
+from argotun.errors import ConfigError, DialError, TransportError
+from argotun.files import read
+from argotun.transport.tls import ClientTls, handshake_client
+
+TIMEOUT = 1.0
+"""Seconds for a connection, and for each answer: a beat is due each second."""
+LARGEST_PASSWORD = 64 << 10
+
+BEAT = """
+local routes, members, feed = KEYS[1], KEYS[2], KEYS[3]
+local id, entry, alive, kept, full, fields, deadline, message = unpack(ARGV, 1, 8)
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+-- tostring() would round the microseconds away.
+local function number(n) return string.format('%.0f', n) end
+-- The connection waited in a Redis that stood still, and whoever sent this has given it up since.
+if tonumber(deadline) > 0 and now > tonumber(deadline) then return {number(now), 'late'} end
+local held = redis.pcall('HLEN', routes)
+if type(held) == 'table' then redis.call('DEL', routes) held = 0 end
+if full == '1' then redis.call('DEL', routes)
+elseif held ~= tonumber(fields) then return {number(now), 'lost'} end
+for i = 9, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', routes, ARGV[i])
+  else redis.call('HSET', routes, ARGV[i], ARGV[i + 1]) end
+end
+redis.call('HSET', routes, '', entry)
+redis.call('PEXPIRE', routes, kept)
+local swept = redis.pcall('ZREMRANGEBYSCORE', members, '-inf', number(now - 60000000))
+if type(swept) == 'table' then redis.call('DEL', members) end
+redis.call('ZADD', members, number(now + alive * 1000), id)
+redis.call('PUBLISH', feed, message)
+return {number(now), 'written'}
+"""
+"""One atomic beat; says `lost`, and writes nothing, where the hash is not the one that the sender left there.
+
+A key of another type is nobody's and makes way: each key has one writer.
+"""
+
+LEAVE = """
+redis.call('DEL', KEYS[1])
+redis.pcall('ZREM', KEYS[2], ARGV[1])
+redis.call('PUBLISH', KEYS[3], ARGV[2])
+return 'left'
+"""
+
+READ = """
+local held = redis.pcall('HLEN', KEYS[1])
+if type(held) == 'table' or held > tonumber(ARGV[1]) then return false end
+local all, size = redis.call('HGETALL', KEYS[1]), 0
+for i = 1, #all do size = size + #all[i] end
+if size > tonumber(ARGV[2]) then return false end
+return all
+"""
+"""One replica's hash; nothing where it is larger than ours could be, and would fill all readers' memory."""
+
+
+class _Passwords(CredentialProvider):
+    """User and password for a new connection; a file is read each time."""
+
+    def __init__(self, option: str, user: str, password: str, path: str | None) -> None:
+        self._option, self._user, self._password, self._path = option, user, password, path
+        self.get_credentials()
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._password
+        if self._path is not None:
+            try:
+                password = read(self._path, LARGEST_PASSWORD).data.decode().strip()
+            except (OSError, UnicodeDecodeError):
+                raise ConfigError(self._option, self._path, "a file with one password in it") from None
+        return (self._user, password) if self._user else (password,)
+
+
+class _TlsConnection(Connection):
+    """A connection whose TLS is made as all of argotun's, by contexts that follow their files."""
+
+    def __init__(self, tls: ClientTls, **options: Any) -> None:
+        self._tls = tls
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        raw = super()._connect()  # type: ignore[no-untyped-call]
+        shaken = handshake_client(raw, self._tls.context(), self.host, TIMEOUT)
+        shaken.settimeout(self.socket_timeout)
+        return shaken
+
+
+class Engine:
+    """The registry that `config` names. Raises ConfigError when a file that it names cannot be used."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        assert config.registry is not None
+        self._url = url = config.registry
+        # The braces make one slot of all keys.
+        self.keys = f"{{{config.registry_prefix}}}"
+        self._slot = key_slot(self.keys.encode())
+        self.tls: ClientTls | None = None
+        self._options: dict[str, Any] = {
+            "socket_timeout": TIMEOUT,
+            "socket_connect_timeout": TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        if url.tls:
+            options = ("--registry-ca-cert", "--registry-client-cert", "--registry-client-key")
+            self.tls = ClientTls(
+                config.registry_ca_cert,
+                config.registry_client_cert,
+                config.registry_client_key,
+                options=options,
+                prefix="registry-",
+            )
+            self._options |= {"connection_class": _TlsConnection, "tls": self.tls}
+        self._sentinel_options = dict(self._options)
+        if url.user or url.password or config.registry_password_file:
+            self._options["credential_provider"] = _Passwords(
+                "--registry-password-file", url.user, url.password, config.registry_password_file
+            )
+        if (path := config.registry_sentinel_password_file) is not None:
+            option = "--registry-sentinel-password-file"
+            self._sentinel_options["credential_provider"] = _Passwords(option, "", "", path)
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """A client of the registry as it is now, for one greenlet; its connections end with the block.
+
+        Raises RedisError, OSError, TransportError or ConfigError at once or at any command; the client is of
+        no more use then.
+        """
+        if self._url.path:
+            place: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": self._url.path}
+        else:
+            host, port = self._address()
+            place = {"host": host, "port": port, "db": self._url.database}
+        with _connected(self._options | place) as client:
+            yield client
+
+    def _address(self) -> Address:
+        """Which one takes what we write: the host, Sentinel's master, or the Cluster's node for our slot."""
+        if self._url.kind == "sentinel":
+            return self._master()
+        if self._url.kind == "cluster":
+            return self._node()
+        return self._url.hosts[0]
+
+    def _master(self) -> Address:
+        with ExitStack() as stack:
+            sentinel: Any = Sentinel([])  # type: ignore[no-untyped-call]
+            for host, port in self._url.hosts:
+                options = self._sentinel_options | {"host": host, "port": port}
+                sentinel.sentinels.append(stack.enter_context(_connected(options)))
+            address: Address = sentinel.discover_master(self._url.master)
+        return address
+
+    def _node(self) -> Address:
+        why: Exception | None = None
+        for host, port in self._url.hosts:
+            try:
+                with _connected(self._options | {"host": host, "port": port}) as client:
+                    for first, last, master, *_ in client.execute_command("CLUSTER", "SLOTS"):
+                        if first <= self._slot <= last:
+                            return (master[0] or b"").decode() or host, master[1]
+            except (RedisError, OSError, TransportError) as error:
+                why = error
+        raise DialError("no node of the Cluster knows who has our slot") from why
+
+
+@contextmanager
+def _connected(options: dict[str, Any]) -> Iterator[Any]:
+    client = Redis(connection_pool=ConnectionPool(max_connections=2, **options))
+    try:
+        yield client
+    finally:
+        with suppress(RedisError, OSError):
+            client.connection_pool.disconnect()
