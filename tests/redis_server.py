@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +24,6 @@ def require() -> str:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return sock.getsockname()[1]
 
@@ -52,7 +51,11 @@ class RedisServer:
     def start(self) -> None:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
-        until(self.answers, "a redis-server that answers", 10.0)
+        try:
+            until(self.answers, "a redis-server that answers", 10.0)
+        except BaseException:
+            self.close()
+            raise
 
     def answers(self) -> bool:
         with suppress(redis.RedisError), self.client() as client:

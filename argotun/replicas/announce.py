@@ -63,7 +63,7 @@ class Announcer:
         self._dirty: set[str] = set()
         self._full = True
         self._seq = 0
-        self._held = 0
+        self._held = "", 0
         self._offset = 0.0
         self._wake = Event()
         self._over = Event()
@@ -133,9 +133,9 @@ class Announcer:
         self._seq += bool(changes or self._full)
         beat = Beat(self._me, self._seq, self._record, self._full, changes)
         sent = monotonic()
-        arguments: list[str | int] = [self._me, hash_entry(self._seq, self._record), ALIVE, KEPT]
-        arguments += [int(self._full), self._held, int((sent + TIMEOUT) * 1e6 + self._offset)]
-        arguments.append(beat_message(beat))
+        entry, deadline = hash_entry(self._seq, self._record), int((sent + TIMEOUT) * 1e6 + self._offset)
+        arguments: list[str | int] = [self._me, entry, *self._held, int(self._full), deadline]
+        arguments += [ALIVE, KEPT, beat_message(beat)]
         for cluster, route in changes.items():
             arguments += [cluster, route_entry(route)]
         stamp, said = script(self._keys(), arguments)
@@ -143,7 +143,7 @@ class Announcer:
         self._full = said != b"written"
         if self._full:
             return False
-        self._held = len(self._routes) + 1
+        self._held = entry, len(self._routes) + 1
         self.beats += 1
         self.changes += len(changes)
         return True
@@ -174,5 +174,5 @@ class Announcer:
         before = self._routes.get(cluster)
         # The clock of another Redis must not reorder who is there already.
         again = before is not None and before[0] == claim.came
-        since = before[1].since if before is not None and again else int(claim.came * 1e6 + self._offset)
+        since = before[1].since if before is not None and again else max(0, int(claim.came * 1e6 + self._offset))
         return claim.came, Route(since, *claim[1:])

@@ -111,7 +111,9 @@ class Directory:
         replica.heard = now
         self._describe(replica, beat.record)
         whole = True
-        if beat.full and beat.seq > replica.seq:
+        if replica.seq == _UNSURE:
+            whole = False
+        elif beat.full and beat.seq > replica.seq:
             self._replace(beat.replica, beat.seq, beat.record, beat.changes, now)
         elif beat.changes and not beat.full and beat.seq == replica.seq + 1:
             replica.seq = beat.seq

@@ -27,7 +27,7 @@ LARGEST_PASSWORD = 64 << 10
 
 BEAT = """
 local routes, members, feed = KEYS[1], KEYS[2], KEYS[3]
-local id, entry, alive, kept, full, fields, deadline, message = unpack(ARGV, 1, 8)
+local id, entry, before, fields, full, deadline, alive, kept, message = unpack(ARGV, 1, 9)
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 -- tostring() would round the microseconds away.
@@ -37,8 +37,10 @@ if tonumber(deadline) > 0 and now > tonumber(deadline) then return {number(now),
 local held = redis.pcall('HLEN', routes)
 if type(held) == 'table' then redis.call('DEL', routes) held = 0 end
 if full == '1' then redis.call('DEL', routes)
-elseif held ~= tonumber(fields) then return {number(now), 'lost'} end
-for i = 9, #ARGV, 2 do
+elseif held ~= tonumber(fields) or redis.call('HGET', routes, '') ~= before then
+  return {number(now), 'lost'}
+end
+for i = 10, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', routes, ARGV[i])
   else redis.call('HSET', routes, ARGV[i], ARGV[i + 1]) end
 end

@@ -1,0 +1,216 @@
+"""Histories that nobody could wait for: a Redis that loses, doubles, reorders, forgets and goes back in time.
+
+The real writers and readers run on a model of Redis, without a clock or a socket. All replicas live, and every link
+vouches for its replica. Two things hold: what a replica has, and another one knew, is never forgotten meanwhile; and
+once all is quiet, everybody's table is the truth.
+"""
+
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from argotun.replicas.announce import Announcer
+from argotun.replicas.directory import Directory
+from argotun.replicas.feed import READ_AGAIN, Feed
+from argotun.replicas.records import Claim, Record
+
+REPLICAS = 3
+CLUSTERS = ("x", "y", "z")
+some_replica = st.integers(0, REPLICAS - 1)
+some_cluster = st.sampled_from(CLUSTERS)
+
+
+class Redis:
+    """What Redis does for replicas: BEAT and READ of `engine`, in Python."""
+
+    def __init__(self) -> None:
+        self.hashes: dict[str, dict[bytes, bytes]] = {}
+        self.backup: dict[str, dict[bytes, bytes]] = {}
+        self.queues: list[list[bytes]] = []
+        self.away = False
+        self.lose_answer = False
+
+    def beat(self, keys: list[str], args: list[str | int]) -> tuple[bytes, bytes]:
+        if self.away:
+            raise ConnectionError
+        stamp = b"%d" % (monotonic() * 1e6)
+        key, entry, before, fields, full = keys[0], args[1], str(args[2]).encode(), args[3], args[4]
+        if full:
+            self.hashes.pop(key, None)
+        elif len(self.hashes.get(key, {})) != fields or self.hashes[key].get(b"") != before:
+            return stamp, b"lost"
+        found = self.hashes.setdefault(key, {})
+        for cluster, value in zip(args[9::2], args[10::2], strict=True):
+            if value:
+                found[str(cluster).encode()] = str(value).encode()
+            else:
+                found.pop(str(cluster).encode(), None)
+        found[b""] = str(entry).encode()
+        for queue in self.queues:
+            queue.append(str(args[8]).encode())
+        if self.lose_answer:
+            self.lose_answer = False
+            raise ConnectionError
+        return stamp, b"written"
+
+    def register_script(self, _: str) -> Any:
+        def read(keys: list[str], _: list[int]) -> list[bytes]:
+            return [each for pair in self.hashes.get(keys[0], {}).items() for each in pair]
+
+        return read
+
+
+class Peer:
+    def __init__(self, redis: Redis, number: int) -> None:
+        self.claims: dict[str, Claim] = {}
+        self.directory = Directory(f"{number:016x}")
+        engine: Any = SimpleNamespace(keys="{p}")
+        self.feed = Feed(engine, self.directory)
+        self.announcer = Announcer(engine, self.directory.me, Record("h:1"), self.claims)
+        self.queue: list[bytes] = []
+        redis.queues.append(self.queue)
+
+    def knows(self, other: "Peer") -> set[str]:
+        found = self.directory.replicas.get(other.directory.me)
+        return set(found.routes) if found else set()
+
+
+class Histories(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.redis = Redis()
+        self.now = 0.0
+        self.peers = [Peer(self.redis, number) for number in range(REPLICAS)]
+        # What each knew of each other one and that has stayed there since.
+        self.vouched: dict[tuple[int, int], set[str]] = {}
+        for one in self.peers:
+            for other in self.peers:
+                one.directory.link_alive(other.directory.me)
+
+    @rule(who=some_replica, cluster=some_cluster)
+    def an_agent_comes(self, who: int, cluster: str) -> None:
+        peer = self.peers[who]
+        peer.claims[cluster] = Claim(monotonic(), 1)
+        peer.announcer.changed(cluster)
+
+    @rule(who=some_replica, cluster=some_cluster)
+    def an_agent_goes(self, who: int, cluster: str) -> None:
+        peer = self.peers[who]
+        if peer.claims.pop(cluster, None):
+            peer.announcer.changed(cluster)
+            for (_, whose), clusters in self.vouched.items():
+                if whose == who:
+                    clusters.discard(cluster)
+
+    @rule(who=some_replica)
+    def beat(self, who: int) -> None:
+        try:
+            self.peers[who].announcer._beat(self.redis.beat)
+        except ConnectionError:
+            self.peers[who].announcer._full = True
+
+    @rule(who=some_replica)
+    def a_beat_is_written_and_its_answer_lost(self, who: int) -> None:
+        self.redis.lose_answer = True
+        self.beat(who)
+        self.redis.lose_answer = False
+
+    @rule(who=some_replica, at=st.integers(0, 3), what=st.sampled_from(("take", "lose", "double")))
+    def a_message_arrives(self, who: int, at: int, what: str) -> None:
+        peer = self.peers[who]
+        if not peer.queue:
+            return
+        at = min(at, len(peer.queue) - 1)
+        data = peer.queue[at] if what == "double" else peer.queue.pop(at)
+        if what != "lose":
+            peer.feed._take(data, self.now)
+
+    @rule(who=some_replica)
+    def all_messages_arrive(self, who: int) -> None:
+        peer = self.peers[who]
+        while peer.queue:
+            peer.feed._take(peer.queue.pop(0), self.now)
+
+    @precondition(lambda self: not self.redis.away)
+    @rule(who=some_replica)
+    def hashes_are_read_where_there_are_gaps(self, who: int) -> None:
+        self.now += READ_AGAIN
+        self.peers[who].feed._read_due(self.redis, self.now)
+
+    @precondition(lambda self: not self.redis.away)
+    @rule(who=some_replica)
+    def a_feed_begins_anew(self, who: int) -> None:
+        peer = self.peers[who]
+        peer.queue.clear()
+        for key in list(self.redis.hashes):
+            peer.feed._read(self.redis, key.rpartition(":")[2])
+
+    @rule(away=st.booleans())
+    def redis_goes_or_comes(self, away: bool) -> None:
+        self.redis.away = away
+
+    @rule()
+    def redis_is_flushed(self) -> None:
+        self.redis.hashes.clear()
+
+    @rule(who=some_replica)
+    def a_hash_is_evicted(self, who: int) -> None:
+        self.redis.hashes.pop(f"{{p}}:routes:{self.peers[who].directory.me}", None)
+
+    @rule()
+    def redis_saves(self) -> None:
+        self.redis.backup = {key: dict(found) for key, found in self.redis.hashes.items()}
+
+    @rule()
+    def redis_restarts_with_what_it_saved(self) -> None:
+        self.redis.hashes = {key: dict(found) for key, found in self.redis.backup.items()}
+
+    @rule(seconds=st.sampled_from((0.1, 1.0, 4.0, 60.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(who=some_replica, whose=some_replica, cluster=some_cluster)
+    def a_request_finds_nobody(self, who: int, whose: int, cluster: str) -> None:
+        self.peers[who].directory.forget(cluster, self.peers[whose].directory.me, self.now + 0.25)
+
+    @rule(who=some_replica, whose=some_replica)
+    def a_peer_says_have(self, who: int, whose: int) -> None:
+        for cluster in self.peers[whose].claims if who != whose else ():
+            self.peers[who].directory.have(cluster, self.peers[whose].directory.me, self.now)
+
+    @rule()
+    def all_is_quiet(self) -> None:
+        self.redis.away = False
+        for _ in range(3):
+            self.now += 1.0
+            for who in range(REPLICAS):
+                self.beat(who)
+            for peer in self.peers:
+                while peer.queue:
+                    peer.feed._take(peer.queue.pop(0), self.now)
+                peer.feed._read_due(self.redis, self.now)
+                peer.directory.tick(self.now)
+        for one in self.peers:
+            for other in self.peers:
+                if one is not other:
+                    assert one.knows(other) == set(other.claims)
+                    for cluster in other.claims:
+                        route = other.announcer.mine(cluster)
+                        assert (other.directory.me, route) in one.directory.routes(cluster)
+
+    @invariant()
+    def nothing_that_a_link_vouches_for_is_forgotten(self) -> None:
+        for who, peer in enumerate(getattr(self, "peers", ())):
+            for whose, other in enumerate(self.peers):
+                known = peer.knows(other)
+                vouched = self.vouched.setdefault((who, whose), set())
+                assert vouched <= known
+                vouched |= known & set(other.claims)
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(stateful_step_count=60, deadline=None)
