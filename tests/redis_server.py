@@ -104,5 +104,3 @@ class Sentinel(RedisServer):
                 "sentinel down-after-milliseconds main 600\nsentinel failover-timeout main 3000\n"
             )
         return [require(), str(file), "--sentinel"]
-
-

@@ -174,5 +174,7 @@ class Announcer:
         before = self._routes.get(cluster)
         # The clock of another Redis must not reorder who is there already.
         again = before is not None and before[0] == claim.came
-        since = before[1].since if before is not None and again else max(0, int(claim.came * 1e6 + self._offset))
+        since = (
+            before[1].since if before is not None and again else max(0, int(claim.came * 1e6 + self._offset))
+        )
         return claim.came, Route(since, *claim[1:])

@@ -11,8 +11,8 @@ link alone removes nothing:
 | nothing, and ours are not heard either             | stays      | stays        |
 | its hash is not there, or older than what we heard | stays      | stays        |
 
-Each beat that carries changes has the next sequence number. One that does not follow is a gap, and `beat` says
-so: the replica's hash is to be read then, and given to `snapshot`.
+Each beat that carries changes has the next sequence number. One that does not follow is a gap, and `beat`
+says so: the replica's hash is to be read then, and given to `snapshot`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

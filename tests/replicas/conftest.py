@@ -77,7 +77,9 @@ class Party:
         )
 
     def settle(self, seconds: float = 10.0) -> None:
-        until(lambda: all(m.shared.up for m in self.members) and self.agree(), "agreement", seconds, self.tell)
+        until(
+            lambda: all(m.shared.up for m in self.members) and self.agree(), "agreement", seconds, self.tell
+        )
 
     def tell(self) -> object:
         return [member.shared.status() for member in self.members]
@@ -114,5 +116,3 @@ def nothing_left() -> Iterator[None]:
     yield
     gc.collect()
     until(lambda: len(leaks.greenlets()) <= len(before), "the end of all", 3.0, explain=leaks.greenlets)
-
-

@@ -140,6 +140,15 @@ def test_a_number_that_was_a_lie_is_unlearned(full: Seen) -> None:
     assert full.say(6, {"y": NEW})
 
 
+def test_while_a_number_is_in_doubt_only_the_hash_counts(full: Seen) -> None:
+    assert not full.say(4)
+    assert not full.say(3, {"z": NEW}, full=True)
+    assert not full.say(6, {"x": None})
+    assert full.table() == {"x": OLD, "y": OLD}
+    full.snapshot(A, 6, RECORD, {"y": OLD}, 1.0)
+    assert full.table() == {"y": OLD}
+
+
 def test_our_own_hash_is_no_other_replica(seen: Seen) -> None:
     seen.snapshot(ME, 5, RECORD, {"x": OLD}, 0.0)
     assert seen.replicas == {}
@@ -308,9 +317,7 @@ def test_have_of_a_stranger_is_nothing(seen: Seen) -> None:
 # ── bounds ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_more_replicas_than_there_may_be_are_passed_over(
-    seen: Seen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_replicas_than_there_may_be_are_passed_over(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_REPLICAS", 3)
     for number in range(5):
         assert seen.say(1, {"x": OLD}, full=True, replica=f"{number + 1:016x}")

@@ -18,8 +18,8 @@ from tests.rig import until
 from tests.secrecy import watch
 
 ACL = (
-    "~{argotun}:* &{argotun}:* +@connection +evalsha +eval +script|load +hset +hget +hdel +hlen +hgetall +del +pexpire "
-    "+zadd +zrem +zrangebyscore +zremrangebyscore +publish +subscribe +time"
+    "~{argotun}:* &{argotun}:* +@connection +evalsha +eval +script|load +hset +hget +hdel +hlen +hgetall "
+    "+del +pexpire +zadd +zrem +zrangebyscore +zremrangebyscore +publish +subscribe +time"
 )
 """What docs/replicas.md gives our user."""
 
@@ -109,9 +109,7 @@ class TlsRedis(RedisServer):
         folder.mkdir()
         pem = folder / "server.pem"
         issued = ca.issue_cert("127.0.0.1", "localhost")
-        pem.write_bytes(
-            issued.private_key_pem.bytes() + b"".join(c.bytes() for c in issued.cert_chain_pems)
-        )
+        pem.write_bytes(issued.private_key_pem.bytes() + b"".join(c.bytes() for c in issued.cert_chain_pems))
         ca.cert_pem.write_to_path(str(folder / "ca.pem"))
         self.tls_port = free_port()
         files = ("--tls-cert-file", str(pem), "--tls-key-file", str(pem))
@@ -137,7 +135,9 @@ def test_tls_verifies_both_sides(make: Make, tmp_path: Path) -> None:
 
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(str(stranger))
-    deceived = make(Party, f"rediss://localhost:{redis.tls_port}", **files | {"registry_ca_cert": str(stranger)})
+    deceived = make(
+        Party, f"rediss://localhost:{redis.tls_port}", **files | {"registry_ca_cert": str(stranger)}
+    )
     member = deceived.join("z")
     until(lambda: member.shared.errors["write"] >= 2 and member.shared.errors["read"] >= 2)
     misnamed = make(Party, f"rediss://127.0.0.2:{redis.tls_port}", **files)

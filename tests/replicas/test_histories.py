@@ -1,8 +1,8 @@
 """Histories that nobody could wait for: a Redis that loses, doubles, reorders, forgets and goes back in time.
 
-The real writers and readers run on a model of Redis, without a clock or a socket. All replicas live, and every link
-vouches for its replica. Two things hold: what a replica has, and another one knew, is never forgotten meanwhile; and
-once all is quiet, everybody's table is the truth.
+The real writers and readers run on a model of Redis, without a clock or a socket. All replicas live, and
+every link vouches for its replica. Two things hold: what a replica has, and another one knew, is never
+forgotten meanwhile; and once all is quiet, everybody's table is the truth.
 """
 
 from time import monotonic
@@ -105,6 +105,13 @@ class Histories(RuleBasedStateMachine):
             for (_, whose), clusters in self.vouched.items():
                 if whose == who:
                     clusters.discard(cluster)
+
+    @rule(who=some_replica, cluster=some_cluster, comes=st.booleans())
+    def a_change_is_known_to_all(self, who: int, cluster: str, comes: bool) -> None:
+        (self.an_agent_comes if comes else self.an_agent_goes)(who, cluster)
+        self.beat(who)
+        for each in range(REPLICAS):
+            self.all_messages_arrive(each)
 
     @rule(who=some_replica)
     def beat(self, who: int) -> None:

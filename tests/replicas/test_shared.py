@@ -1,4 +1,4 @@
-"""Replicas that share a real Redis: what they learn of each other while it serves, ails, dies and comes back."""
+"""Replicas that share a real Redis: what they learn of each other while it serves, ails and comes back."""
 
 import json
 import logging
@@ -109,7 +109,7 @@ def test_nothing_of_an_agent_but_its_cluster_stands_in_the_registry(
     a = party.join("x")
     party.settle()
     with redis_server.client() as client:
-        keys = sorted(key.decode() for key in client.keys())
+        keys = sorted(key.decode() for key in client.scan_iter())
         assert keys == ["{argotun}:members", f"{{argotun}}:routes:{a.id}"]
         found = client.hgetall(keys[1])
     assert set(found) == {b"", b"x"}
@@ -208,6 +208,7 @@ def test_one_that_redis_lost_stays_while_its_link_lives(party: Party, redis_serv
     a, b = party.join("x"), party.join("y")
     party.settle()
     a.directory.link_alive(b.id)
+
     # It can be heard no more, as if it alone were cut off from the registry.
     def cut_off(*_: object) -> bool:
         raise OSError("cut off")
@@ -277,4 +278,6 @@ def test_trouble_is_one_line_until_it_is_over(
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(lines) == 2
     assert any(line.startswith("the registry cannot be written; agents that move") for line in lines)
-    assert any(line.startswith("the registry cannot be followed; the last known table stays") for line in lines)
+    assert any(
+        line.startswith("the registry cannot be followed; the last known table stays") for line in lines
+    )
