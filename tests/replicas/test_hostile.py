@@ -1,7 +1,7 @@
 """Whoever can write to the registry can write anything: it is bounded, passed over and logged, and no more.
 
-What such a one may achieve at most is that a route leads to a replica that has not the agent, which says so on
-its link. A stream's target is the cluster's id, so it can reach no other cluster's agent.
+What such a one may achieve at most is that a route leads to a replica that has not the agent, which then says
+so on its link. A stream's target is the cluster's id, so it can reach no other cluster's agent.
 """
 
 import json
