@@ -174,6 +174,34 @@ class Places(Protocol):
     refused: int
 
 
+class Registry(Protocol):
+    """The part of the registry of replicas that metrics read at a scrape."""
+
+    @property
+    def up(self) -> bool:
+        """Whether our own beats are heard."""
+
+    @property
+    def replicas(self) -> int:
+        """Live replicas, this one too."""
+
+    @property
+    def routes(self) -> int:
+        """Clusters that other replicas hold."""
+
+    @property
+    def beats(self) -> int:
+        """Beats that were written."""
+
+    @property
+    def changes(self) -> int:
+        """Routes that were written."""
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Failures by what was tried, from a fixed set of names."""
+
+
 class _Row(NamedTuple):
     family: type[CounterMetricFamily] | type[GaugeMetricFamily]
     name: str
@@ -257,6 +285,14 @@ _CALLER_ROWS = (
     ),
 )
 
+_REGISTRY_ROWS = (
+    _Row(_GAUGE, "argotun_registry_up", "up", "1 while what this replica writes comes back by the feed"),
+    _Row(_GAUGE, "argotun_replicas", "replicas", "Live replicas that this one knows, itself too"),
+    _Row(_GAUGE, "argotun_routes", "routes", "Clusters that other replicas hold"),
+    _Row(_COUNTER, "argotun_registry_beats", "beats", "Beats that were written to the registry"),
+    _Row(_COUNTER, "argotun_registry_changes", "changes", "Routes that were written to the registry"),
+)
+
 
 class Metrics(Collector):
     """The metrics of both roles, and the registry that a scrape reads.
@@ -338,6 +374,7 @@ class ServerMetrics(Metrics):
         self._clusters: dict[str, ClusterStats] = {}
         self._callers: dict[str, CallerStats] = {}
         self._ports: dict[str, Places] = {}
+        self._registries: list[Registry] = []
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -383,6 +420,10 @@ class ServerMetrics(Metrics):
         """Report how full a port is, and whom it sends away."""
         self._ports[name] = places
 
+    def watch_registry(self, registry: Registry) -> None:
+        """Report how the registry of replicas does, where there is one."""
+        self._registries = [registry]
+
     def auth_failures(self, reason: AuthFailure) -> None:
         """Count an agent that was turned away."""
         self._auth_failures[reason] += 1
@@ -411,6 +452,14 @@ class ServerMetrics(Metrics):
             failures.add_metric((reason,), count)
         yield failures
         yield from self._places()
+        yield from _rows(_REGISTRY_ROWS, [((), registry) for registry in self._registries], ())
+        errors = CounterMetricFamily(
+            "argotun_registry_errors", "Failures at the registry of replicas", labels=("operation",)
+        )
+        for registry in self._registries:
+            for operation, count in registry.errors.items():
+                errors.add_metric((operation,), count)
+        yield errors
 
     def _places(self) -> Iterator[Metric]:
         taken = GaugeMetricFamily("argotun_connections", "Connections of a port", labels=("port",))

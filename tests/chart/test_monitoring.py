@@ -124,6 +124,24 @@ FIRING: dict[str, tuple[Series, Series]] = {
             'argotun_takeovers_total{cluster="b"}': "1x180",
         },
     ),
+    "ArgotunRegistryDown": (
+        {
+            'argotun_registry_up{namespace="a",pod="x"}': "1x180",
+            'argotun_registry_up{namespace="a",pod="y"}': "0x180",
+        },
+        {'argotun_registry_up{namespace="a",pod="x"}': "1x170 0x3 1x7"},
+    ),
+    "ArgotunReplicasDisagree": (
+        {
+            'argotun_replicas{namespace="a",pod="x"}': "3x180",
+            'argotun_replicas{namespace="a",pod="y"}': "2x180",
+        },
+        # Two installations.
+        {
+            'argotun_replicas{namespace="a",pod="x"}': "3x180",
+            'argotun_replicas{namespace="b",pod="y"}': "2x180",
+        },
+    ),
     "ArgotunAgentDisconnected": (
         # Another agent of another release is connected.
         {'agent_connected{namespace="a"}': "0x180", 'agent_connected{namespace="b"}': "1x180"},
