@@ -77,7 +77,12 @@ def replica(url: str) -> None:
             "errors": shared.errors,
         }
 
-    actions: dict[str, Callable[..., Any]] = {"arrive": arrive, "state": state, "start": shared.start}
+    actions: dict[str, Callable[..., Any]] = {
+        "arrive": arrive,
+        "state": state,
+        "start": shared.start,
+        "up": lambda: shared.up,
+    }
     print(directory.me, flush=True)
     # A plain read would stop all greenlets.
     for line in FileObject(sys.stdin.fileno(), "r"):
@@ -158,7 +163,13 @@ class Fleet:
                 return states
             if monotonic() > deadline:
                 sys.exit(f"no agreement: {states}")
+            gevent.sleep(1.0)
+
+    def current(self) -> float:
+        """Wait until each one hears itself; when that was."""
+        while not all(child.do("up") for child in self.children):
             gevent.sleep(0.05)
+        return monotonic()
 
     def close(self) -> None:
         for child in self.children:
@@ -236,8 +247,8 @@ def measure_outages(fleet: Fleet) -> None:
     gevent.sleep(20)
     fleet.redis.send_signal(signal.SIGCONT)
     begin = monotonic()
+    print(f"paused for 20 s: all current {fleet.current() - begin:.2f} s after it goes on", end="; ")
     states = fleet.settled()
-    print(f"paused for 20 s: all current {monotonic() - begin:.2f} s after it goes on", end="; ")
     print(f"changes seen: {sum(s['changes'] for s in states) - sum(changes)}")
 
     fleet.redis.kill()
@@ -245,8 +256,8 @@ def measure_outages(fleet: Fleet) -> None:
     gevent.sleep(5)
     fleet.redis = subprocess.Popen(fleet.command, stdout=subprocess.DEVNULL)
     begin = monotonic()
+    print(f"killed for 5 s: all current {fleet.current() - begin:.2f} s after its start", end="; ")
     states = fleet.settled()
-    print(f"killed for 5 s: all current {monotonic() - begin:.2f} s after its start", end="; ")
     print(f"changes seen: {sum(s['changes'] for s in states) - sum(changes)}")
 
 

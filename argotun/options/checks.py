@@ -140,7 +140,7 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         ServerConfig,
         "registry-password-file",
-        lambda c, _: c.registry_password_file and c.registry.password,
+        lambda c, _: c.registry_password_file and c.registry and c.registry.password,
         "and a password in --registry exclude each other",
     ),
     Rule(

@@ -1,6 +1,7 @@
 """Metrics: names that dashboards rely on, bounded labels, and text that Prometheus can read."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import gevent
 import gevent.socket
@@ -352,3 +353,26 @@ def test_a_strange_cluster_name_does_not_break_the_text(accept: str) -> None:
 @pytest.mark.parametrize("accept", ["*/*", "text/html;q=", "text/plain; version=x.y", ",;=,", "\xff"])
 def test_a_strange_accept_header_gets_plain_text(accept: str) -> None:
     assert ServerMetrics().exposition(accept)[1].startswith("text/plain")
+
+
+class Shared:
+    """A registry of replicas as metrics see it."""
+
+    up = True
+    replicas = 3
+    routes = 20
+    beats = 7
+    changes = 9
+    errors: ClassVar[dict[str, int]] = {"write": 1, "read": 0, "resync": 2}
+
+
+def test_a_registry_of_replicas_is_reported_where_there_is_one() -> None:
+    metrics = ServerMetrics()
+    assert families(metrics)["argotun_registry_up"].samples == []
+    metrics.watch_registry(Shared())
+    found = families(metrics)
+    shown = {"registry_up": 1, "replicas": 3, "routes": 20, "registry_beats": 7, "registry_changes": 9}
+    for name, value in shown.items():
+        assert [sample.value for sample in found[f"argotun_{name}"].samples] == [value]
+    errors = {each.labels["operation"]: each.value for each in found["argotun_registry_errors"].samples}
+    assert errors == {"write": 1, "read": 0, "resync": 2}

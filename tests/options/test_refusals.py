@@ -16,6 +16,8 @@ URL = "the server's URL such as wss://tunnel.example.com/connect"
 TOKEN = "1 to 16384 visible ASCII characters without spaces"
 PROXY = "http[s]://[user:password@]host[:port]"
 RATE = "a number of requests per second such as 50 or 0.5, or 0 for no limit"
+REDIS = "redis://[user[:password]@]host[:port][/db], rediss:// with TLS, unix:///path, "
+REDIS += "redis+sentinel://host[:port],…/master[/db] or redis+cluster://host[:port],…"
 MISSING = "a readable file (No such file or directory)"
 LINES = "YAML, one `name: value` a line"
 
@@ -105,6 +107,22 @@ FLAGS = [
     ((*AGENT, "--server", "wss://u:p@h/"), "--server", "(hidden)", f"{URL}, without user or password"),
     ((*AGENT, "--proxy", "socks5://h:1"), "--proxy", "(hidden)", PROXY),
     ((*AGENT, "--proxy", "http://h:1/path"), "--proxy", "(hidden)", PROXY),
+    ((*SERVER, "--registry", "http://h"), "--registry", "'http://h'", REDIS),
+    ((*SERVER, "--registry", "redis://"), "--registry", "'redis://'", REDIS),
+    ((*SERVER, "--registry", "redis://h/x"), "--registry", "'redis://h/x'", REDIS),
+    ((*SERVER, "--registry", "redis://a,b"), "--registry", "'redis://a,b'", REDIS),
+    ((*SERVER, "--registry", "redis://h:0"), "--registry", "'redis://h:0'", REDIS),
+    ((*SERVER, "--registry", "redis://h?db=1"), "--registry", "'redis://h?db=1'", REDIS),
+    ((*SERVER, "--registry", "redis+sentinel://h"), "--registry", "'redis+sentinel://h'", REDIS),
+    ((*SERVER, "--registry", "redis+cluster://h/1"), "--registry", "'redis+cluster://h/1'", REDIS),
+    ((*SERVER, "--registry", "unix://s"), "--registry", "'unix://s'", REDIS),
+    ((*SERVER, "--registry", "redis://:s3cr3t@h/x"), "--registry", "(hidden)", REDIS),
+    (
+        (*SERVER, "--registry-prefix", "a{b}"),
+        "--registry-prefix",
+        "'a{b}'",
+        "1 to 64 letters, digits, dots, colons, dashes and underscores",
+    ),
     # files
     ((*SERVER, "--tls-cert", "/no/such"), "--tls-cert", "'/no/such'", MISSING),
     ((*SERVER, "--tls-cert", "/"), "--tls-cert", "'/'", "a readable file, and this is not a regular file"),
@@ -205,6 +223,23 @@ TOGETHER = [
     ((*SERVER, "--tls-cert", "FILE"), "--tls-cert needs --tls-key"),
     ((*SERVER, "--tls-key", "FILE"), "--tls-key needs --tls-cert"),
     ((*SERVER, "--tls-client-ca", "FILE"), "--tls-client-ca needs --tls-cert and --tls-key"),
+    ((*SERVER, "--registry-password-file", "FILE"), "--registry-password-file needs --registry"),
+    (
+        (*SERVER, "--registry", "redis://:x@h", "--registry-password-file", "FILE"),
+        "--registry-password-file and a password in --registry exclude each other",
+    ),
+    (
+        (*SERVER, "--registry", "redis://h", "--registry-sentinel-password-file", "FILE"),
+        "--registry-sentinel-password-file needs a --registry that is redis+sentinel://",
+    ),
+    (
+        (*SERVER, "--registry", "redis://h", "--registry-ca-cert", "FILE"),
+        "--registry-ca-cert needs a --registry with TLS: rediss://, rediss+sentinel:// or rediss+cluster://",
+    ),
+    (
+        (*SERVER, "--registry", "rediss://h", "--registry-client-cert", "FILE"),
+        "--registry-client-cert needs --registry-client-key",
+    ),
     ((*AGENT, "--client-cert", "FILE"), "--client-cert needs --client-key"),
     ((*AGENT, "--client-key", "FILE"), "--client-key needs --client-cert"),
     ((*AGENT, "--target-client-cert", "FILE"), "--target-client-cert needs --target-client-key"),

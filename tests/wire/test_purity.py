@@ -134,6 +134,30 @@ def test_table_refuses_an_import_that_points_up(importer: str, imported: str) ->
     assert refusal(importer, imported)
 
 
+# What is pure beside the wire layer, with all that it may import.
+PURE = {
+    "replicas/directory.py": {"collections.abc", "dataclasses", "argotun.replicas.records"},
+    "replicas/records.py": {
+        "collections.abc",
+        "dataclasses",
+        "json",
+        "re",
+        "typing",
+        "argotun.config.values",
+    },
+}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_directory_of_replicas_knows_no_redis_socket_or_clock(name: str) -> None:
+    assert {imported for imported, _ in imports(PACKAGE / name)} <= PURE[name]
+
+
+def test_only_one_file_knows_redis() -> None:
+    knowing = [path.name for path in SOURCES if any(n.split(".")[0] == "redis" for n, _ in imports(path))]
+    assert knowing == ["engine.py"]
+
+
 def test_no_module_leads_back_to_itself() -> None:
     leads = {
         module_name(path): {name for name, _ in imports(path) if name.startswith("argotun.")}
