@@ -9,6 +9,7 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -221,3 +222,38 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(stateful_step_count=60, deadline=None)
+
+
+@pytest.fixture
+def history() -> Histories:
+    made = Histories()
+    made.begin()
+    made.a_change_is_known_to_all(0, "x", comes=True)
+    return made
+
+
+def test_the_last_agent_that_goes_while_redis_is_away_is_told(history: Histories) -> None:
+    history.redis_goes_or_comes(away=True)
+    history.beat(0)
+    history.an_agent_goes(0, "x")
+    history.all_is_quiet()
+
+
+def test_a_feed_that_begins_in_an_older_redis_forgets_nothing(history: Histories) -> None:
+    history.redis_saves()
+    history.a_change_is_known_to_all(0, "y", comes=True)
+    history.nothing_that_a_link_vouches_for_is_forgotten()
+    history.redis_restarts_with_what_it_saved()
+    history.a_feed_begins_anew(1)
+    history.nothing_that_a_link_vouches_for_is_forgotten()
+    history.all_is_quiet()
+
+
+def test_a_redis_that_went_back_by_as_many_fields_is_noticed(history: Histories) -> None:
+    history.redis_saves()
+    history.a_change_is_known_to_all(0, "x", comes=False)
+    history.a_change_is_known_to_all(0, "y", comes=True)
+    history.redis_restarts_with_what_it_saved()
+    history.beat(0)
+    history.a_feed_begins_anew(1)
+    history.all_is_quiet()
