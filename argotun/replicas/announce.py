@@ -1,7 +1,7 @@
 """What this replica says of itself in the registry: a beat each second, and soon after each change.
 
 Only this greenlet writes, and only to its own hash, so nothing there can be torn between two. What Redis
-holds is known from its answers: after any doubt, and where the hash has lost a field, the next beat carries
+holds is known from its answers. Where the hash is not the one that was left there, the next beat carries
 everything.
 """
 
@@ -42,6 +42,9 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
 """Seconds between two attempts: thirty replicas are a hundred attempts a second, and the registry is whole
 within a second after it is back."""
 
+_Announced = tuple[float, Route]
+"""When the newest session came, by our clock; and the route."""
+
 
 def pauses(failures: int) -> float:
     """Seconds to wait after so many failures in a row."""
@@ -59,11 +62,12 @@ class Announcer:
         self._me = me
         self._record = record
         self._claims = claims
-        self._routes: dict[str, tuple[float, Route]] = {}
+        # What the registry holds, under which number, and as which entry and number of fields.
+        self._routes: dict[str, _Announced] = {}
+        self._seq = self._used = 0
+        self._held = "", 0
         self._dirty: set[str] = set()
         self._full = True
-        self._seq = 0
-        self._held = "", 0
         self._offset = 0.0
         self._wake = Event()
         self._over = Event()
@@ -106,7 +110,6 @@ class Announcer:
                             gevent.sleep(GATHER)
                     client.register_script(LEAVE)(self._keys(), [self._me, gone_message(self._me)])
             except Exception as error:  # whatever Redis may say or do
-                self._full = True
                 if self._over.is_set():
                     return
                 self.errors += 1
@@ -124,26 +127,43 @@ class Announcer:
         for _ in range(3):
             # Before anything is looked at: what changes from here on is for the next beat.
             self._wake.clear()
-            if self._send(script, self._gather()):
+            dirty, self._dirty = self._dirty, set()
+            written = False
+            try:
+                written = self._send(script, self._gather(dirty))
+            finally:
+                if not written:
+                    self._dirty |= dirty
+            if written:
                 return
         raise TransportError("it does not keep what is written")
 
-    def _send(self, script: Any, changes: Mapping[str, Route | None]) -> bool:
-        # A number that may have been seen is not used for anything else.
-        self._seq += bool(changes or self._full)
-        beat = Beat(self._me, self._seq, self._record, self._full, changes)
+    def _send(self, script: Any, found: Mapping[str, _Announced | None]) -> bool:
+        # A beat without an answer may have been written. Then the next one is refused, as it is not the one that
+        # follows, and all is written under a number that nobody has seen; else its number is free.
+        seq = self._used + 1 if self._full else self._seq + bool(found)
+        self._used = max(self._used, seq)
+        changes = {cluster: each and each[1] for cluster, each in found.items()}
+        beat = Beat(self._me, seq, self._record, self._full, changes)
         sent = monotonic()
-        entry, deadline = hash_entry(self._seq, self._record), int((sent + TIMEOUT) * 1e6 + self._offset)
+        entry, deadline = hash_entry(seq, self._record), int((sent + TIMEOUT) * 1e6 + self._offset)
         arguments: list[str | int] = [self._me, entry, *self._held, int(self._full), deadline]
         arguments += [ALIVE, KEPT, beat_message(beat)]
         for cluster, route in changes.items():
             arguments += [cluster, route_entry(route)]
         stamp, said = script(self._keys(), arguments)
         self._see_clock(int(stamp), sent)
-        self._full = said != b"written"
-        if self._full:
+        if said != b"written":
+            self._full |= said == b"lost"
             return False
-        self._held = entry, len(self._routes) + 1
+        if self._full:
+            self._routes.clear()
+        for cluster, each in found.items():
+            if each is None:
+                self._routes.pop(cluster, None)
+            else:
+                self._routes[cluster] = each
+        self._seq, self._held, self._full = seq, (entry, len(self._routes) + 1), False
         self.beats += 1
         self.changes += len(changes)
         return True
@@ -152,22 +172,14 @@ class Announcer:
         """Keep the offset of Redis' clock, microseconds, as near as an answer allows."""
         self._offset = min(max(self._offset, stamp - monotonic() * 1e6), stamp - sent * 1e6)
 
-    def _gather(self) -> dict[str, Route | None]:
-        """The changes that the next beat carries; `_routes` is what the registry holds after it."""
-        dirty, self._dirty = self._dirty, set()
-        changes: dict[str, Route | None] = {}
-        for cluster in {*self._routes, *self._claims} if self._full else dirty:
-            before, now = self._routes.get(cluster), self._claim(cluster)
-            if now is None:
-                self._routes.pop(cluster, None)
-                if before is not None and not self._full:
-                    changes[cluster] = None
-            elif now != before or self._full:
-                self._routes[cluster] = now
-                changes[cluster] = now[1]
-        return changes
+    def _gather(self, dirty: set[str]) -> dict[str, _Announced | None]:
+        """What the next beat carries."""
+        if self._full:
+            return {cluster: self._claim(cluster) for cluster in self._claims}
+        found = {cluster: self._claim(cluster) for cluster in dirty}
+        return {cluster: each for cluster, each in found.items() if each != self._routes.get(cluster)}
 
-    def _claim(self, cluster: str) -> tuple[float, Route] | None:
+    def _claim(self, cluster: str) -> _Announced | None:
         claim = self._claims.get(cluster)
         if claim is None:
             return None

@@ -167,6 +167,7 @@ class Directory:
         found = self.replicas.get(replica)
         if found is not None:
             found.heard = now
+            found.seq = _UNSURE
             self._put(replica, found, cluster, found.routes.get(cluster) or Route(0, 1))
             self._tell()
 

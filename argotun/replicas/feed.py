@@ -80,7 +80,9 @@ class Feed:
         compare = begun + COMPARE
         names: list[str] = []
         while not self._over:
-            message = feed.get_message(timeout=TICK)
+            # Once there is a part of a message, its rest has more time.
+            there = feed.connection.can_read(timeout=TICK)
+            message = feed.get_message(timeout=TIMEOUT) if there else None
             now = monotonic()
             self._directory.tick(now)
             if message is None:

@@ -305,7 +305,9 @@ def test_a_rest_ends_with_its_route(full: Seen) -> None:
 def test_have_enters_a_route_until_the_registry_says_more(full: Seen) -> None:
     full.have("z", A, 3.0)
     assert [replica for replica, _ in full.routes("z")] == [A]
-    assert full.say(6, {"x": NEW}, full=True)
+    # Its next beat is a reason to read all that it has.
+    assert not full.say(5)
+    full.snapshot(A, 5, RECORD, {"x": NEW}, 3.0)
     assert full.routes("z") == ()
 
 
