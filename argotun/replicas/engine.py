@@ -21,8 +21,8 @@ from argotun.errors import ConfigError, DialError, TransportError
 from argotun.files import read
 from argotun.transport.tls import ClientTls, handshake_client
 
-TIMEOUT = 1.0
-"""Seconds for a connection, and for each answer: a beat is due each second."""
+TIMEOUT = 2.0
+"""Seconds for a connection, and for each answer; a Redis that stood still answers at once when it goes on."""
 LARGEST_PASSWORD = 64 << 10
 
 BEAT = """
