@@ -139,8 +139,8 @@ class Announcer:
         raise TransportError("it does not keep what is written")
 
     def _send(self, script: Any, found: Mapping[str, _Announced | None]) -> bool:
-        # A beat without an answer may have been written. Then the next one is refused, since it does not follow,
-        # and all is written under a number that nobody has seen; else its number is free.
+        # A beat without an answer may have been written. Then the next one is refused, for it does not
+        # follow, and all is written under a number that nobody has seen; else its number is free.
         seq = self._used + 1 if self._full else self._seq + bool(found)
         self._used = max(self._used, seq)
         changes = {cluster: each and each[1] for cluster, each in found.items()}

@@ -13,7 +13,7 @@ from argotun.config.network import parse_registry
 from argotun.errors import ConfigError
 from argotun.replicas.engine import Engine
 from tests.redis_server import RedisServer, Sentinel, free_port
-from tests.replicas.conftest import Member, Party
+from tests.registry.conftest import Member, Party
 from tests.rig import until
 from tests.secrecy import watch
 

@@ -17,7 +17,7 @@ from argotun.replicas.feed import Feed
 from argotun.replicas.records import LARGEST, MOST_FIELDS, Wrong, read_hash, read_message
 from argotun.replicas.shared import new_id
 from tests.redis_server import RedisServer
-from tests.replicas.conftest import Member, Party
+from tests.registry.conftest import Member, Party
 from tests.rig import until
 
 A = "a" * 16

@@ -8,7 +8,7 @@ import pytest
 
 from argotun.replicas.records import EXCLUSIVE
 from tests.redis_server import RedisServer
-from tests.replicas.conftest import Member, Party
+from tests.registry.conftest import Member, Party
 from tests.rig import until
 
 
