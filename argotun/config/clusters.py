@@ -34,6 +34,13 @@ ANY_NAME = "*"
 """In `certNames`: any certificate of the client CA will do."""
 
 
+AGENTS = 4
+"""How many there may be where the entry does not say: two, and two that take over from them."""
+
+MOST_AGENTS = 16
+"""Of one cluster: a server keeps no more tunnels of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One entry; `tokens` are SHA-256 digests: the tokens themselves are not kept."""
@@ -48,6 +55,8 @@ class Cluster:
     labels: tuple[tuple[str, str], ...] = ()
     account: ServiceAccount | None = None
     """Whose tokens the agent may show in place of one of `tokens`."""
+    agents: int = AGENTS
+    """Agents that may stand beside each other; with 1 the newest takes the place of the others."""
 
 
 # One reader for each key: its value → what is kept. They raise Refused.
@@ -129,6 +138,15 @@ def read_rate(value: Any) -> float | None:
     return float(value) or None
 
 
+def read_agents(value: Any) -> int:
+    """How many agents may stand beside each other."""
+    if value is None:
+        return AGENTS
+    if type(value) is not int or not 1 <= value <= MOST_AGENTS:
+        raise Refused(f"a number of agents, 1 to {MOST_AGENTS}")
+    return value
+
+
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,252}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -157,6 +175,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "rateLimit": read_rate,
     "labels": read_labels,
     "serviceAccount": read_service_account,
+    "agents": read_agents,
 }
 FOREIGN = re.compile(r"argocd(\..*)?")
 """Keys that are the chart's own, and none of the server's business."""
@@ -232,6 +251,7 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
         read("rateLimit"),
         read("labels"),
         account,
+        read("agents"),
     )
 
 

@@ -77,6 +77,16 @@ class ServerConfig(TunnelConfig):
     """0 is no limit: Argo CD is most often the one caller, and has a connection for each of its watches."""
     revoked: str | None = None
     jwks_ca: str | None = None
+    peer_addr: Address | None = None
+    """Where other replicas dial; None takes no part in any."""
+    peer_cert: str | None = None
+    peer_key: str | None = None
+    peer_ca: str | None = None
+    peer_name: str = "argotun-peer"
+    """DNS name in every replica's certificate, and in nobody else's."""
+    peer_keepalive: float = 0.5
+    peer_keepalive_timeout: float = 5.0
+    peer_buffer: int = 64 * MIB
     internal_plain: bool = False
     rate_limit: float = 0.0
     """Requests per second over all clusters; 0 is no limit."""

@@ -4,8 +4,8 @@
         bytes_in=0 bytes_out=1024 seconds=0.001234 stream=7 audit_id=4a6f… caller=argocd       (one line)
 
 As JSON the same names are keys. The path comes without its query, which may hold secrets. `caller`
-is who asked, where that is known. Where argotun
-answered or aborted in the API's place, `error` says why.
+is who asked, where that is known, `via` the replica whose agent was asked, where it is another one. Where
+argotun answered or aborted in the API's place, `error` says why.
 """
 
 import json
@@ -64,11 +64,13 @@ class AccessLog:
             f" seconds={request.seconds:.6f} stream={request.stream}"
             f" audit_id={_quote(audit_id) if audit_id else '-'}"
             f"{f' caller={quote(request.caller)}' if request.caller else ''}"
+            f"{f' via={request.via}' if request.via else ''}"
             f"{f' error={quote(request.error)}' if request.error else ''}\n"
         )
 
     def _json(self, request: Request) -> None:
         caller = f', "caller": {json.dumps(plain(request.caller))}' if request.caller else ""
+        caller += f', "via": "{request.via}"' if request.via else ""
         error = f', "error": {json.dumps(plain(request.error))}' if request.error else ""
         self._write(
             f'{{"ts": "{timestamp(time.time())}", "level": "info", "logger": "access",'

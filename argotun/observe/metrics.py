@@ -66,14 +66,21 @@ class ClusterStats(TunnelStats):
     `frames` came by its tunnels and took `cpu` seconds of a processor; `worked` is by the clock what is not
     in those yet. `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests
     that its own limit or the server's refused, `takeovers` how often an agent came in place of a living one,
-    from another address.
+    from another address. `hops` counts requests that left by a link, `repeated` those that were asked
+    again, `relayed` streams that came by one, `relayed_in` and `relayed_out` their bytes to and from the
+    agent.
     """
 
     __slots__ = (
         "buckets",
         "cpu",
         "frames",
+        "hops",
         "rate_limited",
+        "relayed",
+        "relayed_in",
+        "relayed_out",
+        "repeated",
         "requests",
         "seconds",
         "sessions",
@@ -89,9 +96,19 @@ class ClusterStats(TunnelStats):
         self.sessions = 0
         self.rate_limited = 0
         self.takeovers = 0
+        self.hops = self.repeated = 0
+        self.relayed = self.relayed_in = self.relayed_out = 0
         self.requests: dict[tuple[bytes, int], int] = {}
         self.buckets = [0] * len(_BOUND_LABELS)
         self.seconds = 0.0
+
+    def relayed_up(self, size: int) -> None:
+        """Count bytes that another replica sent to an agent here."""
+        self.relayed_in += size
+
+    def relayed_down(self, size: int) -> None:
+        """Count bytes that an agent here sent to another replica."""
+        self.relayed_out += size
 
     def observe(self, method: bytes, status: int, seconds: float) -> None:
         """Count one answered request and the seconds it took."""
@@ -202,6 +219,24 @@ class Registry(Protocol):
         """Failures by what was tried, from a fixed set of names."""
 
 
+class PeerLink(Protocol):
+    """The part of a link to another replica that metrics read at a scrape."""
+
+    address: str
+
+    @property
+    def up(self) -> bool:
+        """Whether the other replica is there."""
+
+    @property
+    def rtt(self) -> float:
+        """Smoothed round trip in seconds."""
+
+    @property
+    def streams(self) -> int:
+        """Streams that were opened on it."""
+
+
 class _Row(NamedTuple):
     family: type[CounterMetricFamily] | type[GaugeMetricFamily]
     name: str
@@ -243,6 +278,14 @@ _CLUSTER_ROWS = (
         "cpu",
         "Seconds of a processor that what came by the cluster's tunnels took",
     ),
+    _Row(
+        _COUNTER,
+        "argotun_requests_repeated",
+        "repeated",
+        "Requests that were asked again of another agent",
+    ),
+    _Row(_COUNTER, "argotun_hops", "hops", "Requests that left by a link to another replica"),
+    _Row(_COUNTER, "argotun_relayed_streams", "relayed", "Streams that came by a link"),
     *_TUNNEL_ROWS,
 )
 _AGENT_ROWS = (
@@ -375,6 +418,7 @@ class ServerMetrics(Metrics):
         self._callers: dict[str, CallerStats] = {}
         self._ports: dict[str, Places] = {}
         self._registries: list[Registry] = []
+        self.links: Iterable[PeerLink] = ()
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -435,6 +479,7 @@ class ServerMetrics(Metrics):
         yield from _requests(clusters)
         yield from _rows(_CLUSTER_ROWS, [((name,), stats) for name, stats in clusters], ("cluster",))
         yield from _links([((name,), stats) for name, stats in clusters], ("cluster",))
+        yield from self._peers(clusters)
         callers = [((name or STRANGERS,), stats) for name, stats in self._callers.items()]
         yield from _rows(_CALLER_ROWS, callers, ("caller",))
         yield GaugeMetricFamily(
@@ -460,6 +505,27 @@ class ServerMetrics(Metrics):
             for operation, count in registry.errors.items():
                 errors.add_metric((operation,), count)
         yield errors
+
+    def _peers(self, clusters: list[tuple[str, ClusterStats]]) -> Iterator[Metric]:
+        relayed = CounterMetricFamily(
+            "argotun_relayed_bytes", "Bytes of streams that came by a link", labels=("cluster", "direction")
+        )
+        for name, stats in clusters:
+            relayed.add_metric((name, "to_cluster"), stats.relayed_in)
+            relayed.add_metric((name, "from_cluster"), stats.relayed_out)
+        yield relayed
+        up = GaugeMetricFamily("argotun_peer_up", "1 while the link to a replica is up", labels=("peer",))
+        rtt = GaugeMetricFamily("argotun_peer_rtt_seconds", "Round trip of a link", labels=("peer",))
+        streams = GaugeMetricFamily(
+            "argotun_peer_streams", "Streams that were opened on a link", labels=("peer",)
+        )
+        for link in self.links:
+            up.add_metric((link.address,), link.up)
+            rtt.add_metric((link.address,), link.rtt)
+            streams.add_metric((link.address,), link.streams)
+        yield up
+        yield rtt
+        yield streams
 
     def _places(self) -> Iterator[Metric]:
         taken = GaugeMetricFamily("argotun_connections", "Connections of a port", labels=("port",))

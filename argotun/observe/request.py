@@ -13,6 +13,7 @@ class Request:
     method, target   as bytes; the target without `/tunnel/{cluster}`
     audit_id    of the API's audit log; b"" for none
     stream      number of the tunnel's stream, 0 while it has none
+    via         id of the replica whose agent has it; "" for one of this server's own
     status      of the answer, 0 before there is one, 499 where the client left first
     error       why argotun answered, or aborted, in the API's place; "" where the API did
     bytes_in, bytes_out   towards the cluster and from it, heads included
@@ -44,6 +45,7 @@ class Request:
         "status",
         "stream",
         "target",
+        "via",
     )
 
     def __init__(
@@ -62,7 +64,7 @@ class Request:
         self.target = target
         self.audit_id = audit_id
         self.bytes_in = size
-        self.caller = self.error = ""
+        self.caller = self.error = self.via = ""
         self.stream = self.status = self.stalls = 0
         self.bytes_out = self.counted_in = self.counted_out = 0
         self.admitted = self.sent = self.connected = self.answered = self.ended = 0.0

@@ -104,6 +104,8 @@ def needs_registry_tls(option: str) -> Rule:
 
 OUTSIDE = "outside a cluster say where it is"
 
+NEEDED = "is not set: --peer-addr needs --peer-cert, --peer-key and --peer-ca"
+
 ERRORS: tuple[Rule, ...] = (
     Rule(
         ServerConfig,
@@ -129,6 +131,15 @@ ERRORS: tuple[Rule, ...] = (
         "internal-addr",
         lambda c, _: same_place(c.internal_addr, c.addr),
         "{value} is the place of --addr: expected another address",
+    ),
+    *pair(ServerConfig, "peer-cert", "peer-key"),
+    Rule(ServerConfig, "peer-cert", lambda c, _: c.peer_addr and not c.peer_cert, NEEDED),
+    Rule(ServerConfig, "peer-ca", lambda c, _: c.peer_addr and not c.peer_ca, NEEDED),
+    Rule(
+        ServerConfig,
+        "peer-ca",
+        lambda c, _: c.peer_ca and c.peer_ca in (c.tls_client_ca, c.internal_client_ca),
+        "{value} is the CA of agents or callers too: expected one that signs replicas only",
     ),
     Rule(
         ServerConfig,

@@ -139,6 +139,21 @@ OPTIONS: tuple[Option, ...] = (
         "certificates that no longer count, by SHA-256 or name, a line each; read again when it changes",
     ),
     Option(
+        "peer-addr",
+        SERVER,
+        LISTEN,
+        "address where other replicas of this server dial, with mutual TLS",
+    ),
+    Option("peer-cert", SERVER, FILE, "certificate chain of a replica, PEM; it carries --peer-name"),
+    Option("peer-key", SERVER, FILE, "private key of --peer-cert, PEM"),
+    Option("peer-ca", SERVER, FILE, "CA of the replicas' certificates, PEM; one that signs nobody else's"),
+    Option("peer-name", SERVER, NAME, "DNS name in the certificate of every replica"),
+    Option("peer-keepalive", SERVER, duration(0.01), "time between PINGs on a link between replicas"),
+    Option(
+        "peer-keepalive-timeout", SERVER, duration(0.01), "time without a sign after which a link is dead"
+    ),
+    Option("peer-buffer", SERVER, size(1 << 20), "as --tunnel-buffer, for one link between replicas"),
+    Option(
         "jwks-ca",
         SERVER,
         FILE,

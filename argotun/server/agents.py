@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
@@ -19,6 +18,7 @@ from argotun.observe.metrics import ClusterStats, ServerMetrics
 from argotun.seldom import Seldom
 from argotun.server.auth import Authenticator, Certificate, Denied, Proof, shown_by
 from argotun.server.guesses import Guesses
+from argotun.server.heads import answer, read_head
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
@@ -28,17 +28,14 @@ from argotun.transport.places import Dropped, Places
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.frames import SUBPROTOCOL
-from argotun.wire.head import RequestHead, find_head_end, parse_request
+from argotun.wire.head import RequestHead
 from argotun.wire.hello import Hello
-from argotun.wire.outcomes import RETRY_AFTER
 from argotun.wire.trifles import Patience
 
 log = logging.getLogger("argotun.server")
 
 DEFAULT_TARGET = host_port(*KUBERNETES)
 """What CONNECT names in version 1 when the clusters file does not say (the seed's default)."""
-
-READ = 16 * 1024
 
 MAX_TUNNELS = 16
 """Of one cluster, those included that have not said HELLO or that drain: a rolling agent has two or three."""
@@ -52,21 +49,13 @@ CHECKED = (b"/healthz", b"/")
 OLD = f"agents must speak {SUBPROTOCOL} here: version 1 is let in with --min-wire-version 1 only"
 """What an agent of version 1 is told."""
 
-ANSWER_FIELDS = {
-    401: "WWW-Authenticate: Bearer\r\n",
-    405: "Allow: GET\r\n",
-    429: "Retry-After: 10\r\n",
-    426: "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-    503: f"Retry-After: {RETRY_AFTER}\r\n",
-}
-"""What must stand beside a status (RFC 9110 §15.5.2, §15.5.6, §15.5.22)."""
-
 
 class AgentPort:
     """Checks and accepts agents; a session lives in the greenlet that accepted it.
 
     `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's, and
-    `lookout` looks whether the agents' machines are there.
+    `lookout` looks whether the agents' machines are there. `came` is called with
+    the cluster of an agent that has come.
     """
 
     def __init__(
@@ -78,6 +67,7 @@ class AgentPort:
         authenticator: Authenticator,
         metrics: ServerMetrics,
         leaving: Callable[[Session, int], None],
+        came: Callable[[str], None],
         places: Places,
         lookout: Lookout,
     ) -> None:
@@ -93,6 +83,7 @@ class AgentPort:
         self._placement = placement
         self._metrics = metrics
         self._leaving = leaving
+        self._came = came
         self._tunnels: dict[str, list[Tunnel]] = {}
         self._patience: dict[str, Patience] = {}
 
@@ -109,10 +100,10 @@ class AgentPort:
     def serve(self, sock: Any, peer: Any) -> None:
         """Answer one connection; an agent's stays here until its tunnel ends."""
         try:
-            head, rest = self._read_head(sock)
+            head, rest = read_head(sock, self._config.head_timeout)
             self._route(sock, peer, head, rest)
         except HeadError as error:
-            _answer(sock, error.status, str(error))
+            answer(sock, error.status, str(error))
         except ArgotunError as error:
             self._seldom.say(
                 logging.INFO,
@@ -129,31 +120,19 @@ class AgentPort:
         finally:
             sock.close()
 
-    def _read_head(self, sock: Any) -> tuple[RequestHead, bytes]:
-        data = b""
-        with gevent.Timeout(self._config.head_timeout):
-            seen = 0
-            while (end := find_head_end(data, seen)) < 0:
-                seen = len(data)
-                more = sock.recv(READ)
-                if not more:
-                    raise ConnectionResetError
-                data += more
-        return parse_request(data[:end]), data[end:]
-
     def _route(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
         path = head.target.partition(b"?")[0]
         no_body = head.method == b"HEAD"
         if path not in (b"/connect", *CHECKED):
-            _answer(sock, 404, "not found", no_body)
+            answer(sock, 404, "not found", no_body)
         elif head.method != b"GET" and not (no_body and path in CHECKED):
-            _answer(sock, 405, "only GET is served here", no_body)
+            answer(sock, 405, "only GET is served here", no_body)
         elif head.length:
-            _answer(sock, 400, "a body is not read here", no_body)
+            answer(sock, 400, "a body is not read here", no_body)
         elif path in CHECKED:
-            _answer(sock, 200, "ok", no_body)
+            answer(sock, 200, "ok", no_body)
         elif self.draining:
-            _answer(sock, 503, "the server is draining")
+            answer(sock, 503, "the server is draining")
         else:
             self._connect(sock, peer, head, rest)
 
@@ -198,7 +177,7 @@ class AgentPort:
         else:
             log.debug("an agent was refused: %s", denied, extra=fields(peer=socket_name(peer)))
         if wait < 0:
-            _answer(sock, 429, "too many refusals")
+            answer(sock, 429, "too many refusals")
             return
         if wait:
             self._guesses.hold(host, 1)
@@ -206,7 +185,7 @@ class AgentPort:
                 gevent.sleep(wait)
             finally:
                 self._guesses.hold(host, -1)
-        _answer(sock, denied.status, denied.said)
+        answer(sock, denied.status, denied.said)
 
     def admitted(self, session: Session) -> bool:
         """Whether this agent would be let in now; its target is not looked at."""
@@ -243,6 +222,7 @@ class AgentPort:
                 target=named or (DEFAULT_TARGET if tunnel.version == 1 else ""),
                 proof=proof,
                 certificate=certificate,
+                agents=cluster.agents,
             )
             self._arrived(session, theirs)
 
@@ -279,6 +259,9 @@ class AgentPort:
         if self.draining or not self.admitted(session):
             session.tunnel.end("the server is draining" if self.draining else "the agent is no longer let in")
             return
+        if self._is_one_too_many(session):
+            session.tunnel.end("the cluster has as many agents as it may (`agents` in the clusters file)")
+            return
         if session.named and theirs.target and session.named != theirs.target:
             log.warning(
                 "cluster %s: the clusters file names target %s but the agent serves %s only: "
@@ -293,6 +276,12 @@ class AgentPort:
         )
         self._notice_takeover(session)
         self._placement.arrived(session)
+        self._came(session.cluster)
+
+    def _is_one_too_many(self, session: Session) -> bool:
+        """Whether other agents have all the room that the cluster's entry gives."""
+        others = {each.instance for each in self._registry.of(session.cluster) if each.usable}
+        return not session.exclusive and session.instance not in others and len(others) >= session.agents
 
     def _notice_takeover(self, session: Session) -> None:
         """Say so where an agent comes in place of one that is alive, from somewhere else.
@@ -300,7 +289,7 @@ class AgentPort:
         It may be a pod on another node that takes over from its predecessor, or somebody who has stolen the
         cluster's credentials. An agent that drains, or that comes back itself, is no takeover.
         """
-        old = self._placement.pick(session.cluster)
+        old = self._placement.here(session.cluster)
         if old is None or old.lingering or old.host == session.host:
             return
         if session.instance and session.instance == old.instance:
@@ -324,18 +313,3 @@ def _field(head: RequestHead, name: bytes) -> bytes | None:
     """The value of a field that may be there once; a repeated one counts as unusable, b""."""
     values = head.values(name)
     return None if not values else values[0] if len(values) == 1 else b""
-
-
-def _answer(sock: Any, code: int, text: str, no_body: bool = False) -> None:
-    """One short answer in plain text, and the end of the connection."""
-    body = f"{text}\n".encode()
-    reason = HTTPStatus(code).phrase
-    try:
-        sock.sendall(
-            f"HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\n{ANSWER_FIELDS.get(code, '')}Connection: close\r\n\r\n".encode()
-            + (b"" if no_body else body)
-        )
-    except OSError:
-        # The peer has left; there is nobody to tell.
-        pass

@@ -22,9 +22,10 @@ from argotun.server.auth import Certificate, shown_by
 from argotun.server.callers import Access, Callers
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
+from argotun.server.links import Link
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
-from argotun.server.registry import Registry, Session
+from argotun.server.registry import Registry, Session, Way
 from argotun.server.routes import LASTING, OF_AN_API
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
@@ -179,8 +180,8 @@ class ClientPort:
                 ),
             )
 
-    def admit(self, request: Request, held: Session | None) -> Session | Refusal:
-        """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
+    def admit(self, request: Request, held: Way | None) -> Way | Refusal:
+        """The way for a request, `held` if that will do; or why there is none. May wait for an agent."""
         name = request.cluster
         cluster = self._clusters.clusters.get(name)
         if cluster is None:
@@ -203,7 +204,17 @@ class ClientPort:
             return self._crowded(session, request, held)
         return session
 
-    def _crowded(self, session: Session, request: Request, held: Session | None) -> Session | Refusal:
+    def another(self, request: Request, but: Way, wait: bool) -> Way | None:
+        """A way for a request that was lost on `but`; with `wait` an agent has time to come."""
+        name = request.cluster
+        if name not in self._clusters.clusters:
+            return None
+        if not wait:
+            return self._placement.pick(name, but)
+        self._metrics.cluster(name).repeated += 1
+        return self._placement.wait(name, self._grace(request.target), but)
+
+    def _crowded(self, session: Way, request: Request, held: Way | None) -> Way | Refusal:
         """Only the last tenth of the agent's streams is free, and it is for requests that do not last.
 
         Streams that idle connections keep are given up first, those that have been idle longest.
@@ -273,6 +284,7 @@ class ClientPort:
             stats = self._metrics.cluster(name)
             stats.observe(request.method, request.status, request.ended - request.began)
             stats.stalls += request.stalls
+            stats.hops += bool(request.via)
             stats.bytes_in += request.bytes_in - request.counted_in
             stats.bytes_out += request.bytes_out - request.counted_out
         self._access(request)
@@ -339,6 +351,27 @@ class ClientPort:
                     connection.end_watch()
             # A cluster may have fifteen sessions go at once, and a server ten thousand connections.
             gevent.sleep(max(0.05, REST * (monotonic() - began)))
+
+    def release_link(self, link: Link) -> None:
+        """Free a link whose replica goes away for as long as it lives, and streams whose agents do.
+
+        What has no other way is left alone until there is one.
+        """
+        tunnel = link.tunnel
+        while tunnel is not None and not tunnel.ended.is_set() and (link.leaving or link.going):
+            link.going.intersection_update(tunnel.mux.streams)
+            for connection in list(self.connections):
+                exchange = connection.exchange
+                way, channel = exchange.session, exchange.channel
+                if way is None or channel is None or way.tunnel is not tunnel:
+                    continue
+                if channel.id not in link.going and not self._placement.replaceable(way):
+                    continue
+                if connection.idle:
+                    exchange.release()
+                elif connection.watching:
+                    connection.end_watch()
+            gevent.sleep(0.05)
 
     def recheck(self) -> None:
         """Who may call has changed: end what is in progress for those who may not any more.

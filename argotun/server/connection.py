@@ -26,7 +26,7 @@ from argotun.observe.logs import fields
 from argotun.observe.request import Request
 from argotun.server.callers import Access, Visitor
 from argotun.server.exchange import Exchange
-from argotun.server.registry import Session
+from argotun.server.registry import Way
 from argotun.server.routes import LASTING, ROUTE, WATCH
 from argotun.transport.places import Place
 from argotun.transport.reader import Reader
@@ -81,8 +81,11 @@ class Port(Protocol):
     def refuse(self, request: Request, head: RequestHead, access: Access, own: bool) -> str:
         """Why whoever asks may not; "" where it may. `own` is a request for something of the server's."""
 
-    def admit(self, request: Request, held: Session | None) -> Session | Refusal:
-        """The session for a request, `held` if that will do; or why there is none. May wait for an agent."""
+    def admit(self, request: Request, held: Way | None) -> Way | Refusal:
+        """The way for a request, `held` if that will do; or why there is none. May wait for an agent."""
+
+    def another(self, request: Request, but: Way, wait: bool) -> Way | None:
+        """A way for a request that was lost on `but`; with `wait` an agent has time to come."""
 
     def lasting_refused(self) -> Refusal:
         """What a request that lasts hears where only the last places are free."""
@@ -183,6 +186,21 @@ class Connection:
         """No more answers: half-close behind what is queued, and discard what still comes."""
         self._leaving = True
         self._outlet.finish()
+
+    def again(self, request: Request, but: Way, wait: bool) -> bool:
+        """Whether the request may find another way than `but`; a greenlet of its own asks there."""
+        if not wait and self._port.another(request, but, False) is None:
+            return False
+        gevent.spawn(self._again, request, but, wait)
+        return True
+
+    def _again(self, request: Request, but: Way, wait: bool) -> None:
+        way = self._port.another(request, but, wait)
+        exchange = self.exchange
+        if exchange.request is request and exchange.asking:
+            access = self.visitor.used
+            exchange.resend(way, access.told, access.acts)
+            self.proceed()
 
     # ── the port asks ──────────────────────────────────────────────────────────────────────────
 
@@ -327,8 +345,12 @@ class Connection:
             self._uploaded += len(data)
             if self._uploaded > most:
                 self._too_large()
+        while exchange.asking:
+            self._sleep()
         channel = exchange.channel
         if channel is not None:
+            if exchange.kept is not None:
+                exchange.keep(data)
             channel.send(data)
             channel.wait()
 

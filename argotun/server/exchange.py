@@ -18,9 +18,9 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Protocol
 
-from argotun.errors import HeadError
+from argotun.errors import ConnectionLost, HeadError
 from argotun.observe.request import Request
-from argotun.server.registry import Session
+from argotun.server.registry import Way
 from argotun.server.routes import LASTING, PREFIX
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.outlet import Outlet
@@ -40,8 +40,23 @@ _ERRORS = {
     reasons.NONE: Cause.AGENT_CLOSED,
     reasons.STREAM_LIMIT: Cause.AGENT_FULL,
     reasons.STALE: Cause.AGENT_STALE,
+    reasons.NOT_HERE: Cause.NOT_HERE,
+    reasons.LOST: Cause.TUNNEL_LOST,
 }
 """What a reason in an ERROR or CLOSE stands for; any other is AGENT_FAILED."""
+
+
+KEPT = 64 * 1024
+"""Bytes of a request's body that are kept until an agent has reached its API: another one may be asked."""
+
+TIMES = 3
+"""How often one request is asked again at most."""
+
+RESTS = 5.0
+"""Seconds that others are used before an agent that could not take a request."""
+
+SAFE = (b"GET", b"HEAD", b"OPTIONS")
+"""Methods that may be carried out twice (RFC 9110 §9.2.1)."""
 
 
 class Downstream(Protocol):
@@ -67,15 +82,32 @@ class Downstream(Protocol):
     def finish(self) -> None:
         """No more answers: half-close behind what is queued."""
 
+    def again(self, request: Request, but: Way, wait: bool) -> bool:
+        """Whether the request may find another way than `but`, now or with `wait` later; it is asked then."""
+
     @property
     def record(self) -> Callable[[Request], None]:
         """Counts a request that is over."""
 
 
 class Exchange:
-    """The requests of one client connection; `request` is the one in progress, or the last one."""
+    """The requests of one client connection; `request` is the one in progress, or the last one.
 
-    __slots__ = ("_connection", "_head", "_outlet", "answer", "channel", "request", "session")
+    `kept` is what has gone of its body while another agent may be asked yet, None where none will be.
+    """
+
+    __slots__ = (
+        "_again",
+        "_connection",
+        "_head",
+        "_outlet",
+        "_verdict",
+        "answer",
+        "channel",
+        "kept",
+        "request",
+        "session",
+    )
 
     def __init__(self, connection: Downstream, outlet: Outlet) -> None:
         self._connection = connection
@@ -83,7 +115,10 @@ class Exchange:
         self._head: RequestHead | None = None
         self.answer = Answer(SERVER)
         self.channel: Channel | None = None
-        self.session: Session | None = None
+        self.session: Way | None = None
+        self.kept: bytes | None = None
+        self._again: tuple[Request | None, int] = None, 0
+        self._verdict = Verdict(Action.NOTHING), ""
         self.request = Request(0.0)
 
     # ── the connection asks ────────────────────────────────────────────────────────────────────
@@ -92,6 +127,11 @@ class Exchange:
     def idle(self) -> bool:
         """Whether no request is in progress."""
         return self.answer.state == IDLE
+
+    @property
+    def asking(self) -> bool:
+        """Whether another agent is to be asked, and none has been yet."""
+        return self.channel is None and self.answer.state == HEAD and self._again[0] is self.request
 
     @property
     def lasting(self) -> bool:
@@ -111,7 +151,7 @@ class Exchange:
         if session is not None and not (session.cluster == request.cluster and session.usable):
             self.release()
 
-    def send(self, session: Session, told: bytes = b"", acts: bytes = b"") -> None:
+    def send(self, session: Way, told: bytes = b"", acts: bytes = b"") -> None:
         """Give the request to an agent, unless it was ended while one was waited for.
 
         `acts` are field lines to be added, `told` is one more for agents that know what it means.
@@ -125,10 +165,39 @@ class Exchange:
             channel = self._open(session)
         request.admitted = request.sent = monotonic()
         request.stream = channel.id
-        answer.stage = DELIVERED if channel.connected else SENT
+        request.via = session.via
+        if channel.connected:
+            answer.stage = DELIVERED
+            self.kept = None
+        else:
+            answer.stage = SENT
+            self.kept = b""
         extra = b"Audit-ID: %b\r\n%b%b" % (request.audit_id, acts, told if session.callers else b"")
         close = channel.single and head.upgrade is None
         channel.send(rewrite_request(head, request.target, extra, close=close))
+
+    def keep(self, data: bytes) -> None:
+        """This part of the body has gone on, and might have to again."""
+        kept = self.kept
+        if kept is not None:
+            self.kept = kept + data if len(kept) + len(data) <= KEPT else None
+
+    def resend(self, way: Way | None, told: bytes, acts: bytes) -> None:
+        """Ask again on another way, or say what there was to say where none was found."""
+        verdict, words = self._verdict
+        body = self.kept or b""
+        if way is not None:
+            try:
+                self.send(way, told, acts)
+            except ConnectionLost:
+                way = None
+        if way is None:
+            self.request.error = words
+            self.answer.stop()
+            self._refuse(verdict, words, 0)
+        elif self.channel is not None:
+            self.channel.send(body)
+            self.keep(body)
 
     def respond(self, code: int, content_type: bytes, body: bytes) -> None:
         """Answer with something of the server's own that is not an error."""
@@ -145,12 +214,14 @@ class Exchange:
         )
         self._say(code, head if self.request.method == b"HEAD" else head + body, last)
 
-    def end(self, cause: Cause, words: str = "", status: int = 0) -> Action:
+    def end(self, cause: Cause, words: str = "", status: int = 0, way: Way | None = None) -> Action:
         """The request is over because of `cause`, and the client gets what the table says; the action.
 
-        `words` are for the client, `status` is that of an error which has its own.
+        `words` are for the client, `status` is that of an error which has its own. `way` is that on which
+        it was, where that has ended.
         """
         waiting = self.answer.progress == WAITING
+        way = way or self.session
         verdict = self.answer.end(cause)
         action = verdict.action
         if cause == Cause.CLIENT_ENDED and action in (Action.HALF, Action.COMPLETE):
@@ -161,6 +232,12 @@ class Exchange:
             self._outlet.finish()
         if action in (Action.NOTHING, Action.HALF):
             return action
+        if action >= Action.ELSEWHERE:
+            if self._asks_again(action, way):
+                self._verdict = verdict, words
+                return action
+            self.answer.stop()
+            action = Action.ANSWER
         self.request.error = words
         if action == Action.COMPLETE:
             self._complete()
@@ -193,6 +270,7 @@ class Exchange:
         """From now on the request may have reached the API."""
         if self.answer.progress == SENT:
             self.answer.stage = DELIVERED
+            self.kept = None
             self.request.connected = monotonic()
 
     def on_data(self, payload: bytes) -> None:
@@ -208,17 +286,21 @@ class Exchange:
             self.release()
 
     def on_over(self, reason: int, text: str) -> None:
-        """The agent ended the stream."""
+        """The agent ended the stream, or the replica that has it."""
+        way = self.session
         self._let_go()
+        if reason == reasons.NOT_HERE and way is not None:
+            way.missing()
         words = (
             "the agent is at its limit of streams" if reason == reasons.STREAM_LIMIT else self._explain(text)
         )
-        self.end(_ERRORS.get(reason, Cause.AGENT_FAILED), words)
+        self.end(_ERRORS.get(reason, Cause.AGENT_FAILED), words, way=way)
 
     def on_lost(self, text: str) -> None:
         """The tunnel is gone: the request may have been delivered, or not."""
+        way = self.session
         self._let_go()
-        self.end(Cause.TUNNEL_LOST, f"the tunnel was lost: {text}")
+        self.end(Cause.TUNNEL_LOST, f"the tunnel was lost: {text}", way=way)
 
     # ── the answer on its way ──────────────────────────────────────────────────────────────────
 
@@ -274,6 +356,25 @@ class Exchange:
             or connection.draining
         )
 
+    def _asks_again(self, action: Action, way: Way | None) -> bool:
+        """Whether the request goes to another agent: nobody has it, or it may be carried out twice."""
+        request, head = self.request, self._head
+        times = self._again[1] if self._again[0] is request else 0
+        if head is None or way is None or times == TIMES:
+            return False
+        if action == Action.AGAIN_IF_SAFE:
+            safe = head.method in SAFE and not head.length and head.upgrade is None and not request.bytes_out
+            if not safe:
+                return False
+        elif self.kept is None:
+            return False
+        elif action == Action.ELSEWHERE:
+            way.rests = monotonic() + RESTS
+        if not self._connection.again(request, way, action != Action.ELSEWHERE):
+            return False
+        self._again = request, times + 1
+        return True
+
     def _refuse(self, verdict: Verdict, words: str, status: int) -> None:
         request = self.request
         last = self._is_last()
@@ -320,10 +421,10 @@ class Exchange:
             self._outlet.forgive()
         return channel
 
-    def _open(self, session: Session) -> Channel:
+    def _open(self, session: Way) -> Channel:
         self.release()
         tunnel = session.tunnel
-        channel = Channel(tunnel, tunnel.mux.open(self, session.target))
+        channel = Channel(tunnel, tunnel.mux.open(self, session.target), single=session.single)
         self.session, self.channel, self._outlet.channel = session, channel, channel
         self.answer.prefix = PREFIX + session.cluster.encode()
         self._connection.attached(channel)

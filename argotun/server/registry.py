@@ -11,16 +11,56 @@ from gevent.event import Event
 
 from argotun.server.auth import Certificate, Proof
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.hello import Hello, ample
+from argotun.wire.hello import ample
 
 
-class Session:
+class Way:
+    """How a request reaches a cluster: on an agent's tunnel, or on a link to a replica that has one.
+
+    `target` is what CONNECT carries; `callers` says that the agent wants to hear who asks, `single` that it
+    takes one request for each stream; `via` is the other replica, empty where the agent is here. `most` is
+    the limit of streams, `ample` their number from which on only the last tenth is left, `looked` when idle
+    ones were last looked for. Until `rests` (monotonic seconds) others are used first.
+    """
+
+    via = ""
+
+    def __init__(
+        self,
+        cluster: str,
+        tunnel: Tunnel,
+        target: str,
+        *,
+        callers: bool,
+        single: bool,
+    ) -> None:
+        self.cluster = cluster
+        self.tunnel = tunnel
+        self.target = target
+        self.callers = callers
+        self.single = single
+        theirs = tunnel.mux.theirs
+        # Where the other side states no limit there is no last tenth of it.
+        self.most = (theirs.max_streams if theirs is not None else 0) or sys.maxsize
+        self.ample = ample(self.most)
+        self.looked = 0.0
+        self.rests = 0.0
+
+    def missing(self) -> None:
+        """Its other end says that no agent of the cluster is there."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether new streams may be opened: alive, and its other end is not going away."""
+        return not (bool(self.tunnel.mux.away) or self.tunnel.ended.is_set())
+
+
+class Session(Way):
     """One agent's tunnel, as the server knows it: whose it is, and who the agent says that it is.
 
     `named` is the target that the clusters file names, if it does; `target` the address that
     CONNECT carries, where empty means the agent's own; `proof` and `certificate` are what let the agent in;
-    `callers` that it wants to hear who asks. `most` is the agent's limit of streams, `ample` their
-    number from which on only the last tenth is left, `looked` when idle ones were last looked for.
+    `exclusive` that no other one of its cluster may stand beside it, `agents` how many may where it is not.
 
     An agent that drains is `lingering` while it serves new requests until another one comes, and `leaving`
     once it takes none; `settled` is set when it need not linger. `moved` says that it has a tunnel to another
@@ -37,24 +77,22 @@ class Session:
         target: str,
         proof: Proof,
         certificate: Certificate,
+        agents: int = 1,
     ) -> None:
-        self.cluster = cluster
-        self.tunnel = tunnel
+        """`agents` is how many of its cluster there may be; one that hides who it is stands alone."""
+        theirs = tunnel.mux.theirs
+        callers = theirs is not None and theirs.callers
+        super().__init__(cluster, tunnel, target, callers=callers, single=tunnel.version == 1)
         self.peer = peer
         self.named = named
-        self.target = target
         self.proof = proof
         self.certificate = certificate
         self.since = monotonic()
-        theirs = tunnel.mux.theirs or Hello()
-        self.callers = theirs.callers
-        self.lingers = theirs.lingers
-        # Where the agent states no limit there is no last tenth of it.
-        self.most = theirs.max_streams or sys.maxsize
-        self.ample = ample(self.most)
-        self.looked = 0.0
+        self.lingers = theirs is not None and theirs.lingers
         self.replaced = self.lingering = self.leaving = self.moved = False
         self.settled = Event()
+        self.agents = agents
+        self.exclusive = agents == 1 or not self.instance
 
     @property
     def usable(self) -> bool:

@@ -30,12 +30,13 @@ class Channel:
 
     __slots__ = ("_mux", "_stream", "id", "send", "single")
 
-    def __init__(self, tunnel: Tunnel, stream: Stream) -> None:
+    def __init__(self, tunnel: Tunnel, stream: Stream, *, single: bool = False) -> None:
+        """`single` also where it is another tunnel behind this one that knows no more than version 1."""
         mux = tunnel.mux
         self._mux = mux
         self._stream = stream
         self.id = stream.id
-        self.single = tunnel.version == 1
+        self.single = single or tunnel.version == 1
         self.send: Callable[[bytes], None] = partial(mux.send, stream)
 
     @property

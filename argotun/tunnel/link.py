@@ -10,9 +10,12 @@ from argotun.config.models import TunnelConfig
 from argotun.transport import MessageSocket
 from argotun.transport.lookout import Lookout
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.frames import SUBPROTOCOL, V1, V2
+from argotun.wire.frames import PEER, PEER_SUBPROTOCOL, SUBPROTOCOL, V1, V2
 from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
+
+PROFILES = {SUBPROTOCOL: V2, PEER_SUBPROTOCOL: PEER}
+"""What a subprotocol stands for; none is version 1."""
 
 HELLO_TIMEOUT = 10.0
 """Seconds that a peer has to say HELLO."""
@@ -35,7 +38,7 @@ def link(
     from the tunnel's reader and may end the tunnel. A peer that says no HELLO in time is cut off,
     and so is one whose machine `lookout` takes for gone.
     """
-    profile = V2 if socket.subprotocol == SUBPROTOCOL else V1
+    profile = PROFILES.get(socket.subprotocol or "", V1)
     mux = Multiplexer(profile, opener=opener, ours=ours, budget=config.tunnel_buffer)
     tunnel = Tunnel(
         socket,

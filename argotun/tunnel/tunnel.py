@@ -52,8 +52,9 @@ believed no sooner."""
 class Tunnel:
     """One tunnel, alive from construction until `ended` is set.
 
-    `keepalive` is the time between PINGs and `keepalive_timeout` after how long the peer is dead that
-    says nothing, or takes nothing, `hello_timeout` what it has to say HELLO in; all in seconds.
+    `heard` is when the peer last said something, in monotonic seconds. `keepalive` is the time between PINGs,
+    `keepalive_timeout` after how long the peer is dead that says nothing, or takes nothing, `hello_timeout`
+    what it has to say HELLO in; all in seconds.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Tunnel:
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
         self._hello_timeout = hello_timeout
-        self._heard = self.since
+        self.heard = self.since
         self._pings = 0
         self._rtt = 0.0
         self._pinged = 0.0
@@ -118,7 +119,7 @@ class Tunnel:
         receive, steps = socket.receive, mux.steps
         try:
             while (message := receive()) is not None:
-                self._heard = socket.read_at
+                self.heard = socket.read_at
                 for _ in steps(message):
                     now = monotonic()
                     if mux.trifles:
@@ -209,7 +210,7 @@ class Tunnel:
         limit = self._keepalive_timeout
         due = now = self.since
         hello = self.since + self._hello_timeout
-        while (silence := now - self._heard) < limit:
+        while (silence := now - self.heard) < limit:
             if self.mux.theirs is not None:
                 hello = inf
             elif now >= hello:
@@ -220,7 +221,7 @@ class Tunnel:
                 self._pinged = now
                 self.mux.ping(b"%d" % self._pings)
                 due = now + self._keepalive
-            gevent.sleep(min(due, hello, self._heard + limit) - now)
+            gevent.sleep(min(due, hello, self.heard + limit) - now)
             now = monotonic()
         self.end(f"no sign of life for {silence:.1f} s")
 

@@ -148,6 +148,8 @@ class Answer(Relay):
             self._half = cause
         elif action == Action.REPEAT:
             self.ask(self._asked, DELIVERED)
+        elif action >= Action.ELSEWHERE:
+            self.ask(self._asked, WAITING)
         elif action != Action.NOTHING:
             self.stop()
         return verdict

@@ -1,4 +1,4 @@
-"""The frames of a tunnel and the two profiles, version 1 and version 2, that carry them.
+"""The frames of a tunnel, and the profiles that carry them: version 1, version 2, and links of replicas.
 
 A frame of version 1 is one WebSocket message, `[type:1][stream:4][payload]`. Version 2 adds a
 length, `[type:1][stream:4][length:4][payload]`, so that one message can hold a batch of frames.
@@ -6,7 +6,7 @@ All integers are big-endian. docs/protocol.md is the specification of both.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 
 from argotun.errors import ProtocolError
@@ -22,6 +22,9 @@ WINDOW = 0x08
 HELLO = 0x09
 GOAWAY = 0x0A
 END = 0x0B
+LEAVE = 0x0C
+ASK = 0x0D
+HAVE = 0x0E
 
 NAMES = {
     CONNECT: "CONNECT",
@@ -35,13 +38,19 @@ NAMES = {
     HELLO: "HELLO",
     GOAWAY: "GOAWAY",
     END: "END",
+    LEAVE: "LEAVE",
+    ASK: "ASK",
+    HAVE: "HAVE",
 }
 
-TUNNEL_TYPES = frozenset({PING, PONG, HELLO, GOAWAY})
+TUNNEL_TYPES = frozenset({PING, PONG, HELLO, GOAWAY, ASK, HAVE})
 """Types that speak of the tunnel itself and travel on stream 0, where no other type may."""
 
 SUBPROTOCOL = "argotun.v2"
 """The WebSocket subprotocol that agrees on version 2; no subprotocol means version 1."""
+
+PEER_SUBPROTOCOL = "argotun.peer.v1"
+"""The WebSocket subprotocol of a link between two replicas."""
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -148,3 +157,6 @@ V2 = Profile(
     early_data=True,
 )
 """Agreed by the subprotocol `argotun.v2`."""
+
+PEER = replace(V2, types=V2.types | {LEAVE, ASK, HAVE})
+"""A link between two replicas: version 2, and three frames that no agent may send or is ever sent."""

@@ -30,6 +30,7 @@ class Hello:
     `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients',
     and `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as
     much.
+    On a link between replicas `replica` is the sender's id and `prefix` names the installation.
     """
 
     release: str = ""
@@ -43,6 +44,8 @@ class Hello:
     callers: bool = False
     instance: str = ""
     lingers: bool = False
+    replica: str = ""
+    prefix: str = ""
 
     def encode(self) -> bytes:
         """The payload of the frame: compact JSON."""
@@ -55,6 +58,7 @@ class Hello:
                 "target": self.target,
                 "cluster": self.cluster,
                 "instance": self.instance,
+                **self._between_replicas(),
                 "pool": self.pool,
                 "share": self.share,
                 "reasons": self.reasons,
@@ -63,6 +67,10 @@ class Hello:
             },
             separators=(",", ":"),
         ).encode()
+
+    def _between_replicas(self) -> dict[str, str]:
+        """What an agent is not told."""
+        return {"replica": self.replica, "prefix": self.prefix} if self.replica else {}
 
 
 def ample(streams: int) -> int:
@@ -87,6 +95,8 @@ def decode(payload: bytes) -> Hello:
         target=_text(said, "target"),
         cluster=_text(said, "cluster"),
         instance=_text(said, "instance"),
+        replica=_text(said, "replica"),
+        prefix=_text(said, "prefix"),
         pool=_number(said, "pool", 0, least=0),
         share=_number(said, "share", MIN_SHARE, least=1),
         reasons=_flag(said, "reasons"),

@@ -33,6 +33,7 @@ from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire import frames, hello, pieces, reasons
 from argotun.wire.credit import Intake, Unlimited, shares
 from argotun.wire.frames import (
+    ASK,
     CHUNK,
     CLOSE,
     CONNECT,
@@ -41,8 +42,10 @@ from argotun.wire.frames import (
     END,
     ERROR,
     GOAWAY,
+    HAVE,
     HELLO,
     INITIAL_WINDOW,
+    LEAVE,
     MAX_CREDIT,
     MAX_PING,
     MIB,
@@ -109,6 +112,9 @@ class Multiplexer:
         self.on_hello: Callable[[Hello], None] = _ignore
         self.on_goaway: Callable[[int, str], None] = _ignore
         self.on_pong: Callable[[bytes], None] = _ignore
+        self.on_ask: Callable[[str], None] = _ignore
+        self.on_have: Callable[[str], None] = _ignore
+        self.on_leave: Callable[[Stream], None] = _ignore
         self.rtt = 0.0
         self.trifles = 0
         self.frames = 0
@@ -132,6 +138,9 @@ class Multiplexer:
             HELLO: self._got_hello,
             GOAWAY: self._got_goaway,
             END: self._got_end,
+            LEAVE: self._got_leave,
+            ASK: self._got_ask,
+            HAVE: self._got_have,
         }
         if profile.credit:
             self._out.say(HELLO, 0, self.ours.encode())
@@ -224,7 +233,7 @@ class Multiplexer:
             self._out.say(ERROR, stream_id, self._words(reasons.STREAM_LIMIT))
             return
         stream = self._new_stream(stream_id, DISCARD)
-        self.accept(stream, payload[: hello.MAX_TEXT].decode("utf-8", "replace"))
+        self.accept(stream, _name(payload))
 
     def _got_connected(self, stream_id: int, payload: bytes) -> None:
         stream = self._find(stream_id, GOT_CONNECTED)
@@ -298,6 +307,29 @@ class Multiplexer:
         if reason not in self.away:
             self.away.add(reason)
             self.on_goaway(reason, text)
+
+    def _got_leave(self, stream_id: int, payload: bytes) -> None:
+        self._only_from(LEAVE, opener=False)
+        # It says as little of a stream's state as a WINDOW does, and may come as late.
+        stream = self._find(stream_id, GOT_WINDOW)
+        if stream is not None:
+            self.trifles += 1
+            self.on_leave(stream)
+
+    def _got_ask(self, stream_id: int, payload: bytes) -> None:
+        self._only_from(ASK, opener=True)
+        self.trifles += 1
+        self.on_ask(_name(payload))
+
+    def _got_have(self, stream_id: int, payload: bytes) -> None:
+        self._only_from(HAVE, opener=False)
+        self.trifles += 1
+        self.on_have(_name(payload))
+
+    def _only_from(self, kind: int, *, opener: bool) -> None:
+        """Between replicas some frames are for the side that opens streams, some for the other one."""
+        if self.opener == opener:
+            raise ProtocolError(f"{frames.NAMES[kind]} from the wrong side")
 
     def _find(self, stream_id: int, event: int) -> Stream | None:
         """The live stream that a frame speaks of, moved on; None when the frame is to be dropped."""
@@ -399,6 +431,19 @@ class Multiplexer:
         """Ask for a sign of life; each with another payload."""
         self._crossing.asked(payload)
         self._out.say(PING, 0, payload)
+
+    def leave(self, stream: Stream) -> None:
+        """What carries this stream goes away: it is to end at the next chance (acceptor of a link only)."""
+        if stream.state != CLOSED:
+            self._out.say(LEAVE, stream.id)
+
+    def ask(self, cluster: str) -> None:
+        """Ask the other replica whether it has an agent of this cluster (opener of a link only)."""
+        self._out.say(ASK, 0, cluster.encode())
+
+    def have(self, cluster: str) -> None:
+        """Say that an agent of this cluster is here (acceptor of a link only)."""
+        self._out.say(HAVE, 0, cluster.encode())
 
     def goaway(self, reason: int, text: str = "") -> bool:
         """Announce that the tunnel takes no new streams; False where the peer learns it by the end itself."""
@@ -517,6 +562,10 @@ class Multiplexer:
             self._out.forget(stream)
         else:
             self.unlimited.forget(stream)
+
+
+def _name(payload: bytes) -> str:
+    return payload[: hello.MAX_TEXT].decode("utf-8", "replace")
 
 
 def _drop(stream_id: int, payload: bytes) -> None:

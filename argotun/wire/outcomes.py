@@ -12,7 +12,9 @@ hung up on it now:
 * Before anything of the request was given to anybody (WAITING), a client may safely ask again: 503 or 429
   with Retry-After, which client-go obeys even for a POST. What ends then cannot be this request's own.
 * Once an agent has it (SENT), and has said that it reached its API (DELIVERED), the request may have been
-  carried out. Nobody may repeat it unasked, so the answer is a 502 or 504 without Retry-After.
+  carried out. Nobody may repeat it unasked, so the answer is a 502 or 504 without Retry-After. Only a request
+  that nobody has, or that does no harm a second time, is asked again of another agent first: the client sees
+  the answer to that, or what the cell says.
 * With a part of the answer written (BODY), no status can be said any more. The connection is aborted: a
   reset cannot be taken for the end of an answer. Between two chunks (BOUNDARY) a watch can be ended well.
 * An answer that the end of the connection completes (UNTIL_CLOSE) is complete when the API says so, and cut
@@ -98,6 +100,8 @@ class Cause(IntEnum):
     AGENT_FAILED = auto()
     """ERROR for any other reason."""
     TUNNEL_LOST = auto()
+    NOT_HERE = auto()
+    """ERROR: another replica was asked that has no agent of the cluster."""
     # The API.
     API_ENDED = auto()
     """It closed its connection cleanly (agent only)."""
@@ -149,6 +153,12 @@ class Action(IntEnum):
     """Give up the connection to the API and keep the stream (agent)."""
     CLOSE = auto()
     """End both directions behind what is queued (agent)."""
+    ELSEWHERE = auto()
+    """Nobody has the request: ask another agent, if there is one, else ANSWER (server)."""
+    AGAIN = auto()
+    """As ELSEWHERE, and one that is on its way has time to come (server)."""
+    AGAIN_IF_SAFE = auto()
+    """As AGAIN where asking twice does no harm, else ANSWER (server)."""
 
 
 class Verdict(NamedTuple):
@@ -175,6 +185,10 @@ R03 = Verdict(Action.ANSWER, 503, RETRY_AFTER)
 N03 = Verdict(Action.ANSWER, 503)
 B02 = Verdict(Action.ANSWER, 502)
 T04 = Verdict(Action.ANSWER, 504)
+E29 = Verdict(Action.ELSEWHERE, 429, RETRY_AFTER)
+E03 = Verdict(Action.ELSEWHERE, 503, RETRY_AFTER)
+A03 = Verdict(Action.AGAIN, 503, RETRY_AFTER)
+S02 = Verdict(Action.AGAIN_IF_SAFE, 502)
 Cut = Verdict(Action.CUT)
 Don = Verdict(Action.COMPLETE)
 Fin = Verdict(Action.FINAL_CHUNK)
@@ -216,14 +230,16 @@ SERVER = _table(
     # Version 1 has no END: its CLOSE says the same. One that comes before CONNECTED says that the API was
     # never reached, and one in a marked body that it lost its connection.
     Cause.AGENT_ENDED:     (___,   R03,   B02,    Cut,   Cut,   Don,        Haf),
-    Cause.AGENT_CLOSED:    (___,   R03,   B02,    Cut,   Cut,   Don,        Don),
-    Cause.AGENT_FULL:      (___,   R29,   B02,    Cut,   Cut,   Cut,        Cut),
+    Cause.AGENT_CLOSED:    (___,   E03,   B02,    Cut,   Cut,   Don,        Don),
+    Cause.AGENT_FULL:      (___,   E29,   B02,    Cut,   Cut,   Cut,        Cut),
     # A client repeats by itself when a kept connection ends without an answer (RFC 9110 §9.2.2). Before
     # CONNECTED no agent has one; if it says so all the same, it says that the API may have the request.
     Cause.AGENT_STALE:     (___,   Cut,   Cut,    Cut,   Cut,   Cut,        Cut),
-    Cause.AGENT_FAILED:    (___,   R03,   B02,    Cut,   Cut,   Cut,        Cut),
+    Cause.AGENT_FAILED:    (___,   E03,   B02,    Cut,   Cut,   Cut,        Cut),
     # The word that the API was reached may have been lost with the tunnel.
-    Cause.TUNNEL_LOST:     (___,   B02,   B02,    Cut,   Cut,   Cut,        Cut),
+    Cause.TUNNEL_LOST:     (___,   S02,   S02,    Cut,   Cut,   Cut,        Cut),
+    # Once CONNECTED there was an agent: then it is nonsense.
+    Cause.NOT_HERE:        (___,   A03,   B02,    Cut,   Cut,   Cut,        Cut),
     Cause.API_INVALID:     (___,   B02,   B02,    Cut,   Cut,   Cut,        ___),
     # `--reconnect-grace` is the limit of WAITING. In SENT the agent may reach its API this very moment.
     Cause.API_SILENT:      (___,   T04,   T04,    Cut,   Cut,   Cut,        ___),

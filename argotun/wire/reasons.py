@@ -8,7 +8,20 @@ word, what the codes do.
 
 from argotun.wire.frames import MAX_ERROR_TEXT
 
-NONE, FAILED, STREAM_LIMIT, NOT_ALLOWED, STALE, PROTOCOL, UNREACHABLE, REPLACED, DRAINING, ENDING = range(10)
+(
+    NONE,
+    FAILED,
+    STREAM_LIMIT,
+    NOT_ALLOWED,
+    STALE,
+    PROTOCOL,
+    UNREACHABLE,
+    REPLACED,
+    DRAINING,
+    ENDING,
+    NOT_HERE,
+    LOST,
+) = range(12)
 
 WORDS = {
     NONE: "",
@@ -21,6 +34,8 @@ WORDS = {
     REPLACED: "replaced by a newer agent",
     DRAINING: "draining",
     ENDING: "ending",
+    NOT_HERE: "no agent of this cluster is here",
+    LOST: "the agent's tunnel was lost",
 }
 """What is said where the sender has no words of its own."""
 

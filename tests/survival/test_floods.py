@@ -78,7 +78,7 @@ def stall(rig: Rig, senders: dict[int, Stream], count: int) -> None:
     until(lambda: sum(stream.waiter is not None for stream in senders.values()) == count, "the stall", 60.0)
     tunnels = [rig.session.tunnel, rig.agent.tunnels[0]]
     moved = None
-    while moved != (moved := [tunnel._heard for tunnel in tunnels]):
+    while moved != (moved := [tunnel.heard for tunnel in tunnels]):
         gevent.sleep(0.3)
 
 

@@ -47,7 +47,7 @@ def silent(
     tunnel.mux = Multiplexer(V2, opener=True, ours=Hello(), budget=64 << 20)
     tunnel.mux.theirs = Hello()
     tunnel.mux.ping = lambda payload: pings.append(clock.now - 100)
-    tunnel.since = tunnel._heard = clock.now
+    tunnel.since = tunnel.heard = clock.now
     tunnel._pings, tunnel._pinged = 0, 0.0
     tunnel._rtt, tunnel._samples = 0.0, deque(maxlen=RTT_SAMPLES)
     tunnel._keepalive, tunnel._keepalive_timeout, tunnel._hello_timeout = keepalive, timeout, 10
@@ -70,7 +70,7 @@ def test_the_limit_counts_from_the_last_word_of_the_peer(clock: Clock) -> None:
     tunnel, _, ends = silent(clock, 10, 15)
 
     def heard(when: float) -> None:
-        tunnel._heard = when
+        tunnel.heard = when
 
     clock.plan = {107.0: heard, 121.0: heard}
     tunnel._probe()

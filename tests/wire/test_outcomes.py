@@ -17,11 +17,12 @@ REQUEST_INVALID own       own       own       cut  cut        cut         –
 CLIENT_ENDED    gone      gone      gone      cut  cut        cut         half
 CLIENT_GONE     gone      gone      gone      cut  cut        cut         gone
 AGENT_ENDED     –         503-retry 502       cut  cut        done        half
-AGENT_CLOSED    –         503-retry 502       cut  cut        done        done
-AGENT_FULL      –         429-retry 502       cut  cut        cut         cut
+AGENT_CLOSED    –    else-503-retry 502       cut  cut        done        done
+AGENT_FULL      –    else-429-retry 502       cut  cut        cut         cut
 AGENT_STALE     –         cut       cut       cut  cut        cut         cut
-AGENT_FAILED    –         503-retry 502       cut  cut        cut         cut
-TUNNEL_LOST     –         502       502       cut  cut        cut         cut
+AGENT_FAILED    –    else-503-retry 502       cut  cut        cut         cut
+TUNNEL_LOST     –         safe-502  safe-502  cut  cut        cut         cut
+NOT_HERE        –   again-503-retry 502       cut  cut        cut         cut
 API_INVALID     –         502       502       cut  cut        cut         –
 API_SILENT      –         504       504       cut  cut        cut         –
 API_STALLED     –         504       504       cut  cut        cut         cut
@@ -54,6 +55,10 @@ WORDS = {
     "502": Verdict(Action.ANSWER, 502),
     "503": Verdict(Action.ANSWER, 503),
     "504": Verdict(Action.ANSWER, 504),
+    "else-429-retry": Verdict(Action.ELSEWHERE, 429, RETRY_AFTER),
+    "else-503-retry": Verdict(Action.ELSEWHERE, 503, RETRY_AFTER),
+    "again-503-retry": Verdict(Action.AGAIN, 503, RETRY_AFTER),
+    "safe-502": Verdict(Action.AGAIN_IF_SAFE, 502),
     "cut": Verdict(Action.CUT),
     "done": Verdict(Action.COMPLETE),
     "last-chunk": Verdict(Action.FINAL_CHUNK),

@@ -1,0 +1,377 @@
+"""The links that this replica dials, one to each other one, and which of them gets a request.
+
+The directory says where agents are, a link says whether that replica lives: a request is only ever given to
+a link that is up. One whose PINGs go unanswered is *suspect* and used last; then it is dead, and dialled
+again. To a request a link is a tunnel as any other, whose CONNECT carries the cluster's id.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+
+import argotun
+from argotun.config import ServerConfig
+from argotun.errors import ArgotunError, HandshakeError
+from argotun.observe.logs import fields
+from argotun.server.auth import Certificate, shown_by
+from argotun.server.registry import Way
+from argotun.transport.connect import connect
+from argotun.transport.dial import Destination
+from argotun.transport.lookout import Lookout
+from argotun.transport.tls import ClientTls, handshake_client
+from argotun.tunnel.link import link
+from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.frames import PEER_SUBPROTOCOL
+from argotun.wire.hello import Hello
+from argotun.wire.streams import Stream
+
+log = logging.getLogger("argotun.server")
+
+LEAVING, V1, CALLERS = 2, 4, 8
+"""Flags of a route: its agents go away; they speak version 1; all of them know `Argotun-Caller`."""
+
+PATH = "/peer"
+REPLICA = "Argotun-Replica"
+"""The header that says who dials."""
+
+MAX_STREAMS = 16384
+"""Of one link: the peer buffer's least share, 4 KiB, for each is three quarters of it."""
+
+MISSED = 3
+"""Keepalives without an answer after which a link is suspect."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between two dials."""
+
+DIAL = 5.0
+"""Seconds for each step of one."""
+
+REST = 0.25
+"""Seconds that a route rests whose replica has said that no agent is there."""
+
+ASKS = 0.25
+"""Seconds between two times that the links are asked for the same cluster."""
+
+
+class Route(Protocol):
+    """That a replica has agents of a cluster, as the directory knows it."""
+
+    flags: int
+    streams: int
+
+
+class Replica(Protocol):
+    """Another replica, as the directory knows it."""
+
+    address: str
+    leaving: bool
+
+
+class Directory(Protocol):
+    """Where the agents of other replicas are; times are monotonic seconds."""
+
+    @property
+    def replicas(self) -> Mapping[str, Any]:
+        """The other replicas by id, each a `Replica`."""
+
+    def routes(self, cluster: str) -> Sequence[tuple[str, Any]]:
+        """The replicas that have agents of a cluster, each with its `Route`."""
+
+    def follows(self, now: float) -> bool:
+        """Whether it is current."""
+
+    def have(self, cluster: str, replica: str, now: float) -> None:
+        """A replica says on its link that it has an agent of a cluster."""
+
+    def forget(self, cluster: str, replica: str, until: float) -> None:
+        """A replica has none after all."""
+
+    def link_alive(self, replica: str) -> None:
+        """The link to a replica is up."""
+
+    def link_dead(self, replica: str) -> None:
+        """It is down."""
+
+
+class Remote(Way):
+    """The agents of a cluster at another replica."""
+
+    def __init__(self, owner: "Link", cluster: str, tunnel: Tunnel, flags: int) -> None:
+        super().__init__(cluster, tunnel, cluster, callers=bool(flags & CALLERS), single=bool(flags & V1))
+        self.via = owner.replica
+        # Its limit is not the agent's: a link that is full is a last resort.
+        self.ample = self.most = sys.maxsize
+        self._owner = owner
+
+    def missing(self) -> None:
+        """The route rests."""
+        self._owner.not_here(self.cluster)
+
+    @property
+    def usable(self) -> bool:
+        """A link in doubt keeps no stream: what follows on it would go on into the dark."""
+        return super().usable and not self._owner.suspect
+
+
+class Link:
+    """The kept link to one replica; `tunnel` is None while it is down, `problem` says why."""
+
+    def __init__(self, links: "Links", replica: str, address: str) -> None:
+        self.replica = replica
+        self.address = address
+        self.tunnel: Tunnel | None = None
+        self.certificate = Certificate()
+        self.problem = "not dialled yet"
+        host, _, port = address.rpartition(":")
+        self._place = Destination(host, int(port) if port.isdecimal() else 0, DIAL)
+        self.going: set[int] = set()
+        self.releasing = False
+        self._links = links
+        self._ways: dict[tuple[str, int], Remote] = {}
+        self._greenlet = gevent.spawn(self._keep)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the replica has missed several PINGs."""
+        tunnel = self.tunnel
+        return tunnel is not None and monotonic() - tunnel.heard > self._links.patience
+
+    @property
+    def up(self) -> bool:
+        """Whether the replica is there."""
+        return self.tunnel is not None
+
+    @property
+    def rtt(self) -> float:
+        """Smoothed round trip in seconds, 0 while it is down."""
+        return self.tunnel.rtt if self.tunnel is not None else 0.0
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open on it."""
+        return len(self.tunnel.mux.streams) if self.tunnel is not None else 0
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the replica drains."""
+        return self.tunnel is not None and bool(self.tunnel.mux.away)
+
+    def way(self, cluster: str, flags: int) -> Remote:
+        """How requests for a cluster go on this link, which is up."""
+        assert self.tunnel is not None
+        key = cluster, flags & (V1 | CALLERS)
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = Remote(self, cluster, self.tunnel, flags)
+        return way
+
+    def not_here(self, cluster: str) -> None:
+        """The replica says that it has no agent of this cluster."""
+        self._links.directory.forget(cluster, self.replica, monotonic() + REST)
+
+    def stop(self) -> None:
+        """The replica is gone, or this one ends."""
+        self._greenlet.kill(block=False)
+        if self.tunnel is not None:
+            self.tunnel.end("the replica is gone")
+
+    def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                tunnel = self._dial()
+            except (ArgotunError, OSError) as error:
+                why = str(error)
+            else:
+                began = monotonic()
+                why = tunnel.run()
+                if monotonic() - began > LONGEST_PAUSE:
+                    pause = FIRST_PAUSE
+            was_up = self.tunnel is not None
+            self._down(why)
+            if was_up or why != self.problem:
+                log.warning(
+                    "the link is down: %s", why, extra=fields(peer=self.address, replica=self.replica)
+                )
+            self.problem = why
+            gevent.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _dial(self) -> Tunnel:
+        links = self._links
+        sock = self._place.dial()
+        try:
+            sock = handshake_client(sock, links.tls.context(), links.config.peer_name, DIAL)
+            self.certificate = shown_by(sock)
+            if links.revoked(self.certificate):
+                raise HandshakeError("its certificate is revoked")
+            url = f"wss://{self.address}{PATH}"
+            socket = connect(sock, url, [(REPLICA, links.me)], (PEER_SUBPROTOCOL,), DIAL)
+            if socket.subprotocol != PEER_SUBPROTOCOL:
+                raise HandshakeError("it is no replica of argotun")
+        except BaseException:
+            sock.close()
+            raise
+        tunnel = link(
+            socket,
+            links.tunnels,
+            links.lookout,
+            opener=True,
+            ours=links.hello,
+            on_hello=self._arrived,
+            on_goaway=lambda tunnel, reason, text: links.leaving(self),
+        )
+        tunnel.mux.on_have = lambda cluster: links.directory.have(cluster, self.replica, monotonic())
+        tunnel.mux.on_leave = self._leave
+        return tunnel
+
+    def _arrived(self, tunnel: Tunnel, theirs: Hello) -> None:
+        if theirs.replica != self.replica:
+            # The address belongs to another process by now.
+            tunnel.end("another replica answers at this address")
+        elif theirs.prefix != self._links.hello.prefix:
+            tunnel.end("it belongs to another installation: another registry prefix")
+        else:
+            self.tunnel = tunnel
+            self.problem = ""
+            self._links.directory.link_alive(self.replica)
+            log.info("the link is up", extra=fields(peer=self.address, replica=self.replica))
+            self._links.up()
+
+    def _leave(self, stream: Stream) -> None:
+        self.going.add(stream.id)
+        self._links.leaving(self)
+
+    def _down(self, why: str) -> None:
+        self.tunnel = None
+        self._ways.clear()
+        self.going.clear()
+        self._links.directory.link_dead(self.replica)
+
+
+class Links:
+    """All links of the replica `me` of the installation `prefix`, and the choice among them.
+
+    `up()` is called when a link has come up, `leaving(link)` when its replica drains, or the agent of one of
+    its streams does.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        me: str,
+        prefix: str,
+        directory: Directory,
+        tls: ClientTls,
+        *,
+        lookout: Lookout,
+        revoked: Callable[[Certificate], bool],
+        up: Callable[[], None],
+        leaving: Callable[[Link], None],
+    ) -> None:
+        self.config = config
+        self.tunnels = tunnels(config)
+        self.hello = hello(me, prefix)
+        self.me = me
+        self.directory = directory
+        self.tls = tls
+        self.lookout = lookout
+        self.revoked = revoked
+        self.up = up
+        self.leaving = leaving
+        self.patience = MISSED * config.peer_keepalive
+        self._links: dict[str, Link] = {}
+        self._asked: dict[str, float] = {}
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(list(self._links.values()))
+
+    def sync(self) -> None:
+        """Other replicas have come or gone."""
+        replicas = self.directory.replicas
+        for replica in self._links.keys() - replicas.keys():
+            self._links.pop(replica).stop()
+        for replica in replicas.keys() - self._links.keys() - {self.me}:
+            self._links[replica] = Link(self, replica, replicas[replica].address)
+
+    def stop(self) -> None:
+        """End all of them."""
+        while self._links:
+            self._links.popitem()[1].stop()
+
+    def pick(self, cluster: str, but: Way | None = None) -> tuple[Way, bool] | None:
+        """The best link for a request, and whether it is only a last resort; never the way `but`."""
+        best: tuple[tuple[bool, int, int], Link, Any] | None = None
+        for replica, route in self.directory.routes(cluster):
+            each = self._links.get(replica)
+            if each is None or each.tunnel is None or (but is not None and but.tunnel is each.tunnel):
+                continue
+            load = len(each.tunnel.mux.streams)
+            last = bool(route.flags & LEAVING) or each.leaving or each.suspect or load >= MAX_STREAMS
+            rank = last, load, route.streams
+            if best is None or rank < best[0]:
+                best = rank, each, route
+        return None if best is None else (best[1].way(cluster, best[2].flags), best[0][0])
+
+    def ask(self, cluster: str) -> None:
+        """Ask all links for an agent of this cluster, unless the directory is current and would know."""
+        now = monotonic()
+        if self.directory.follows(now) or now - self._asked.get(cluster, 0.0) < ASKS:
+            return
+        self._asked[cluster] = now
+        for each in self._links.values():
+            if each.tunnel is not None:
+                each.tunnel.mux.ask(cluster)
+
+    def end_revoked(self) -> None:
+        """End the links to replicas whose certificates count no longer."""
+        for each in self._links.values():
+            if each.tunnel is not None and self.revoked(each.certificate):
+                each.tunnel.end("its certificate is revoked")
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a link is up."""
+        return any(each.up for each in self._links.values())
+
+    def status(self) -> list[dict[str, object]]:
+        """For a person: each link."""
+        return [
+            {
+                "replica": each.replica,
+                "address": each.address,
+                "up": each.up,
+                "problem": each.problem,
+                "suspect": each.suspect,
+                "draining": each.leaving,
+                "streams": each.streams,
+                "rttSeconds": round(each.rtt, 6),
+            }
+            for each in self._links.values()
+        ]
+
+
+def tunnels(config: ServerConfig) -> ServerConfig:
+    """What a link is told in place of a tunnel's options."""
+    return replace(
+        config,
+        keepalive=config.peer_keepalive,
+        keepalive_timeout=config.peer_keepalive_timeout,
+        tunnel_buffer=config.peer_buffer,
+    )
+
+
+def hello(me: str, prefix: str) -> Hello:
+    """What this replica says of itself on a link."""
+    return Hello(
+        release=argotun.__version__,
+        max_streams=MAX_STREAMS,
+        callers=True,
+        replica=me,
+        prefix=prefix,
+    )

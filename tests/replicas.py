@@ -1,0 +1,210 @@
+"""Several servers that know each other by a directory in memory, and links of real TLS between them.
+
+with Replicas(2) as replicas:
+    replicas.agent(1)                      # an agent of c1 at the second replica
+    replicas.known("c1", 1)                # the first one knows
+    assert replicas.get(0).status == 200   # by a hop
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from gevent import socket
+
+from argotun.agent.app import Agent
+from argotun.config import ServerConfig
+from argotun.server.app import Server
+from argotun.server.links import Links
+from argotun.server.registry import Session
+from argotun.wire.streams import Stream
+from tests.rig import Api, Peer, Response, Rig, until
+
+NAME = "argotun-peer"
+
+
+class Route(NamedTuple):
+    """As the registry's directory has it."""
+
+    since: int = 0
+    sessions: int = 1
+    flags: int = 0
+    streams: int = 0
+
+
+class Replica(NamedTuple):
+    """As the registry's directory has it."""
+
+    address: str
+    release: str = ""
+    leaving: bool = False
+    heard: float = 0.0
+
+
+class StaticDirectory:
+    """What a test says of the other replicas."""
+
+    def __init__(self) -> None:
+        self.replicas: dict[str, Replica] = {}
+        self.where: dict[str, dict[str, Route]] = {}
+        self.resting: dict[tuple[str, str], float] = {}
+        self.alive: set[str] = set()
+        self.current = True
+        self.asked = 0
+
+    def routes(self, cluster: str) -> Sequence[tuple[str, Route]]:
+        now = monotonic()
+        return [
+            (replica, route)
+            for replica, route in self.where.get(cluster, {}).items()
+            if self.resting.get((cluster, replica), 0.0) <= now
+        ]
+
+    def follows(self, now: float) -> bool:
+        return self.current
+
+    def have(self, cluster: str, replica: str, now: float) -> None:
+        self.where.setdefault(cluster, {})[replica] = Route()
+
+    def forget(self, cluster: str, replica: str, until: float) -> None:
+        self.resting[cluster, replica] = until
+
+    def link_alive(self, replica: str) -> None:
+        self.alive.add(replica)
+
+    def link_dead(self, replica: str) -> None:
+        self.alive.discard(replica)
+
+
+class Replicas(Rig):
+    """A rig whose server is replica 0 of `count`; replicas that are stopped stay in the list."""
+
+    def __init__(self, count: int = 2, *, peers: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(agent=None, **options)
+        self.authority.issue("peer", NAME)
+        self._count = count
+        self._peer_options = peers or {}
+        self.servers: list[Server] = []
+        self.directories: list[StaticDirectory] = []
+        self.ids = [f"{number:016x}" for number in range(1, count + 1)]
+
+    def __enter__(self) -> Self:
+        self.api.start(self.authority)
+        for number in range(self._count):
+            directory = StaticDirectory()
+            self.directories.append(directory)
+            self.servers.append(self._start(number, directory))
+        self.server = self.servers[0]
+        for number, server in enumerate(self.servers):
+            for other, directory in enumerate(self.directories):
+                if other != number:
+                    address = f"127.0.0.1:{server.peer_address[1]}"
+                    directory.replicas[self.ids[number]] = Replica(address)
+        for server in self.servers:
+            self.links(server).sync()
+        until(lambda: all(len(each.alive) == self._count - 1 for each in self.directories), "the links")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self.servers[1:]:
+            server.stop()
+        super().__exit__(kind, error, trace)
+
+    def _start(self, number: int, directory: StaticDirectory) -> Server:
+        path = self.authority.path
+        values: dict[str, Any] = {
+            "addr": ("127.0.0.1", 0),
+            "internal_addr": ("127.0.0.1", 0),
+            "peer_addr": ("127.0.0.1", 0),
+            "peer_cert": path("peer.pem"),
+            "peer_key": path("peer.key"),
+            "peer_ca": path("ca.pem"),
+            "clusters": str(self.clusters_file),
+            "internal_plain": True,
+            "access_log": False,
+            "reconnect_grace": 0.5,
+            "min_wire_version": 1,
+        }
+        if self._mutual:
+            values |= {
+                "tls_cert": path("server.pem"),
+                "tls_key": path("server.key"),
+                "tls_client_ca": path("ca.pem"),
+            }
+        server = Server(
+            ServerConfig(**(values | self._server_options | self._peer_options)),
+            self.ids[number],
+            directory,
+            "argotun",
+        )
+        server.start()
+        return server
+
+    def links(self, server: Server | int) -> Links:
+        """The links that a replica dials."""
+        found = (self.servers[server] if isinstance(server, int) else server).links
+        assert found is not None
+        return found
+
+    def agent_at(self, number: int, cluster: str = "c1", **options: Any) -> Agent:
+        """An agent at one replica, which all others know of when this returns."""
+        server = self.servers[number]
+        scheme = "wss" if self._mutual else "ws"
+        agent = self.make_agent(server=f"{scheme}://127.0.0.1:{server.public_address[1]}/connect", **options)
+        before = len(server.registry.of(cluster))
+        agent.start()
+        until(lambda: len(server.registry.of(cluster)) > before, "the session")
+        self.known(cluster, number)
+        return agent
+
+    def known(self, cluster: str, number: int, **route: int) -> None:
+        """All other replicas know that this one has agents of a cluster."""
+        for other, directory in enumerate(self.directories):
+            if other != number:
+                directory.where.setdefault(cluster, {})[self.ids[number]] = Route(**route)
+                self.servers[other].placement.changed(cluster)
+
+    def client_of(self, number: int) -> Peer:
+        """A new connection to a replica's internal port."""
+        sock = socket.socket()
+        peer = self.keep(Peer(sock))
+        sock.connect(self.servers[number].internal_address)
+        return peer
+
+    def get_from(self, number: int, path: str = "/tunnel/c1/api/v1/pods") -> Response:
+        """A GET that is asked of this replica."""
+        return self.get(path, client=self.client_of(number))
+
+
+class ByHop(Replicas):
+    """A rig as any other, but client and agent are at different replicas."""
+
+    def __init__(self, api: Api | None = None, *, agent: dict[str, Any] | None = {}, **options: Any) -> None:  # noqa: B006  never changed
+        super().__init__(api=api, **options)
+        self._agent_options = agent
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self._agent_options is not None:
+            self.start_agent()
+        return self
+
+    def start_agent(self, **options: Any) -> Agent:
+        return self.agent_at(1, **options)
+
+    @property
+    def session(self) -> Session:
+        return self.servers[1].registry.all()[-1]
+
+    def streams(self) -> list[Stream]:
+        """What lives on any link or tunnel, the client's replica first."""
+        tunnels = [link.tunnel for server in self.servers for link in self.links(server) if link.tunnel]
+        tunnels += [session.tunnel for server in self.servers for session in server.registry.all()]
+        tunnels += [tunnel for agent in self.agents for tunnel in agent.tunnels]
+        return [stream for tunnel in tunnels for stream in tunnel.mux.streams.values()]
+
+
+__all__ = ["Api", "ByHop", "Replicas", "Route", "StaticDirectory"]
