@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from argotun.errors import ProtocolError
 from argotun.wire import credit, frames, hello, mux, outbox, reasons
-from argotun.wire.frames import MIB, NAMES, TUNNEL_TYPES, V1, V2, Profile
+from argotun.wire.frames import MIB, NAMES, PEER, TUNNEL_TYPES, V1, V2, Profile
 from argotun.wire.streams import ACCEPTOR, EVENTS, ILLEGAL, OPENER, STATES
 from tests.wire.mux_peers import QUICK
 
@@ -55,8 +55,12 @@ def test_the_numbers_of_the_types_stay() -> None:
         "HELLO": 9,
         "GOAWAY": 10,
         "END": 11,
+        "LEAVE": 12,
+        "ASK": 13,
+        "HAVE": 14,
     }
-    assert set(NAMES) == V2.types
+    assert set(NAMES) == PEER.types
+    assert PEER.types - V2.types == {frames.LEAVE, frames.ASK, frames.HAVE}
     assert V2.types - V1.types == {frames.WINDOW, frames.HELLO, frames.GOAWAY, frames.END}
 
 
@@ -179,7 +183,7 @@ def test_the_documents_frame_table_is_the_codes() -> None:
     assert said == {
         name: (
             f"0x{kind:02X}",
-            "1, 2" if kind in V1.types else "2",
+            "1, 2" if kind in V1.types else "2" if kind in V2.types else "peer",
             "0" if kind in TUNNEL_TYPES else "its own",
         )
         for kind, name in NAMES.items()
