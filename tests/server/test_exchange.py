@@ -32,7 +32,14 @@ class Agent:
         self.ends: list[tuple[str, Any]] = []
         self.tunnel = SimpleNamespace(mux=self.mux, version=profile.version, ended=False)
         self.session = SimpleNamespace(
-            cluster="c1", tunnel=self.tunnel, target="", usable=True, callers=False
+            cluster="c1",
+            tunnel=self.tunnel,
+            target="",
+            usable=True,
+            callers=False,
+            single=profile.version == 1,
+            via="",
+            rests=0.0,
         )
         self.turn()
 
@@ -93,6 +100,9 @@ class Client:
         return 0
 
     def attached(self, channel: object) -> None: ...
+
+    def again(self, request: Request, but: Any, wait: bool) -> bool:
+        return False
 
     def finish(self, reading: bool = False) -> None:
         self.did.append("half-close" if reading else "finish")

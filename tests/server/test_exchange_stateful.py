@@ -151,6 +151,7 @@ class Session:
         self.agent = Multiplexer(profile, opener=False, ours=Hello(), budget=64 << 20)
         self.agent.accept = self._accept
         self.tunnel = SimpleNamespace(mux=self.mux, version=profile.version)
+        self.single, self.via, self.rests = profile.version == 1, "", 0.0
         self.ends: list[End] = []
         self.flights: dict[int, list[bytes]] = {0: [], 1: []}
         for which in (0, 1):
@@ -238,6 +239,9 @@ class Client:
     def record(self, request: Request) -> None:
         self.records += 1
         assert self.records == 1, "a request is over twice"
+
+    def again(self, request: Request, but: Any, wait: bool) -> bool:
+        return False
 
     def finish(self, reading: bool = False) -> None:
         self.over = True
