@@ -17,9 +17,10 @@ from argotun.agent.app import Agent
 from argotun.config import ServerConfig
 from argotun.server.app import Server
 from argotun.server.links import Links
+from argotun.server.membership import Membership
 from argotun.server.registry import Session
 from argotun.wire.streams import Stream
-from tests.rig import Api, Peer, Response, Rig, until
+from tests.rig import Api, Authority, Peer, Response, Rig, until
 
 NAME = "argotun-peer"
 
@@ -82,7 +83,11 @@ class Replicas(Rig):
 
     def __init__(self, count: int = 2, *, peers: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(agent=None, **options)
-        self.authority.issue("peer", NAME)
+        folder = self.folder / "peers"
+        folder.mkdir()
+        # A CA of their own, which gives certificates to nobody else.
+        self.peers = Authority(folder)
+        self.peers.issue("peer", NAME)
         self._count = count
         self._peer_options = peers or {}
         self.servers: list[Server] = []
@@ -99,7 +104,7 @@ class Replicas(Rig):
         for number, server in enumerate(self.servers):
             for other, directory in enumerate(self.directories):
                 if other != number:
-                    address = f"127.0.0.1:{server.peer_address[1]}"
+                    address = f"127.0.0.1:{self.membership(server).address[1]}"
                     directory.replicas[self.ids[number]] = Replica(address)
         for server in self.servers:
             self.links(server).sync()
@@ -119,9 +124,9 @@ class Replicas(Rig):
             "addr": ("127.0.0.1", 0),
             "internal_addr": ("127.0.0.1", 0),
             "peer_addr": ("127.0.0.1", 0),
-            "peer_cert": path("peer.pem"),
-            "peer_key": path("peer.key"),
-            "peer_ca": path("ca.pem"),
+            "peer_cert": self.peers.path("peer.pem"),
+            "peer_key": self.peers.path("peer.key"),
+            "peer_ca": self.peers.path("ca.pem"),
             "clusters": str(self.clusters_file),
             "internal_plain": True,
             "access_log": False,
@@ -138,16 +143,18 @@ class Replicas(Rig):
             ServerConfig(**(values | self._server_options | self._peer_options)),
             self.ids[number],
             directory,
-            "argotun",
         )
         server.start()
         return server
 
     def links(self, server: Server | int) -> Links:
         """The links that a replica dials."""
-        found = (self.servers[server] if isinstance(server, int) else server).links
-        assert found is not None
-        return found
+        return self.membership(self.servers[server] if isinstance(server, int) else server).links
+
+    def membership(self, server: Server) -> Membership:
+        """What a replica has for being one."""
+        assert server.membership is not None
+        return server.membership
 
     def agent_at(self, number: int, cluster: str = "c1", **options: Any) -> Agent:
         """An agent at one replica, which all others know of when this returns."""

@@ -77,16 +77,6 @@ class ServerConfig(TunnelConfig):
     """0 is no limit: Argo CD is most often the one caller, and has a connection for each of its watches."""
     revoked: str | None = None
     jwks_ca: str | None = None
-    peer_addr: Address | None = None
-    """Where other replicas dial; None takes no part in any."""
-    peer_cert: str | None = None
-    peer_key: str | None = None
-    peer_ca: str | None = None
-    peer_name: str = "argotun-peer"
-    """DNS name in every replica's certificate, and in nobody else's."""
-    peer_keepalive: float = 0.5
-    peer_keepalive_timeout: float = 5.0
-    peer_buffer: int = 64 * MIB
     internal_plain: bool = False
     rate_limit: float = 0.0
     """Requests per second over all clusters; 0 is no limit."""
@@ -123,6 +113,20 @@ class ServerConfig(TunnelConfig):
     registry_client_cert: str | None = None
     registry_client_key: str | None = None
     registry_prefix: str = "argotun"
+    peer_addr: Address = ("", 8444)
+    """Where other replicas dial, if there is a registry."""
+    advertise: Address | None = None
+    """What they dial; None is this host's address, and the port of `peer_addr`."""
+    peer_cert: str | None = None
+    peer_key: str | None = None
+    peer_ca: str | None = None
+    peer_name: str = "argotun-peer"
+    """DNS name in every replica's certificate, and in nobody else's."""
+    peer_keepalive: float = 0.5
+    peer_keepalive_timeout: float = 5.0
+    """A link's round trip is a fraction of a millisecond: who is silent for that long has ended."""
+    peer_buffer: int = 64 * MIB
+    """Of one link; an answer that nobody reads may hold its stream's share of it at both ends."""
     idle_timeout: float = 600.0
     """How long an idle client connection is kept; clients such as Argo CD reuse theirs for 5 minutes."""
 

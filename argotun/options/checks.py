@@ -102,9 +102,22 @@ def needs_registry_tls(option: str) -> Rule:
     )
 
 
-OUTSIDE = "outside a cluster say where it is"
+def needed_by_registry(option: str) -> Rule:
+    """An option without which there are no links to other replicas."""
+    return Rule(
+        ServerConfig,
+        option,
+        lambda c, _: c.registry is not None and not is_set(c, option),
+        "is not set: with --registry, replicas show each other certificates",
+    )
 
-NEEDED = "is not set: --peer-addr needs --peer-cert, --peer-key and --peer-ca"
+
+def places(config: ServerConfig) -> tuple[Address | None, ...]:
+    """Where the ports are that every server has."""
+    return config.addr, config.internal_addr, config.health_addr
+
+
+OUTSIDE = "outside a cluster say where it is"
 
 ERRORS: tuple[Rule, ...] = (
     Rule(
@@ -132,9 +145,6 @@ ERRORS: tuple[Rule, ...] = (
         lambda c, _: same_place(c.internal_addr, c.addr),
         "{value} is the place of --addr: expected another address",
     ),
-    *pair(ServerConfig, "peer-cert", "peer-key"),
-    Rule(ServerConfig, "peer-cert", lambda c, _: c.peer_addr and not c.peer_cert, NEEDED),
-    Rule(ServerConfig, "peer-ca", lambda c, _: c.peer_addr and not c.peer_ca, NEEDED),
     Rule(
         ServerConfig,
         "peer-ca",
@@ -163,6 +173,24 @@ ERRORS: tuple[Rule, ...] = (
     needs_registry_tls("registry-ca-cert"),
     needs_registry_tls("registry-client-cert"),
     *pair(ServerConfig, "registry-client-cert", "registry-client-key"),
+    *(
+        rule
+        for option in ("peer-cert", "peer-key", "peer-ca")
+        for rule in (needs_registry(option), needed_by_registry(option))
+    ),
+    needs_registry("advertise"),
+    Rule(
+        ServerConfig,
+        "peer-addr",
+        lambda c, _: c.registry and any(same_place(c.peer_addr, other) for other in places(c)),
+        "{value} is the place of --addr, --internal-addr or --health-addr: expected another address",
+    ),
+    Rule(
+        ServerConfig,
+        "peer-keepalive",
+        lambda c, _: c.peer_keepalive >= c.peer_keepalive_timeout,
+        "{value} is too long: expected less than --peer-keepalive-timeout",
+    ),
     Rule(
         AgentConfig,
         "server",

@@ -139,21 +139,6 @@ OPTIONS: tuple[Option, ...] = (
         "certificates that no longer count, by SHA-256 or name, a line each; read again when it changes",
     ),
     Option(
-        "peer-addr",
-        SERVER,
-        LISTEN,
-        "address where other replicas of this server dial, with mutual TLS",
-    ),
-    Option("peer-cert", SERVER, FILE, "certificate chain of a replica, PEM; it carries --peer-name"),
-    Option("peer-key", SERVER, FILE, "private key of --peer-cert, PEM"),
-    Option("peer-ca", SERVER, FILE, "CA of the replicas' certificates, PEM; one that signs nobody else's"),
-    Option("peer-name", SERVER, NAME, "DNS name in the certificate of every replica"),
-    Option("peer-keepalive", SERVER, duration(0.01), "time between PINGs on a link between replicas"),
-    Option(
-        "peer-keepalive-timeout", SERVER, duration(0.01), "time without a sign after which a link is dead"
-    ),
-    Option("peer-buffer", SERVER, size(1 << 20), "as --tunnel-buffer, for one link between replicas"),
-    Option(
         "jwks-ca",
         SERVER,
         FILE,
@@ -260,6 +245,32 @@ OPTIONS: tuple[Option, ...] = (
         REGISTRY_PREFIX,
         "what all keys in the registry begin with: one for each installation",
     ),
+    Option(
+        "peer-addr",
+        SERVER,
+        LISTEN,
+        "address where other replicas of this server dial, with mutual TLS; only with --registry",
+    ),
+    Option(
+        "advertise",
+        SERVER,
+        TARGET,
+        "what other replicas dial; without it this host's address and the port of --peer-addr",
+    ),
+    Option("peer-cert", SERVER, FILE, "certificate chain of a replica, PEM; it carries --peer-name"),
+    Option("peer-key", SERVER, FILE, "private key of --peer-cert, PEM"),
+    Option("peer-ca", SERVER, FILE, "CA of the replicas' certificates, PEM; one that signs nobody else's"),
+    Option("peer-name", SERVER, HOST_NAME, "DNS name in the certificate of every replica"),
+    Option(
+        "peer-keepalive",
+        SERVER,
+        duration(0.01),
+        "time between PINGs on a link between replicas; one that misses three is used last",
+    ),
+    Option(
+        "peer-keepalive-timeout", SERVER, duration(0.01), "time without a sign after which a link is dead"
+    ),
+    Option("peer-buffer", SERVER, size(1 << 20), "as --tunnel-buffer, for one link between replicas"),
     # Agent
     Option("server", AGENT, SERVER_URL, "URL of the server's /connect", also=("SERVER_URL",)),
     Option(

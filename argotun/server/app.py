@@ -3,7 +3,7 @@
 import logging
 import sys
 from time import monotonic, thread_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
@@ -22,22 +22,21 @@ from argotun.server.auth import Authenticator
 from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
-from argotun.server.links import Directory, Link, Links
-from argotun.server.peers import PeerPort
+from argotun.server.links import Directory
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.server.revoked import RevokedFile
 from argotun.transport.listen import Listener
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
-from argotun.transport.tls import ClientTls, LenientTls, ServerTls
+from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.hello import Hello
 from argotun.wire.reasons import DRAINING, ENDING, REPLACED, WORDS
 
-log = logging.getLogger("argotun.server")
+if TYPE_CHECKING:
+    from argotun.server.membership import Membership
 
-MAX_PEERS = 1024
-"""Connections of other replicas: one for each, and some that are being made."""
+log = logging.getLogger("argotun.server")
 
 REFRESH = 1.0
 """Seconds between two looks at clusters, keys and revocations; a change is in force within two seconds."""
@@ -46,12 +45,9 @@ REFRESH = 1.0
 class Server:
     """Everything that `--mode server` runs; `start` returns once all ports are bound."""
 
-    def __init__(
-        self, config: ServerConfig, me: str = "", directory: Directory | None = None, prefix: str = ""
-    ) -> None:
-        """`me` is the id of this replica of installation `prefix`, `directory` what it knows of others."""
+    def __init__(self, config: ServerConfig, me: str = "", directory: Directory | None = None) -> None:
+        """`me` and `directory` are for tests: the id of this replica, and what it knows of the others."""
         self.config = config
-        self.directory = directory
         self.clusters = ClustersFile(config.clusters)
         self.metrics = ServerMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
@@ -133,68 +129,31 @@ class Server:
             hello_timeout=config.hello_timeout,
             places=internal_places,
         )
-        self.links: Links | None = None
-        self.peers: PeerPort | None = None
-        self._peer_listener: Listener | None = None
-        if directory is not None and config.peer_addr is not None:
-            self._join(config.peer_addr, me, prefix, directory, authenticator)
+        self.membership: Membership | None = None
+        if config.registry is not None or directory is not None:
+            # Only here: a server by itself has no use for any of it, nor for redis-py's 6 MiB.
+            from argotun.server import membership  # noqa: PLC0415  see above
+
+            self.membership = membership.Membership(
+                config,
+                registry=self.registry,
+                placement=self.placement,
+                clusters=self.clusters,
+                clients=self.clients,
+                authenticator=authenticator,
+                metrics=self.metrics,
+                tls=tls,
+                lookout=self._lookout,
+                replace=self._replace,
+                me=me,
+                directory=directory,
+            )
         # Whoever reaches the health port shows nothing of who they are.
         discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason)
         self._health = HealthServer(*config.health_addr, discreet) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
         self._since = monotonic()
         self.draining = False
-
-    def _join(
-        self,
-        address: tuple[str, int],
-        me: str,
-        prefix: str,
-        directory: Directory,
-        authenticator: Authenticator,
-    ) -> None:
-        """Take part: links to the other replicas, and a port for theirs."""
-        config = self.config
-        assert config.peer_cert is not None
-        assert config.peer_key is not None
-        options = ("--peer-ca", "--peer-cert", "--peer-key")
-        dialling = ClientTls(
-            config.peer_ca, config.peer_cert, config.peer_key, options=options, prefix="peer-"
-        )
-        accepting = ServerTls(
-            config.peer_cert, config.peer_key, config.peer_ca, ca_option=options[0], prefix="peer-"
-        )
-        self.metrics.watch_certificates(dialling)
-        self.links = self.placement.elsewhere = Links(
-            config,
-            me,
-            prefix,
-            directory,
-            dialling,
-            lookout=self._lookout,
-            revoked=authenticator.revoked,
-            up=self.placement.all_changed,
-            leaving=self._link_leaves,
-        )
-        self.metrics.links = self.links
-        self.peers = PeerPort(
-            config,
-            me,
-            prefix,
-            placement=self.placement,
-            clusters=self.clusters,
-            authenticator=authenticator,
-            metrics=self.metrics,
-            lookout=self._lookout,
-        )
-        self._peer_listener = Listener(
-            address,
-            self.peers.serve,
-            accepting,
-            handshake_timeout=config.handshake_timeout,
-            hello_timeout=config.hello_timeout,
-            places=Places(MAX_PEERS, MAX_PEERS),
-        )
 
     def _internal_tls(self, tls: ServerTls | None) -> ServerTls | LenientTls | None:
         """TLS of the internal port: the public one's, unless its callers are told apart in another way."""
@@ -225,12 +184,6 @@ class Server:
         """Where Argo CD asks."""
         return self._internal_listener.address
 
-    @property
-    def peer_address(self) -> tuple[str, int]:
-        """Where other replicas dial."""
-        assert self._peer_listener is not None
-        return self._peer_listener.address
-
     def start(self) -> None:
         """Read the clusters and bind the ports. ConfigError when either is not possible."""
         self.clusters.load()
@@ -240,14 +193,13 @@ class Server:
         self._accounts.use(self.clusters.clusters)
         self._public_listener.start()
         self._internal_listener.start()
-        if self._peer_listener is not None:
-            self._peer_listener.start()
         if self._health is not None:
             self._health.start()
         self.clients.start()
         self._lookout.start()
-        if self.links is not None:
-            self.links.sync()
+        if self.membership is not None:
+            # When agents and clients find their ports: others may send requests at once.
+            self.membership.start()
         self._greenlets = [gevent.spawn(self._follow), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
@@ -279,13 +231,13 @@ class Server:
         log.info("draining", extra=fields(seconds=self.config.drain))
         # At once: an agent that is sent away must not come back to this server.
         self._public_listener.stop_accepting()
+        if self.membership is not None:
+            self.membership.drain()
         for session in self.registry.all():
             session.tunnel.mux.goaway(DRAINING, "the server is draining")
         until = monotonic() + self.config.drain
-        if self.peers is not None:
-            self.peers.drain()
         self.clients.drain(self.config.drain, self._stop_accepting)
-        while self.peers is not None and self.peers.busy and monotonic() < until:
+        while self.membership is not None and self.membership.busy and monotonic() < until:
             gevent.sleep(0.05)
         self.stop()
 
@@ -297,10 +249,8 @@ class Server:
         gevent.killall(self._greenlets, block=False)
         self._accounts.close()
         self._lookout.stop()
-        if self.links is not None and self.peers is not None and self._peer_listener is not None:
-            self._peer_listener.stop_accepting()
-            self.peers.stop()
-            self.links.stop()
+        if self.membership is not None:
+            self.membership.stop()
         for session in self.registry.all():
             session.tunnel.end("the server ends")
         self.clients.stop()
@@ -344,11 +294,11 @@ class Server:
             session.settled.set()
             return
         waits = session.lingers and reason == DRAINING and not session.replaced
-        session.lingering = waits and self.placement.here(session.cluster, session) is None
+        session.lingering = waits and self.placement.pick(session.cluster, session) is None
         session.leaving = not session.lingering
         log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
-        if self.peers is not None:
-            self.peers.leaves(session)
+        # Other replicas are to know that this is a last resort now, or no way any more.
+        self._changed(session.cluster)
         gevent.spawn(self._see_off, session)
 
     def _see_off(self, session: Session) -> None:
@@ -357,29 +307,21 @@ class Server:
         if session.lingering:
             gevent.wait((session.settled, session.tunnel.ended), self.config.drain * (1 - LAST_PART), count=1)
             session.leaving = True
+        if self.membership is not None:
+            self.membership.leaves(session)
         self.clients.release(session, max(0.0, deadline - monotonic()))
         session.tunnel.ended.wait(max(0.0, deadline - monotonic()))
         session.tunnel.end("the agent drained for too long")
 
     def _agent_came(self, cluster: str) -> None:
-        if self.peers is not None:
-            self.peers.arrived(cluster)
-
-    def _link_leaves(self, link: Link) -> None:
-        """A replica drains, or an agent behind it does: streams are given up, for as long as that takes."""
-        if not link.releasing:
-            link.releasing = True
-            gevent.spawn(self._free, link)
-
-    def _free(self, link: Link) -> None:
-        try:
-            self.clients.release_link(link)
-        finally:
-            link.releasing = False
+        if self.membership is not None:
+            self.membership.arrived(cluster)
 
     def _changed(self, cluster: str) -> None:
         if cluster in self.clusters.clusters:
             self.metrics.cluster(cluster).sessions = len(self.registry.of(cluster))
+        if self.membership is not None:
+            self.membership.changed(cluster)
 
     def _follow(self) -> None:
         """Look at the files that say who may come in, and end what they no longer allow."""
@@ -395,9 +337,8 @@ class Server:
                 for name in self.clusters.clusters:
                     self._disconnect_stale(name)
                 self.clients.end_revoked()
-                if self.links is not None and self.peers is not None:
-                    self.links.end_revoked()
-                    self.peers.end_revoked()
+                if self.membership is not None:
+                    self.membership.end_revoked()
 
     def _follow_clusters(self) -> None:
         errors = self.clusters.errors
@@ -457,7 +398,7 @@ class Server:
     # ── what an operator sees ──────────────────────────────────────────────────────────────────
 
     def _ready(self) -> bool:
-        linked = self.links is not None and self.links.reachable
+        linked = self.membership is not None and self.membership.links.reachable
         return not self.draining and (len(self.registry) > 0 or linked)
 
     def _unready_reason(self) -> str:
@@ -468,6 +409,7 @@ class Server:
         whole = self._status()
         clusters: Any = whole.pop("clusters")
         whole.pop("callers")
+        whole.pop("elsewhere", None)
         return whole | {"clusters": len(clusters), "agents": len(self.registry)}
 
     def _status(self) -> dict[str, object]:
@@ -494,7 +436,7 @@ class Server:
             "connections": len(self.clients.connections),
             "clusters": clusters,
             "callers": self.metrics.caller_status(),
-            **({"links": self.links.status()} if self.links is not None else {}),
+            **(self.membership.status() if self.membership is not None else {}),
         }
 
 

@@ -18,6 +18,7 @@ import argotun
 from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
+from argotun.replicas.records import CALLERS, LEAVING, V1
 from argotun.server.auth import Certificate, shown_by
 from argotun.server.registry import Way
 from argotun.transport.connect import connect
@@ -32,8 +33,7 @@ from argotun.wire.streams import Stream
 
 log = logging.getLogger("argotun.server")
 
-LEAVING, V1, CALLERS = 2, 4, 8
-"""Flags of a route: its agents go away; they speak version 1; all of them know `Argotun-Caller`."""
+UNTRIED = "not dialled yet"
 
 PATH = "/peer"
 REPLICA = "Argotun-Replica"
@@ -126,7 +126,7 @@ class Link:
         self.address = address
         self.tunnel: Tunnel | None = None
         self.certificate = Certificate()
-        self.problem = "not dialled yet"
+        self.problem = UNTRIED
         host, _, port = address.rpartition(":")
         self._place = Destination(host, int(port) if port.isdecimal() else 0, DIAL)
         self.going: set[int] = set()
@@ -145,6 +145,11 @@ class Link:
     def up(self) -> bool:
         """Whether the replica is there."""
         return self.tunnel is not None
+
+    @property
+    def tried(self) -> bool:
+        """Whether it has been dialled, with or without success."""
+        return self.problem != UNTRIED
 
     @property
     def rtt(self) -> float:
@@ -226,7 +231,7 @@ class Link:
             on_hello=self._arrived,
             on_goaway=lambda tunnel, reason, text: links.leaving(self),
         )
-        tunnel.mux.on_have = lambda cluster: links.directory.have(cluster, self.replica, monotonic())
+        tunnel.mux.on_have = lambda cluster: links.had(cluster, self.replica)
         tunnel.mux.on_leave = self._leave
         return tunnel
 
@@ -258,7 +263,7 @@ class Links:
     """All links of the replica `me` of the installation `prefix`, and the choice among them.
 
     `up()` is called when a link has come up, `leaving(link)` when its replica drains, or the agent of one of
-    its streams does.
+    its streams does, `had(cluster, replica)` when that replica says that it has an agent of a cluster.
     """
 
     def __init__(
@@ -273,6 +278,7 @@ class Links:
         revoked: Callable[[Certificate], bool],
         up: Callable[[], None],
         leaving: Callable[[Link], None],
+        had: Callable[[str, str], None],
     ) -> None:
         self.config = config
         self.tunnels = tunnels(config)
@@ -284,6 +290,7 @@ class Links:
         self.revoked = revoked
         self.up = up
         self.leaving = leaving
+        self.had = had
         self.patience = MISSED * config.peer_keepalive
         self._links: dict[str, Link] = {}
         self._asked: dict[str, float] = {}
@@ -327,6 +334,14 @@ class Links:
         for each in self._links.values():
             if each.tunnel is not None:
                 each.tunnel.mux.ask(cluster)
+
+    def ask_one(self, replica: str, cluster: str) -> bool:
+        """Ask one replica for an agent of this cluster; False where its link is down."""
+        asked = self._links.get(replica)
+        if asked is None or asked.tunnel is None:
+            return False
+        asked.tunnel.mux.ask(cluster)
+        return True
 
     def end_revoked(self) -> None:
         """End the links to replicas whose certificates count no longer."""

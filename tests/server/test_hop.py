@@ -93,7 +93,7 @@ def test_a_reader_that_stalls_stops_its_agent_within_two_windows() -> None:
             gevent.sleep(0.5)
         (near,) = replicas.links(0)._links[replicas.ids[1]].tunnel.mux.streams.values()
         (far,) = replicas.servers[1].registry.all()[0].tunnel.mux.streams.values()
-        (port,) = replicas.servers[1].peers._links
+        (port,) = replicas.membership(replicas.servers[1]).peers._links
         (relay,) = port.mux.streams.values()
         # What the agent may have given beyond what the client's replica has taken.
         assert relay.queued <= HIGH_WATER + far.window

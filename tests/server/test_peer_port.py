@@ -37,7 +37,7 @@ def context(replicas: Replicas, name: str = "") -> ssl.SSLContext:
 def knock(
     replicas: Replicas, name: str = "peer", fields: bytes = FIELDS, path: bytes = b"/peer"
 ) -> RawWebSocket:
-    found = dial(replicas.servers[1].peer_address, fields, path=path, context=context(replicas, name))
+    found = dial(replicas.membership(replicas.servers[1]).address, fields, path=path, context=context(replicas, name))
     replicas.keep(found.peer)
     return found
 
