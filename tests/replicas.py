@@ -15,6 +15,7 @@ from gevent import socket
 
 from argotun.agent.app import Agent
 from argotun.config import ServerConfig
+from argotun.config.network import parse_registry
 from argotun.server.app import Server
 from argotun.server.links import Links
 from argotun.server.membership import Membership
@@ -118,7 +119,7 @@ class Replicas(Rig):
             server.stop()
         super().__exit__(kind, error, trace)
 
-    def _start(self, number: int, directory: StaticDirectory) -> Server:
+    def _start(self, number: int, directory: StaticDirectory | None) -> Server:
         path = self.authority.path
         values: dict[str, Any] = {
             "addr": ("127.0.0.1", 0),
@@ -186,6 +187,34 @@ class Replicas(Rig):
         return self.get(path, client=self.client_of(number))
 
 
+class Joined(Replicas):
+    """As `Replicas`, but they find each other by a registry."""
+
+    def __init__(self, url: str, count: int = 2, **options: Any) -> None:
+        super().__init__(count, peers={"registry": parse_registry(url)}, **options)
+
+    def __enter__(self) -> Self:
+        self.api.start(self.authority)
+        self.servers = [self._start(number, None) for number in range(self._count)]
+        self.server = self.servers[0]
+        until(
+            lambda: all(self.meets(number) == self._count - 1 for number in range(self._count)), "the links"
+        )
+        return self
+
+    def meets(self, number: int) -> int:
+        """To how many others a replica has a link."""
+        return sum(link.up for link in self.links(number))
+
+    def where(self, number: int, cluster: str = "c1") -> set[str]:
+        """Who has agents of a cluster, as a replica believes."""
+        return {replica for replica, _ in self.membership(self.servers[number]).directory.routes(cluster)}
+
+    def known(self, cluster: str, number: int, **route: int) -> None:
+        others = [other for other in range(self._count) if other != number]
+        until(lambda: all(self.ids[number] in self.where(other, cluster) for other in others), "the route")
+
+
 class ByHop(Replicas):
     """A rig as any other, but client and agent are at different replicas."""
 
@@ -214,4 +243,4 @@ class ByHop(Replicas):
         return [stream for tunnel in tunnels for stream in tunnel.mux.streams.values()]
 
 
-__all__ = ["Api", "ByHop", "Replicas", "Route", "StaticDirectory"]
+__all__ = ["Api", "ByHop", "Joined", "Replicas", "Route", "StaticDirectory"]

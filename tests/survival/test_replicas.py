@@ -1,4 +1,4 @@
-"""Several servers with a real Redis between them, agents and clients at different ones: who dies, and who notices.
+"""Several servers with a real Redis, agents and clients at different ones: who dies, and who notices.
 
 All are processes; the API is in this one. A request is lost when its client gets anything but its own answer.
 """
@@ -29,7 +29,7 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 
 
 def script(peer: Peer) -> None:
-    """Answer `/ok/…` at once, begin a watch, switch protocols and say all back; `/waiting` is never answered."""
+    """Answer `/ok/…` at once, begin a watch, switch protocols and say all back; never answer `/waiting`."""
     while True:
         head = peer.head()
         target = head.split(b" ")[1]
@@ -91,14 +91,16 @@ class Fleet:
         processes = [self._start(*options, **entry) for _ in range(count)]
         self.replicas += [Replica(process) for process in processes]
         for replica in self.replicas:
-            self.wait(replica, lambda status: sum(link["up"] for link in status["links"]) == len(self.replicas) - 1)
+            self.wait(
+                replica, lambda status: sum(link["up"] for link in status["links"]) == len(self.replicas) - 1
+            )
         return self.replicas[-count:]
 
     def _start(self, *options: str, **entry: Any) -> Process:
         path, peer = self._authority.path, self._peers.path
         process = Process(
-            *("--mode", "server", "--addr", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0", "--internal-plain"),
-            *("--clusters", json.dumps([{"id": "c1", "token": self.TOKEN, **entry}])),
+            *("--mode", "server", "--addr", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0"),
+            *("--internal-plain", "--clusters", json.dumps([{"id": "c1", "token": self.TOKEN, **entry}])),
             *("--tls-cert", path("server.pem"), "--tls-key", path("server.key")),
             *("--tls-client-ca", path("ca.pem"), "--no-access-log", "--reconnect-grace", "5s"),
             *("--registry", self.redis.url, "--peer-addr", "127.0.0.1:0", "--peer-cert", peer("peer.pem")),
@@ -160,7 +162,9 @@ class Traffic:
         self.answered = 0
         self._method = method
         self._over = False
-        self._greenlets = [gevent.spawn(self._ask, replica, number) for number, replica in enumerate(replicas)]
+        self._greenlets = [
+            gevent.spawn(self._ask, replica, number) for number, replica in enumerate(replicas)
+        ]
 
     def __enter__(self) -> "Traffic":
         self.more(20)
@@ -184,9 +188,7 @@ class Traffic:
             try:
                 client = client or Peer(socket.create_connection(replica.internal))
                 length = "Content-Length: 0\r\n" if self._method == "POST" else ""
-                client.send(
-                    f"{self._method} /tunnel/c1{target} HTTP/1.1\r\nHost: a\r\n{length}\r\n".encode()
-                )
+                client.send(f"{self._method} /tunnel/c1{target} HTTP/1.1\r\nHost: a\r\n{length}\r\n".encode())
                 answer = client.response()
             except (OSError, EOFError) as error:
                 self.lost[repr(error)] += 1

@@ -1,0 +1,240 @@
+"""Servers that find each other by a real Redis, and what one who can write there may not do to them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.server import StreamServer
+
+from argotun.config import ServerConfig
+from argotun.config.network import parse_registry
+from argotun.errors import ConfigError
+from argotun.replicas.records import EXCLUSIVE, Beat, Record, Route, beat_message, hash_entry
+from argotun.server.app import Server
+from argotun.server.membership import advertised
+from tests.replicas import Joined
+from tests.redis_server import RedisServer
+from tests.rig import Api, Authority, answers_its_own, until
+
+FAKE = "f" * 16
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def joined(redis_server: RedisServer) -> Iterator[Joined]:
+    with Joined(redis_server.url, api=Api(answers_its_own)) as replicas:
+        yield replicas
+
+
+def publish(server: RedisServer, beat: Beat) -> None:
+    """Say something in the feed, as whoever can write to the registry may."""
+    with server.client() as client:
+        client.publish("{argotun}:feed", beat_message(beat))
+
+
+def claims(joined: Joined, server: RedisServer, replica: str, route: Route, address: str = "") -> None:
+    """Say that a replica has agents of c1, and wait until the first one believes it."""
+    own = joined.membership(joined.servers[1]).address
+    record = Record(address or f"127.0.0.1:{own[1]}")
+    with server.client() as client:
+        seq = 1 << 40
+        key = f"{{argotun}}:routes:{replica}"
+        client.hset(key, mapping={"": hash_entry(seq, record), "c1": json.dumps(route)})
+    publish(server, Beat(replica, seq, record, True, {"c1": route}))
+    until(lambda: replica in joined.where(0), "the claim")
+
+
+# ── joining ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_agents_that_come_and_go_are_known_elsewhere(joined: Joined) -> None:
+    agent = joined.agent_at(1)
+    assert joined.get_from(0).status == 200
+    assert joined.servers[1].metrics.cluster("c1").relayed == 1
+    agent.stop()
+    until(lambda: not joined.where(0), "the end of the route")
+
+
+def test_a_replica_that_ends_is_forgotten_at_once(joined: Joined) -> None:
+    joined.servers[1].drain()
+    until(lambda: not joined.membership(joined.servers[0]).directory.replicas, "the end of the replica")
+    assert not joined.meets(0)
+
+
+def test_an_agent_that_drains_is_no_way_any_more(joined: Joined) -> None:
+    agent = joined.agent_at(1)
+    client = joined.client_of(0)
+    # A request that waits keeps the agent draining.
+    client.send(b"POST /tunnel/c1/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+    until(lambda: joined.servers[1].metrics.cluster("c1").relayed == 1, "the request")
+    draining = gevent.spawn(agent.drain)
+    until(lambda: not joined.where(0), "the end of the route")
+    client.send(b"x")
+    assert client.response().status == 200
+    draining.join()
+
+
+def test_status_says_who_has_what(joined: Joined) -> None:
+    joined.agent_at(1)
+    status = joined.get_from(0, "/status").json()
+    assert status["replica"] == joined.ids[0]
+    assert status["elsewhere"] == {"c1": [joined.ids[1]]}
+    assert [link["up"] for link in status["links"]] == [True]
+    assert status["registry"]["replicas"][joined.ids[1]]["clusters"] == 1
+
+
+def test_metrics_count_hops_and_links(joined: Joined) -> None:
+    joined.agent_at(1)
+    assert joined.get_from(0).status == 200
+    until(lambda: joined.servers[0].metrics.cluster("c1").hops == 1, "the count")
+    port = joined.membership(joined.servers[1]).address[1]
+    said = joined.get_from(0, "/metrics").body.decode()
+    for line in (
+        'argotun_hops_total{cluster="c1"} 1.0',
+        f'argotun_peer_up{{peer="127.0.0.1:{port}"}} 1.0',
+        "argotun_registry_up 1.0",
+        "argotun_replicas 2.0",
+    ):
+        assert line in said
+
+
+def test_a_server_by_itself_imports_no_redis() -> None:
+    code = (
+        "import sys\nfrom argotun.config import ServerConfig\nfrom argotun.server.app import Server\n"
+        "Server(ServerConfig(clusters='[]'))\n"
+        "print([name for name in sys.modules if name.startswith('redis') or name.endswith('membership')])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert said.stdout == "[]\n"
+
+
+# ── one agent only ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_that_come_at_once_exactly_the_later_one_stays(first: int, redis_server: RedisServer) -> None:
+    with Joined(redis_server.url, cluster={"agents": 1}) as joined:
+        for number in (first, 1 - first):
+            url = f"wss://127.0.0.1:{joined.servers[number].public_address[1]}/connect"
+            joined.make_agent(server=url).start()
+            until(lambda at=number: joined.servers[at].registry.of("c1"), "the session")  # type: ignore[misc]
+        later = joined.servers[1 - first].registry.of("c1")[0]
+        until(lambda: not any(s.usable for s in joined.servers[first].registry.of("c1")), "the end of one")
+        until(lambda: joined.where(first) == {joined.ids[1 - first]}, "the route")
+        assert later.usable
+
+
+# ── who can write to the registry ──────────────────────────────────────────────────────────────
+
+
+def test_a_claim_of_a_newer_agent_ends_no_session(redis_server: RedisServer) -> None:
+    with Joined(redis_server.url, cluster={"agents": 1}) as joined:
+        joined.agent_at(0)
+        shared = joined.membership(joined.servers[0]).shared
+        assert shared is not None
+        until(lambda: shared.mine("c1"), "our own route")
+        claims(joined, redis_server, joined.ids[1], Route(1 << 52, 1, EXCLUSIVE))
+        # The other replica was asked, and has none; its answer to a later question shows that it had its say.
+        gevent.sleep(1.5)
+        [session] = joined.servers[0].registry.of("c1")
+        assert session.usable
+        assert joined.get_from(0).status == 200
+
+
+def test_a_claim_of_an_agent_that_is_not_there_costs_a_moment(
+    joined: Joined, redis_server: RedisServer
+) -> None:
+    claims(joined, redis_server, joined.ids[1], Route(1, 1))
+    assert joined.get_from(0).status == 503
+    joined.agent_at(1)
+    assert joined.get_from(0).status == 200
+
+
+def test_a_replica_of_somebody_elses_gets_no_request(joined: Joined, redis_server: RedisServer) -> None:
+    heard: list[bytes] = []
+
+    def listen(sock: Any, _peer: Any) -> None:
+        heard.append(sock.recv(65536))
+        sock.close()
+
+    thief = StreamServer(("127.0.0.1", 0), listen)
+    thief.start()
+    try:
+        claims(joined, redis_server, FAKE, Route(1 << 52, 1), f"127.0.0.1:{thief.server_port}")
+        joined.agent_at(1)
+        until(lambda: len(heard) > 2, "several dials")
+        assert joined.get_from(0).status == 200
+        # The first record of a TLS handshake, and nothing that follows one.
+        assert all(data[:1] == b"\x16" for data in heard)
+    finally:
+        thief.stop()
+
+
+def test_a_replica_at_the_address_of_another_gets_no_request(
+    joined: Joined, redis_server: RedisServer
+) -> None:
+    """Its certificate is a replica's, but it is not the one that was looked for."""
+    claims(joined, redis_server, FAKE, Route(1 << 52, 1))
+    [link] = [link for link in joined.links(0) if link.replica == FAKE]
+    until(lambda: "another replica answers" in link.problem, "its end", explain=lambda: link.problem)
+    assert joined.get_from(0).status == 503
+
+
+# ── what the operator must not do ──────────────────────────────────────────────────────────────
+
+
+def options(folder: Path, **more: Any) -> ServerConfig:
+    authority = Authority(folder)
+    authority.issue("peer", "argotun-peer")
+    return ServerConfig(
+        clusters="[]",
+        registry=parse_registry("redis://127.0.0.1:1"),
+        peer_cert=authority.path("peer.pem"),
+        peer_key=authority.path("peer.key"),
+        peer_ca=authority.path("ca.pem"),
+        tls_cert=authority.path("server.pem"),
+        tls_key=authority.path("server.key"),
+        **more,
+    )
+
+
+def test_a_ca_that_names_agents_too_is_refused(tmp_path: Path) -> None:
+    """Under another path, beside other ones: what is in the files counts."""
+    config = options(tmp_path)
+    other = Authority(tmp_path)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(other.ca.cert_pem.bytes() + Path(str(config.peer_ca)).read_bytes())
+    with pytest.raises(ConfigError, match="a CA for replicas only, and this one is in --tls-client-ca too"):
+        Server(replace(config, tls_client_ca=str(bundle), peer_ca=str(tmp_path / "ca.pem")))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::1"])
+def test_an_address_that_others_cannot_dial_is_refused(host: str) -> None:
+    config = ServerConfig(registry=parse_registry("redis://redis.example"), advertise=(host, 8444))
+    with pytest.raises(ConfigError, match=r"--advertise: .* an address that other replicas can dial"):
+        advertised(config, 8444)
+
+
+def test_beside_a_registry_of_this_machine_it_may_be_of_this_machine() -> None:
+    for url in ("redis://127.0.0.1", "redis://localhost:1", "unix:///run/redis.sock"):
+        config = ServerConfig(registry=parse_registry(url), advertise=("127.0.0.1", 8444))
+        assert advertised(config, 1) == ("127.0.0.1", 8444)
+
+
+def test_what_is_advertised_is_where_the_port_is() -> None:
+    config = ServerConfig(registry=parse_registry("redis://r.example"), peer_addr=("192.0.2.7", 0))
+    assert advertised(config, 4711) == ("192.0.2.7", 4711)
+
+
+def test_of_every_interface_the_address_of_the_host_is_advertised(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.0.2.9", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    config = ServerConfig(registry=parse_registry("redis://r.example"))
+    assert advertised(config, 8444) == ("192.0.2.9", 8444)
