@@ -19,9 +19,10 @@ from argotun.errors import ConfigError
 from argotun.replicas.records import EXCLUSIVE, Beat, Record, Route, beat_message, hash_entry
 from argotun.server.app import Server
 from argotun.server.membership import advertised
-from tests.replicas import Joined
+from bench.echo import echo
 from tests.redis_server import RedisServer
-from tests.rig import Api, Authority, answers_its_own, until
+from tests.replicas import Joined
+from tests.rig import Api, Authority, Peer, answers_its_own, until
 
 FAKE = "f" * 16
 ROOT = Path(__file__).parents[2]
@@ -68,17 +69,23 @@ def test_a_replica_that_ends_is_forgotten_at_once(joined: Joined) -> None:
     assert not joined.meets(0)
 
 
-def test_an_agent_that_drains_is_no_way_any_more(joined: Joined) -> None:
-    agent = joined.agent_at(1)
-    client = joined.client_of(0)
-    # A request that waits keeps the agent draining.
-    client.send(b"POST /tunnel/c1/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
-    until(lambda: joined.servers[1].metrics.cluster("c1").relayed == 1, "the request")
-    draining = gevent.spawn(agent.drain)
-    until(lambda: not joined.where(0), "the end of the route")
-    client.send(b"x")
-    assert client.response().status == 200
-    draining.join()
+def test_an_agent_that_drains_is_no_way_any_more(redis_server: RedisServer) -> None:
+    def answers_after_the_body(peer: Peer) -> None:
+        head = peer.head()
+        peer.read(1)
+        peer.send(echo(head))
+
+    with Joined(redis_server.url, api=Api(answers_after_the_body)) as joined:
+        agent = joined.agent_at(1)
+        client = joined.client_of(0)
+        client.send(b"POST /tunnel/c1/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        until(lambda: joined.servers[1].metrics.cluster("c1").relayed == 1, "the request")
+        draining = gevent.spawn(agent.drain)
+        until(lambda: not joined.where(0), "the end of the route")
+        assert joined.servers[1].registry.of("c1")
+        client.send(b"x")
+        assert client.response().status == 200
+        draining.join()
 
 
 def test_status_says_who_has_what(joined: Joined) -> None:
@@ -137,13 +144,14 @@ def test_of_two_that_come_at_once_exactly_the_later_one_stays(first: int, redis_
 def test_a_claim_of_a_newer_agent_ends_no_session(redis_server: RedisServer) -> None:
     with Joined(redis_server.url, cluster={"agents": 1}) as joined:
         joined.agent_at(0)
+        [session] = joined.servers[0].registry.of("c1")
         shared = joined.membership(joined.servers[0]).shared
         assert shared is not None
         until(lambda: shared.mine("c1"), "our own route")
         claims(joined, redis_server, joined.ids[1], Route(1 << 52, 1, EXCLUSIVE))
-        # The other replica was asked, and has none; its answer to a later question shows that it had its say.
-        gevent.sleep(1.5)
-        [session] = joined.servers[0].registry.of("c1")
+        # The replica that is said to have one has been asked, and has had time to say so.
+        gevent.sleep(1.0)
+        assert joined.servers[0].registry.of("c1") == [session]
         assert session.usable
         assert joined.get_from(0).status == 200
 
