@@ -1,4 +1,4 @@
-"""Probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`, `/status`.
+"""Probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`, `/status`, a server's `/joined`.
 
 `Probes` knows the answers; the server's own ports ask it for them. `HealthServer` serves them on a port
 of its own, without client certificates, for kubelets and Prometheus.
@@ -49,7 +49,8 @@ class Probes:
     """The answers of one process.
 
     `ready` says whether it can do its work, `reason` why it cannot (called only then), and `status`
-    gives the content of `/status`, in values that JSON has.
+    gives the content of `/status`, in values that JSON has. `joined` says whether the
+    other replicas are known.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Probes:
         metrics: Metrics,
         status: Callable[[], Mapping[str, object]],
         reason: Callable[[], str] = lambda: "not ready",
+        joined: Callable[[], bool] | None = None,
     ) -> None:
         self._ready = ready
         self._reason = reason
@@ -69,6 +71,9 @@ class Probes:
             b"/metrics": self._exposition,
             b"/status": self._summary,
         }
+        if joined is not None:
+            self._joined = joined
+            self._routes[b"/joined"] = self._joins
         self._kept: dict[tuple[Callable[[str], Answer], bool], tuple[float, Answer]] = {}
         self._rendering = RLock()
 
@@ -102,6 +107,11 @@ class Probes:
         if self._ready():
             return 200, TEXT, b"ok"
         return 503, TEXT, self._reason().encode()
+
+    def _joins(self, _accept: str) -> Answer:
+        return (
+            (200, TEXT, b"ok") if self._joined() else (503, TEXT, b"it does not know the other replicas yet")
+        )
 
     def _exposition(self, accept: str) -> Answer:
         body, content_type = self._metrics.exposition(accept)

@@ -54,7 +54,7 @@ class Server:
         self.metrics.access_log = self.access
         self.registry = Registry(self._changed)
         self.placement = Placement(self.registry, self._replace)
-        self.probes = Probes(self._ready, self.metrics, self._status, self._unready_reason)
+        self.probes = Probes(self._ready, self.metrics, self._status, self._unready_reason, self._joined)
         tls = None
         if config.tls_cert and config.tls_key:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
@@ -149,7 +149,7 @@ class Server:
                 directory=directory,
             )
         # Whoever reaches the health port shows nothing of who they are.
-        discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason)
+        discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason, self._joined)
         self._health = HealthServer(*config.health_addr, discreet) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
         self._since = monotonic()
@@ -400,6 +400,9 @@ class Server:
     def _ready(self) -> bool:
         linked = self.membership is not None and self.membership.links.reachable
         return not self.draining and (len(self.registry) > 0 or linked)
+
+    def _joined(self) -> bool:
+        return self.membership is None or self.membership.joined
 
     def _unready_reason(self) -> str:
         return "draining" if self.draining else "no agent is connected"

@@ -36,7 +36,7 @@ from argotun.wire.status import is_discovery
 
 log = logging.getLogger("argotun.server")
 
-OPEN = (b"/healthz", b"/readyz")
+OPEN = (b"/healthz", b"/readyz", b"/joined")
 """What everybody may ask who reaches the port."""
 
 NOTICE = 5.0
@@ -116,9 +116,11 @@ class ClientPort:
         self._places = places
         self._lookout = lookout
         self._seldom = Seldom(log, most=1, seconds=60.0)
-        rate = config.rate_limit
-        self._bucket = TokenBucket(rate, rate) if rate else None
+        self._rate = config.rate_limit
+        self._replicas = 0
+        self._bucket: TokenBucket | None = None
         self._buckets: dict[str, tuple[float, TokenBucket]] = {}
+        self.share(1)
         # Unique over restarts by the random part, and cheap: one counter, no system call.
         self._audit_prefix = os.urandom(8).hex().encode() + b"-"
         self._audit_count = itertools.count(1)
@@ -402,7 +404,15 @@ class ClientPort:
         self._buckets.pop(cluster, None)
         self._metrics.forget(cluster)
 
+    def share(self, replicas: int) -> None:
+        """So many replicas have the clients: each has its part of every limit, at least one request."""
+        if replicas != self._replicas:
+            self._replicas = replicas
+            rate = self._rate / replicas
+            self._bucket = TokenBucket(rate, rate) if rate else None
+
     def _cluster_bucket(self, name: str, rate: float) -> TokenBucket:
+        rate /= self._replicas
         known = self._buckets.get(name)
         if known is None or known[0] != rate:
             known = self._buckets[name] = (rate, TokenBucket(rate, rate))

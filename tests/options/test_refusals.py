@@ -7,6 +7,7 @@ AGENT = ("--mode", "agent", "--server", "wss://h/connect", "--token", "t0k", "--
 AGENT += ("--sa-token-path", "FILE")
 NO_API_CA = ("--mode", "agent", "--server", "wss://h/connect", "--token", "t0k", "--sa-token-path", "FILE")
 DEMO = ("--mode", "demo")
+REPLICA = ("--registry", "redis://h", "--peer-cert", "FILE", "--peer-key", "FILE", "--peer-ca", "FILE")
 
 DURATION = "a duration such as 500ms, 15s, 5m or 1h"
 SIZE = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
@@ -239,6 +240,25 @@ TOGETHER = [
     (
         (*SERVER, "--registry", "rediss://h", "--registry-client-cert", "FILE"),
         "--registry-client-cert needs --registry-client-key",
+    ),
+    ((*SERVER, "--peer-cert", "FILE"), "--peer-cert needs --registry"),
+    ((*SERVER, "--advertise", "192.0.2.1:1"), "--advertise needs --registry"),
+    (
+        (*SERVER, "--registry", "redis://h"),
+        "--peer-cert is not set: with --registry, replicas show each other certificates",
+    ),
+    (
+        (*SERVER, *REPLICA[:-2]),
+        "--peer-ca is not set: with --registry, replicas show each other certificates",
+    ),
+    (
+        (*SERVER, *REPLICA, "--peer-addr", ":8443"),
+        "--peer-addr ':8443' is the place of --addr, --internal-addr or --health-addr: "
+        "expected another address",
+    ),
+    (
+        (*SERVER, *REPLICA, "--peer-keepalive", "5s"),
+        "--peer-keepalive '5s' is too long: expected less than --peer-keepalive-timeout",
     ),
     ((*AGENT, "--client-cert", "FILE"), "--client-cert needs --client-key"),
     ((*AGENT, "--client-key", "FILE"), "--client-key needs --client-cert"),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -16,9 +17,9 @@ from gevent.server import StreamServer
 from argotun.config import ServerConfig
 from argotun.config.network import parse_registry
 from argotun.errors import ConfigError
-from argotun.replicas.records import EXCLUSIVE, Beat, Record, Route, beat_message, hash_entry
+from argotun.replicas.records import EXCLUSIVE, LEAVING, Beat, Record, Route, beat_message, hash_entry
 from argotun.server.app import Server
-from argotun.server.membership import advertised
+from argotun.server.membership import JOINED, advertised
 from bench.echo import echo
 from tests.redis_server import RedisServer
 from tests.replicas import Joined
@@ -69,7 +70,21 @@ def test_a_replica_that_ends_is_forgotten_at_once(joined: Joined) -> None:
     assert not joined.meets(0)
 
 
-def test_an_agent_that_drains_is_no_way_any_more(redis_server: RedisServer) -> None:
+def test_an_agent_that_drains_serves_others_until_another_one_is_there(joined: Joined) -> None:
+    agent = joined.agent_at(1)
+    [session] = joined.servers[1].registry.of("c1")
+    draining = gevent.spawn(agent.drain)
+    directory = joined.membership(joined.servers[0]).directory
+    until(lambda: directory.routes("c1")[0][1].flags & LEAVING, "the word that it goes")
+    assert joined.get_from(0).status == 200
+    assert not session.leaving
+    joined.agent_at(0)
+    until(lambda: not joined.where(0), "the end of the route")
+    assert joined.get_from(1).status == 200
+    draining.join()
+
+
+def test_an_agent_that_drains_beside_one_of_another_replica_goes_at_once(redis_server: RedisServer) -> None:
     def answers_after_the_body(peer: Peer) -> None:
         head = peer.head()
         peer.read(1)
@@ -80,12 +95,39 @@ def test_an_agent_that_drains_is_no_way_any_more(redis_server: RedisServer) -> N
         client = joined.client_of(0)
         client.send(b"POST /tunnel/c1/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
         until(lambda: joined.servers[1].metrics.cluster("c1").relayed == 1, "the request")
+        joined.agent_at(0)
         draining = gevent.spawn(agent.drain)
         until(lambda: not joined.where(0), "the end of the route")
-        assert joined.servers[1].registry.of("c1")
+        assert joined.servers[1].registry.of("c1")[0].leaving
         client.send(b"x")
         assert client.response().status == 200
         draining.join()
+
+
+def test_rate_limits_are_shared_by_the_replicas_that_live(redis_server: RedisServer) -> None:
+    with Joined(redis_server.url, server={"rate_limit": 6.0}) as joined:
+        clients = joined.servers[0].clients
+
+        def allowed() -> int:
+            assert clients._bucket is not None
+            now = monotonic()
+            return sum(clients._bucket.take(now) for _ in range(10))
+
+        until(lambda: clients._replicas == 2, "the other replica")
+        assert allowed() == 3
+        joined.servers[1].stop()
+        until(lambda: clients._replicas == 1, "its end")
+        assert allowed() == 6
+
+
+def test_a_replica_has_joined_once_it_knows_the_others(joined: Joined, redis_server: RedisServer) -> None:
+    for number in range(2):
+        until(lambda at=number: joined.get_from(at, "/joined").status == 200, "it has joined")  # type: ignore[misc]
+    redis_server.kill()
+    with Joined(redis_server.url, count=1) as alone:
+        assert alone.get_from(0, "/joined").status == 503
+        alone.membership(alone.servers[0])._since -= JOINED
+        assert alone.get_from(0, "/joined").status == 200
 
 
 def test_status_says_who_has_what(joined: Joined) -> None:
