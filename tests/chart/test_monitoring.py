@@ -142,6 +142,17 @@ FIRING: dict[str, tuple[Series, Series]] = {
             'argotun_replicas{namespace="b",pod="y"}': "2x180",
         },
     ),
+    "ArgotunPeerLinkDown": (
+        {
+            'argotun_peer_up{namespace="a",pod="x",peer="p:1"}': "0x180",
+            'argotun_peer_up{namespace="a",pod="y",peer="p:1"}': "1x180",
+        },
+        # Dialled again, and a replica that has ended.
+        {
+            'argotun_peer_up{namespace="a",pod="x",peer="p:1"}': "1x170 0x1 1x9",
+            'argotun_peer_up{namespace="a",pod="x",peer="p:2"}': "1x170 0x1 stale",
+        },
+    ),
     "ArgotunAgentDisconnected": (
         # Another agent of another release is connected.
         {'agent_connected{namespace="a"}': "0x180", 'agent_connected{namespace="b"}': "1x180"},
