@@ -249,6 +249,7 @@ class Server:
         gevent.killall(self._greenlets, block=False)
         self._accounts.close()
         self._lookout.stop()
+        self.clients.ending = True
         if self.membership is not None:
             self.membership.stop()
         for session in self.registry.all():

@@ -88,6 +88,8 @@ class ClientPort:
         revoked: Callable[[Certificate], bool] = lambda certificate: False,
     ) -> None:
         self.draining = False
+        # Nothing is asked again of an agent: all tunnels end.
+        self.ending = False
         self.max_body = config.max_body
         self.stall_timeout = config.stall_timeout
         self.limits = {

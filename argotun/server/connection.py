@@ -74,6 +74,7 @@ class Port(Protocol):
     """What a connection asks of the port that accepted it; times are in seconds, 0 is no limit."""
 
     draining: bool
+    ending: bool
     max_body: int
     stall_timeout: float
     limits: dict[Situation, float]
@@ -189,7 +190,7 @@ class Connection:
 
     def again(self, request: Request, but: Way, wait: bool) -> bool:
         """Whether the request may find another way than `but`; a greenlet of its own asks there."""
-        if not wait and self._port.another(request, but, False) is None:
+        if self._port.ending or (not wait and self._port.another(request, but, False) is None):
             return False
         gevent.spawn(self._again, request, but, wait)
         return True

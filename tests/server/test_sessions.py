@@ -105,10 +105,10 @@ def test_a_replaced_version_1_agent_is_ended_at_once(rig: Rig) -> None:
     until(lambda: len(rig.server.registry) == 1, "the first session")
     client = ask(rig)
     first.expect(CONNECT)
-    second = V2Agent(rig)
+    V2Agent(rig)
     assert first.ws.close_code() == 1001
-    # A GET that was lost with it is asked again.
-    second.expect(CONNECT)
+    # A GET that was lost with it is asked again; its CONNECT may have come before the new agent looks for it.
+    until(lambda: any(each.tunnel.mux.streams for each in rig.server.registry.of("c1")), "the GET")
     client.close()
     until(lambda: len(rig.server.registry) == 1, "one session")
 
