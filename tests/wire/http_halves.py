@@ -201,6 +201,10 @@ class Front:
             self.client.sees_the_end()
         if action in (Action.NOTHING, Action.HALF):
             return action
+        if action >= Action.ELSEWHERE:
+            # There is one agent only: the cell's own answer is due.
+            self.answer.stop()
+            action = Action.ANSWER
         if action == Action.COMPLETE:
             if self.answer.status == 101 and (stream := self.let_go()) is not None:
                 stream.sink = DISCARD
