@@ -26,6 +26,8 @@ ERRORS = {
     reasons.NONE: Cause.AGENT_CLOSED,
     reasons.STREAM_LIMIT: Cause.AGENT_FULL,
     reasons.STALE: Cause.AGENT_STALE,
+    reasons.NOT_HERE: Cause.NOT_HERE,
+    reasons.LOST: Cause.TUNNEL_LOST,
 }
 
 

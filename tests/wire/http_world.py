@@ -483,6 +483,7 @@ EVENTS: dict[str, Callable[[Conversation, int], None]] = {
     "the stream is reset": at_an_agent(the_stream_is_reset(reasons.FAILED)),
     "the stream is reset as stale": at_an_agent(the_stream_is_reset(reasons.STALE)),
     "the stream is reset as too many": at_an_agent(the_stream_is_reset(reasons.STREAM_LIMIT)),
+    "the stream is reset as elsewhere": at_an_agent(the_stream_is_reset(reasons.NOT_HERE)),
     "an agent drains": an_agent_drains,
     "an agent lies": an_agent_lies,
     "a tunnel is lost": a_tunnel_is_lost,
