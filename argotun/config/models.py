@@ -189,6 +189,11 @@ class PkiConfig(LogConfig):
     """URL that agents will dial; its host is a name of the server's certificate."""
     pki_names: tuple[str, ...] = ()
     pki_clusters: tuple[str, ...] = ()
+    pki_keys: tuple[tuple[str, str], ...] = ()
+    """Clusters that prove themselves by ServiceAccount tokens, and the files with their public keys."""
+    pki_exposure: str = "as-it-is"
+    pki_context: str = "management"
+    pki_chart: str = "./chart"
     pki_namespace: str = "argotun"
     pki_release: str = "argotun"
     pki_days: int = 365

@@ -197,6 +197,27 @@ CLUSTER_IDS = Kind(
 )
 
 
+def parse_named_files(text: str) -> tuple[tuple[str, str], ...]:
+    """Cluster ids and files, `ID=FILE` with commas between; raises ValueError."""
+    cluster_id = matching(CLUSTER_ID_PATTERN)
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        id_, _, file = part.strip().partition("=")
+        if not file:
+            raise ValueError
+        found[cluster_id(id_)] = file
+    return tuple(found.items())
+
+
+CLUSTER_FILES = Kind(
+    "ID=FILE,…",
+    "ids and files",
+    f"ID=FILE with commas between, each id {CLUSTER_ID_EXPECTED}",
+    parse_named_files,
+    lambda files: ",".join(f"{id_}={file}" for id_, file in files),
+)
+
+
 # Numbers, durations, sizes
 
 

@@ -64,7 +64,7 @@ COMMON = {
         "log-level",
     ),
     "demo": ("demo-once", "kubeconfig", "context"),
-    "pki": ("pki-folder", "pki-server", "pki-clusters", "pki-names", "pki-days", "pki-renew"),
+    "pki": ("pki-folder", "pki-server", "pki-clusters", "pki-keys", "pki-exposure", "pki-names", "pki-renew"),
 }
 
 

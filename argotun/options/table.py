@@ -22,6 +22,7 @@ from argotun.config.network import (
     TARGET,
 )
 from argotun.config.values import (
+    CLUSTER_FILES,
     CLUSTER_IDS,
     CLUSTERS,
     FILE,
@@ -353,6 +354,20 @@ OPTIONS: tuple[Option, ...] = (
     Option("pki-folder", PKI, FOLDER, "where everything is written; what is there is kept and added to"),
     Option("pki-server", PKI, SERVER_URL, "URL that agents will dial"),
     Option("pki-clusters", PKI, CLUSTER_IDS, "ids of the clusters that are to have an agent, with commas"),
+    Option(
+        "pki-keys",
+        PKI,
+        CLUSTER_FILES,
+        "clusters whose agents show tokens that the cluster signs, and the files with its public keys",
+    ),
+    Option(
+        "pki-exposure",
+        PKI,
+        choice("as-it-is", "load-balancer", "node-port"),
+        "how agents get to the server, written into the values: by a LoadBalancer or NodePort Service",
+    ),
+    Option("pki-context", PKI, NAME, "kubectl's context of the management cluster, for the commands"),
+    Option("pki-chart", PKI, NAME, "the chart, for the commands: a folder, a package or an oci:// URL"),
     Option(
         "pki-names", PKI, HOST_NAMES, "more names or IP addresses of the server's certificate, with commas"
     ),

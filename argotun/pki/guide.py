@@ -1,31 +1,71 @@
-"""What `--mode pki` says when it is done: which file goes where, as commands to copy."""
+"""What `--mode pki` says when it is done: what it made, and which file goes where, as commands to copy."""
+
+from shlex import quote
 
 from argotun.config import PkiConfig
+from argotun.pki import values
 from argotun.pki.folder import Folder
 
-_SERVER = """\
-{folder} holds the certificates, tokens and values of {count}. Keep ca.key where nobody else gets it.
-
+_START = """\
+{folder} holds the certificates and values of {count}. Keep ca.key where nobody else gets it.
+"""
+_SERVER = """
 On the management cluster, beside Argo CD:
-  helm upgrade --install {release} ./chart -n {namespace} --create-namespace -f {folder}/server.yaml
+  helm --kube-context {context} upgrade --install {release} {chart} -n {namespace} --create-namespace {files}
+"""
+_UNEXPOSED = """
+No values say how agents reach {url}. Run this again with --pki-exposure load-balancer, or put values with a
+gateway or an ingress into a file of that folder, such as exposure.yaml (docs/exposing-argotun.md).
 """
 _AGENT = """
-On {cluster}:
-  helm upgrade --install argotun ./chart -n argotun --create-namespace -f {folder}/agent.yaml
+On {cluster}, with {file}, which is secret:
+  helm --kube-context {cluster} upgrade --install argotun {chart} -n argotun --create-namespace -f {file}
+"""
+_VOUCHED = """
+On {cluster}; nothing in it is secret:
+  helm --kube-context {cluster} upgrade --install argotun {chart} -n argotun --create-namespace \\
+    --set mode=agent,serverURL={url},serverToken.audience={audience} \\
+    --set tls.serverCAData={ca}
+"""
+_UNCHANGED = """
+{count} {verb} already.
 """
 _NO_AGENT = """
-No cluster is listed yet: run this again with --pki-clusters, or list clusters that prove themselves by a
-ServiceAccount token (docs/install.md) in values of your own.
+No cluster is listed yet: run this again with --pki-clusters, or with --pki-keys for clusters that vouch for
+their agents themselves (docs/install.md).
 """
 
 
 def introduction(folder: Folder, config: PkiConfig) -> str:
     """The text for a folder that was just filled."""
     clusters = folder.clusters()
-    count = "1 cluster" if len(clusters) == 1 else f"{len(clusters)} clusters"
-    text = _SERVER.format(
-        folder=folder.path, count=count, namespace=config.pki_namespace, release=config.pki_release
+    words = {"chart": quote(config.pki_chart), "url": config.pki_server}
+    text = _START.format(folder=folder.path, count=_count(len(clusters))) + folder.report.text()
+    text += _SERVER.format(
+        **words,
+        context=quote(config.pki_context),
+        release=config.pki_release,
+        namespace=config.pki_namespace,
+        files=" ".join(f"-f {quote(str(file))}" for file in folder.values_files()),
     )
-    for cluster in config.pki_clusters or clusters:
-        text += _AGENT.format(cluster=cluster, folder=folder.agent(cluster))
-    return text if clusters else text + _NO_AGENT
+    if not folder.exposed:
+        text += _UNEXPOSED.format(**words)
+    if not clusters:
+        return text + _NO_AGENT
+    asked = {*config.pki_clusters, *(each for each, _ in config.pki_keys), *folder.report.changed}
+    for cluster in sorted(asked):
+        if folder.vouched(cluster):
+            ca = values.encoded(folder.path / "ca.crt")
+            audience = values.audience(cluster, config.pki_server)
+            text += _VOUCHED.format(**words, cluster=cluster, audience=audience, ca=ca)
+        else:
+            file = quote(str(folder.agent(cluster) / "agent.yaml"))
+            text += _AGENT.format(**words, cluster=cluster, file=file)
+    if rest := len(clusters) - len(asked):
+        verb = "has what it needs" if rest == 1 else "have what they need"
+        text += _UNCHANGED.format(count=_count(rest), verb=verb)
+    return text
+
+
+def _count(number: int) -> str:
+    return "1 cluster" if number == 1 else f"{number} clusters"

@@ -1,67 +1,111 @@
 """The chart's values for both sides, from files that are already there."""
 
 import base64
-import json
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import yaml
+from urllib.parse import urlsplit
 
 from argotun.errors import ArgotunError
 from argotun.files import unmarked
+from argotun.pki.keys import Keys
 from argotun.pki.openssl import LONGEST_COMMON_NAME
 
+Values = dict[str, Any]
 
-def server_values(tokens: Mapping[str, str], folder: Path, callers: Path) -> str:
-    """Values of `mode: server` for the clusters with those tokens, of which only digests are written.
+SUBJECT = "system:serviceaccount:argotun:argotun"
+"""The agent's ServiceAccount where its release and its namespace have the names that are said here."""
+
+PROOFS = ("token", "tokens", "tokenSha256", "serviceAccount", "certNames")
+"""Keys of a cluster's entry that say how its agent proves itself."""
+
+AGENT_PROOFS = ("token", "serverToken", "tls.clientCertData", "tls.clientKeyData")
+"""Values of an agent that say how it proves itself."""
+
+NODE_PORTS = range(30000, 32768)
+"""Kubernetes' own, unless its API server is told of others."""
+
+
+def server_values(clusters: Values, folder: Path, callers: Path) -> Values:
+    """Values of `mode: server` for entries by id.
 
     `callers` is the folder of the callers' CA, the same where they have none of their own.
     """
-    own = {"internalClientCAData": _base64(callers / "ca.crt")} if callers != folder else {}
-    return _yaml(
-        {
-            "mode": "server",
-            "clusters": [
-                {
-                    "id": each,
-                    "tokenSha256": sha256(token.encode()).hexdigest(),
-                    "certNames": [cert_name(each)],
-                }
-                for each, token in tokens.items()
-            ],
-            "tls": {
-                "enabled": True,
-                "certData": _base64(folder / "server.crt"),
-                "keyData": _base64(folder / "server.key"),
-                "clientCAData": _base64(folder / "ca.crt"),
-                **own,
-            },
-            "argocd": {
-                "enabled": True,
-                "caData": _base64(folder / "ca.crt"),
-                "clientCertData": _base64(folder / "argocd.crt"),
-                "clientKeyData": _base64(folder / "argocd.key"),
-            },
+    own = {"internalClientCAData": encoded(callers / "ca.crt")} if callers != folder else {}
+    return {
+        "mode": "server",
+        "clusters": clusters,
+        "tls": {
+            "enabled": True,
+            "certData": encoded(folder / "server.crt"),
+            "keyData": encoded(folder / "server.key"),
+            "clientCAData": encoded(folder / "ca.crt"),
+            **own,
+        },
+        "argocd": {
+            "enabled": True,
+            "caData": encoded(folder / "ca.crt"),
+            "clientCertData": encoded(folder / "argocd.crt"),
+            "clientKeyData": encoded(folder / "argocd.key"),
+        },
+    }
+
+
+def entry_with_token(cluster: str, folder: Path) -> Values:
+    """The server's entry of an agent with token and certificate of `folder`; of the token its digest."""
+    return {
+        "tokenSha256": sha256(token(folder).encode()).hexdigest(),
+        "certNames": [cert_name(cluster)],
+    }
+
+
+def entry_with_keys(cluster: str, keys: Keys, url: str) -> Values:
+    """The server's entry of an agent that shows a token which its own cluster signed."""
+    return {
+        "serviceAccount": {
+            "issuer": keys.issuer,
+            "audience": audience(cluster, url),
+            "subject": SUBJECT,
+            "jwks": keys.jwks,
         }
-    )
+    }
 
 
-def agent_values(url: str, ca: Path, folder: Path) -> str:
+def agent_values(url: str, ca: Path, folder: Path) -> Values:
     """Values of `mode: agent` for a server at `url` with a certificate of `ca`; `folder` is the agent's."""
-    return _yaml(
-        {
-            "mode": "agent",
-            "serverURL": url,
-            "token": token(folder),
-            "tls": {
-                "serverCAData": _base64(ca),
-                "clientCertData": _base64(folder / "tls.crt"),
-                "clientKeyData": _base64(folder / "tls.key"),
-            },
-        }
-    )
+    return {
+        "mode": "agent",
+        "serverURL": url,
+        "token": token(folder),
+        "tls": {
+            "serverCAData": encoded(ca),
+            "clientCertData": encoded(folder / "tls.crt"),
+            "clientKeyData": encoded(folder / "tls.key"),
+        },
+    }
+
+
+def open_values(cluster: str, url: str, ca: Path) -> Values:
+    """As `agent_values`, without a secret: the cluster's signature proves the agent."""
+    return {
+        "mode": "agent",
+        "serverURL": url,
+        "serverToken": {"audience": audience(cluster, url)},
+        "tls": {"serverCAData": encoded(ca)},
+    }
+
+
+def exposure_values(exposure: str, url: str) -> Values:
+    """How agents get to the server at `url`: by a `load-balancer`, or a `node-port` on its own port."""
+    port = urlsplit(url).port or 443
+    if exposure == "load-balancer":
+        return {"service": {"type": "LoadBalancer", "port": port}}
+    return {"service": {"type": "NodePort", **({"nodePort": port} if port in NODE_PORTS else {})}}
+
+
+def audience(cluster: str, url: str) -> str:
+    """Whom a cluster's ServiceAccount token is for: no other cluster's is, and no other server's."""
+    return f"{urlsplit(url).hostname}/{cluster}"
 
 
 def cert_name(cluster: str) -> str:
@@ -81,10 +125,6 @@ def token(folder: Path) -> str:
         raise ArgotunError(f"{path}: expected a token of visible ASCII characters") from None
 
 
-def _base64(path: Path) -> str:
+def encoded(path: Path) -> str:
+    """The content of a file, as the chart takes it: in base64."""
     return base64.b64encode(path.read_bytes()).decode()
-
-
-def _yaml(value: Any) -> str:
-    # Through JSON, so that nothing but plain scalars, lists and mappings is written.
-    return str(yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False, width=1 << 16))

@@ -4,10 +4,12 @@ import base64
 import json
 import shutil
 import ssl
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from argotun import cli
 from argotun.config import PkiConfig
@@ -16,6 +18,8 @@ from argotun.pki.folder import Folder
 from argotun.pki.openssl import Authority, KeyPair
 from argotun.server.auth import authenticate, certificate_allowed
 from argotun.server.clusters import ClustersFile
+from argotun.transport import certificates
+from tests.tokens import Issuer
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl program is not installed")
 
@@ -116,7 +120,8 @@ def test_the_certificate_of_the_server_lets_no_agent_in(made):
 def test_an_agent_does_not_speak_for_another_cluster(pki):
     long, longer = "c" * 127, "c" * 128
     folder = pki(clusters=f"customer-a,customer-b,{long},{longer}")
-    (folder / "clusters.json").write_text(json.dumps(server_values(folder)["clusters"]))
+    entries = [{"id": each, **entry} for each, entry in server_values(folder)["clusters"].items()]
+    (folder / "clusters.json").write_text(json.dumps(entries))
     clusters = ClustersFile(str(folder / "clusters.json"))
     clusters.load()
     assert set(clusters.clusters) == {"customer-a", "customer-b", long, longer}
@@ -181,7 +186,7 @@ def test_no_token_is_in_the_values_of_the_server(made):
 
 def test_no_key_can_be_read_by_others(made):
     files = [each for each in made.rglob("*") if each.is_file()]
-    assert len(files) == 15
+    assert len(files) == 16
     assert {each.stat().st_mode & 0o777 for each in files} == {0o600}
 
 
@@ -197,11 +202,7 @@ def test_a_new_cluster_leaves_those_that_are_there_alone(pki):
     after = kept(folder)
     assert before.items() <= after.items()
     assert len(after) == len(before) + 3
-    assert [each["id"] for each in server_values(folder)["clusters"]] == [
-        "customer-a",
-        "customer-b",
-        "customer-c",
-    ]
+    assert list(server_values(folder)["clusters"]) == ["customer-a", "customer-b", "customer-c"]
 
 
 def test_a_renewal_keeps_the_tokens_and_the_ca(pki):
@@ -215,7 +216,7 @@ def test_a_removed_cluster_is_not_let_in(pki):
     folder = pki()
     shutil.rmtree(folder / "agents" / "customer-a")
     pki(clusters="")
-    assert [each["id"] for each in server_values(folder)["clusters"]] == ["customer-b"]
+    assert list(server_values(folder)["clusters"]) == ["customer-b"]
 
 
 def test_every_name_of_the_server_is_kept_at_the_next_run(pki):
@@ -229,7 +230,8 @@ def test_every_name_of_the_server_is_kept_at_the_next_run(pki):
 def test_the_commands_that_are_said_name_the_files(pki, capsys):
     folder = pki()
     said = capsys.readouterr().out
-    named = [word for word in said.split() if word.endswith(".yaml")]
+    named = {word.rstrip(",") for word in said.split() if word.rstrip(",").endswith("/server.yaml")}
+    named |= {word.rstrip(",") for word in said.split() if word.rstrip(",").endswith("/agent.yaml")}
     assert len(named) == 3
     assert all(Path(each).is_file() for each in named)
     assert "customer-b" in said
@@ -319,6 +321,192 @@ def test_a_wrong_option_is_refused(capsys, options, sentence):
 def test_the_url_that_agents_dial_is_not_guessed(capsys):
     assert cli.main(["--mode", "pki"]) == 2
     assert capsys.readouterr().err.startswith("argotun: --pki-server is not set")
+
+
+def edited(file: Path, change) -> None:
+    """What a person does to a values file."""
+    values = yaml.safe_load(file.read_text())
+    change(values)
+    file.write_text(yaml.safe_dump(values))
+
+
+def test_what_was_added_to_the_values_is_still_there_after_the_next_run(pki):
+    folder = pki()
+    more = {"argocd": {"labels": {"region": "eu"}}, "rateLimit": 50}
+
+    def change(values):
+        values["clusters"]["customer-a"] |= more
+        values["clusters"]["customer-a"]["certNames"].append("an-older-name")
+        values["clusters"]["by-hand"] = {"tokenSha256": "0" * 64}
+        values["argocd"]["namespace"] = "gitops"
+        values["service"] = {"type": "NodePort"}
+
+    def change_agent(values):
+        values["rbac"] = {"preset": "read-only"}
+
+    edited(folder / "server.yaml", change)
+    edited(folder / "agents" / "customer-b" / "agent.yaml", change_agent)
+    before = server_values(folder)
+    pki("--pki-renew", clusters="customer-c")
+    after = server_values(folder)
+    entry = after["clusters"]["customer-a"]
+    assert entry == before["clusters"]["customer-a"]
+    assert entry["certNames"] == ["customer-a", "an-older-name"]
+    assert after["clusters"]["by-hand"] == {"tokenSha256": "0" * 64}
+    assert list(after["clusters"]) == ["by-hand", "customer-a", "customer-b", "customer-c"]
+    assert after["argocd"]["namespace"] == "gitops"
+    assert after["service"] == {"type": "NodePort"}
+    assert after["tls"]["certData"] != before["tls"]["certData"]
+    agent = yaml.safe_load((folder / "agents" / "customer-b" / "agent.yaml").read_text())
+    assert agent["rbac"] == {"preset": "read-only"}
+
+
+def test_a_list_of_clusters_becomes_a_map_and_loses_nothing(pki):
+    folder = pki()
+
+    def change(values):
+        values["clusters"] = [{"id": each, **entry} for each, entry in values["clusters"].items()]
+        values["clusters"][0]["rateLimit"] = 7
+
+    edited(folder / "server.yaml", change)
+    pki(clusters="customer-c")
+    clusters = server_values(folder)["clusters"]
+    assert list(clusters) == ["customer-a", "customer-b", "customer-c"]
+    assert clusters["customer-a"]["rateLimit"] == 7
+    assert "id" not in clusters["customer-a"]
+
+
+@pytest.mark.parametrize("text", ["- a\n", "clusters: 7\n", "a: [\n", "text\n", "clusters: [{}]\n"])
+def test_a_values_file_that_is_none_is_not_written_over(pki, capsys, text):
+    folder = pki()
+    (folder / "server.yaml").write_text(text)
+    pki(code=1)
+    assert "server.yaml: expected values of the chart; it was left as it is" in capsys.readouterr().err
+    assert (folder / "server.yaml").read_text() == text
+
+
+def test_each_run_says_what_it_did_and_until_when(pki, capsys):
+    folder = pki()
+    (der,) = certificates.certificates((folder / "server.crt").read_text())
+    until = time.strftime("%Y-%m-%d", time.gmtime(certificates.parse(der).not_after))
+    said = capsys.readouterr().out
+    assert f"made     server.crt, valid until {until}" in said
+    assert f"made     agents/customer-a/tls.crt, valid until {until}" in said
+    shutil.rmtree(folder / "agents" / "customer-a")
+    pki(clusters="")
+    said = capsys.readouterr().out
+    assert f"renewed  server.crt, valid until {until}" in said
+    assert f"kept     agents/customer-b/tls.crt, valid until {until}" in said
+    assert "removed  the entry of customer-a" in said
+    assert "1 cluster have" not in said
+    assert "On customer-b" not in said
+
+
+def test_customers_whose_values_changed_are_named(pki, capsys):
+    pki()
+    capsys.readouterr()
+    pki("--pki-server", "wss://other.example.com/connect", clusters="customer-c")
+    said = capsys.readouterr().out
+    assert all(f"On customer-{each}" in said for each in "abc")
+
+
+def test_every_values_file_of_the_folder_is_in_the_command(pki, capsys):
+    folder = pki()
+    assert "No values say how agents reach" in capsys.readouterr().out
+    pki(
+        "--pki-exposure", "load-balancer", "--pki-context", "hub eu", "--pki-chart", "oci://r.example/argotun"
+    )
+    assert yaml.safe_load((folder / "exposure.yaml").read_text()) == {
+        "service": {"type": "LoadBalancer", "port": 443}
+    }
+    (folder / "monitoring.yaml").write_text("serviceMonitor: {enabled: true}\n")
+    edited(folder / "exposure.yaml", lambda values: values["service"].update(annotations={"a": "b"}))
+    capsys.readouterr()
+    pki(clusters="customer-c")
+    said = capsys.readouterr().out
+    assert "No values say" not in said
+    (line,) = (line for line in said.splitlines() if "server.yaml" in line)
+    assert line.endswith(f"-f {folder}/server.yaml -f {folder}/exposure.yaml -f {folder}/monitoring.yaml")
+    assert yaml.safe_load((folder / "exposure.yaml").read_text())["service"]["annotations"] == {"a": "b"}
+    pki(
+        "--pki-exposure", "load-balancer", "--pki-context", "hub eu", "--pki-chart", "oci://r.example/argotun"
+    )
+    said = capsys.readouterr().out
+    assert "helm --kube-context 'hub eu' upgrade --install argotun oci://r.example/argotun" in said
+
+
+@pytest.mark.parametrize(("port", "service"), [(31443, {"nodePort": 31443}), (443, {})])
+def test_a_node_port_is_the_port_that_agents_dial(pki, port, service):
+    folder = pki("--pki-exposure", "node-port", "--pki-server", f"wss://argotun.example.com:{port}/connect")
+    exposure = yaml.safe_load((folder / "exposure.yaml").read_text())
+    assert exposure == {"service": {"type": "NodePort", **service}}
+
+
+@pytest.fixture
+def documents(tmp_path) -> str:
+    """A cluster's two public documents behind each other, as two runs of kubectl leave them."""
+    issuer = {"issuer": "https://kubernetes.default.svc", "jwks_uri": "https://192.0.2.1/openid/v1/jwks"}
+    file = tmp_path / "customer-a.json"
+    file.write_text(json.dumps(issuer) + json.dumps({"keys": [Issuer(curve=ec.SECP256R1()).jwk]}))
+    return str(file)
+
+
+def test_a_cluster_that_vouches_for_its_agent_gets_nothing_secret(pki, documents, capsys):
+    folder = pki("--pki-keys", f"customer-a={documents}", clusters="customer-b")
+    said = capsys.readouterr().out
+    agent = folder / "agents" / "customer-a"
+    assert {each.name for each in agent.iterdir()} == {"agent.yaml", "keys.json"}
+    audience = "argotun.example.com/customer-a"
+    ca = base64.b64encode((folder / "ca.crt").read_bytes()).decode()
+    own = {"mode": "agent", "serverURL": URL, "serverToken": {"audience": audience}}
+    assert yaml.safe_load((agent / "agent.yaml").read_text()) == {**own, "tls": {"serverCAData": ca}}
+    assert f"mode=agent,serverURL={URL},serverToken.audience={audience}" in said
+    assert f"--set tls.serverCAData={ca}" in said
+    entry = server_values(folder)["clusters"]["customer-a"]
+    assert entry["serviceAccount"]["audience"] == audience
+    # Helm takes a bare y for true, as YAML 1.1 has it.
+    assert " 'y': " in (folder / "server.yaml").read_text()
+    (folder / "clusters.json").write_text(json.dumps([{"id": "customer-a", **entry}]))
+    clusters = ClustersFile(str(folder / "clusters.json"))
+    clusters.load()
+    assert clusters.clusters["customer-a"].account.issuer == "https://kubernetes.default.svc"
+
+
+def test_a_cluster_that_comes_to_vouch_needs_its_secrets_no_more(pki, documents, capsys):
+    folder = pki()
+    edited(folder / "server.yaml", lambda values: values["clusters"]["customer-a"].update(rateLimit=9))
+    edited(folder / "agents/customer-a/agent.yaml", lambda values: values.update(proxy="http://p:3128"))
+    capsys.readouterr()
+    pki("--pki-keys", f"customer-a={documents}", clusters="")
+    entry = server_values(folder)["clusters"]["customer-a"]
+    assert set(entry) == {"rateLimit", "serviceAccount"}
+    agent = yaml.safe_load((folder / "agents/customer-a/agent.yaml").read_text())
+    assert set(agent) == {"mode", "serverURL", "tls", "proxy", "serverToken"}
+    assert set(agent["tls"]) == {"serverCAData"}
+    assert not list((folder / "agents/customer-a").glob("t*"))
+    assert "On customer-a; nothing in it is secret" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "a file with both documents of the cluster's API"),
+        ('{"issuer": "x"}', "a file with both documents of the cluster's API"),
+        ('{"issuer": "x"} {"keys": []}', "an RSA key of 2048 bits or more, or an EC key, with a kid"),
+        ('{"issuer": ""} {"keys": []}', "text of 1 to 512 characters"),
+        ('{"issuer": "x"} nonsense', "a file with both documents of the cluster's API"),
+        ('{"issuer": "x"} {"keys": [{"d": "1"}]}', "public keys only"),
+        ("[" * 100_000, "a file with both documents of the cluster's API"),
+    ],
+)
+def test_keys_that_are_none_are_refused(pki, tmp_path, capsys, text, sentence):
+    file = tmp_path / "keys.json"
+    file.write_text(text)
+    folder = pki("--pki-keys", f"customer-a={file}", clusters="", code=2)
+    said = capsys.readouterr().err
+    assert said.startswith(f"argotun: --pki-keys: '{file}' is not valid: expected ")
+    assert sentence in said
+    assert not (folder / "agents" / "customer-a").exists()
 
 
 PASSPHRASE = "correct horse battery staple"
