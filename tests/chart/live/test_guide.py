@@ -53,8 +53,10 @@ until [ -e "{folder}/done-$wanted" ]; do sleep 0.1; done
 """
 HELM = """\
 #!/bin/sh
-# helm, with values of this machine after those of the guide.
+# helm, with values of this machine after those of the guide, which may use --set.
 case " $* " in
+  *" --kube-context customer-a upgrade "*)
+    exec {helm} "$@" -f "{folder}/machine-$2.yaml" --set-string serverURL={url} ;;
   *" upgrade "*) exec {helm} "$@" -f "{folder}/machine-$2.yaml" ;;
   *) exec {helm} "$@" ;;
 esac
@@ -91,10 +93,10 @@ class Reader:
             "kubectl",
             ROLLOUT.format(kubectl=clusters["management"].binaries["kubectl"], folder=self._signals),
         )
-        self._program("helm", HELM.format(helm=helm.path, folder=self._signals))
+        url = f"wss://{HOST}:{self.ports['port']}/connect"
+        self._program("helm", HELM.format(helm=helm.path, folder=self._signals, url=url))
         self._write_kubeconfig()
         agent = {
-            "serverURL": f"wss://{HOST}:{self.ports['port']}/connect",
             "targetAddr": f"kubernetes.default.svc:{clusters['customer-a'].api_port}",
             "healthPort": free_port(),
         }
