@@ -127,8 +127,7 @@ class Link:
         self.tunnel: Tunnel | None = None
         self.certificate = Certificate()
         self.problem = UNTRIED
-        host, _, port = address.rpartition(":")
-        self._place = Destination(host, int(port) if port.isdecimal() else 0, DIAL)
+        self._place = _place(address)
         self.going: set[int] = set()
         self.releasing = False
         self._links = links
@@ -178,6 +177,12 @@ class Link:
     def not_here(self, cluster: str) -> None:
         """The replica says that it has no agent of this cluster."""
         self._links.directory.forget(cluster, self.replica, monotonic() + REST)
+
+    def move(self, address: str) -> None:
+        """The replica is dialled there from now on; a link that is up stays."""
+        if address != self.address:
+            self.address = address
+            self._place = _place(address)
 
     def stop(self) -> None:
         """The replica is gone, or this one ends."""
@@ -303,6 +308,8 @@ class Links:
         replicas = self.directory.replicas
         for replica in self._links.keys() - replicas.keys():
             self._links.pop(replica).stop()
+        for replica, each in self._links.items():
+            each.move(replicas[replica].address)
         for replica in replicas.keys() - self._links.keys() - {self.me}:
             self._links[replica] = Link(self, replica, replicas[replica].address)
 
@@ -369,6 +376,12 @@ class Links:
             }
             for each in self._links.values()
         ]
+
+
+def _place(address: str) -> Destination:
+    """Where to dial an address that anybody may have written; port 0 is nobody's."""
+    host, _, port = address.rpartition(":")
+    return Destination(host, int(port) if port.isdecimal() else 0, DIAL)
 
 
 def tunnels(config: ServerConfig) -> ServerConfig:

@@ -8,7 +8,7 @@ import pytest
 from argotun.server.links import LEAVING, V1
 from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW
-from tests.replicas import Replicas
+from tests.replicas import Replica, Replicas
 from tests.rig import Api, Gate, Peer, answers_its_own, until
 from tests.v1_peers import CLOSE, CONNECT, CONNECTED, DATA, V1Agent
 
@@ -241,6 +241,19 @@ def test_a_link_that_was_lost_is_dialled_again(replicas: Replicas) -> None:
     until(lambda: not link.up, "the end of the link")
     until(lambda: link.up, "the link")
     assert replicas.get_from(0).status == 200
+
+
+def test_a_link_is_dialled_where_the_directory_says_that_its_replica_is_now(replicas: Replicas) -> None:
+    other = replicas.ids[1]
+    link = replicas.links(0)._links[other]
+    right, wrong = replicas.directories[0].replicas[other], Replica("127.0.0.1:1")
+    replicas.directories[0].replicas[other] = wrong
+    replicas.links(0).sync()
+    link.tunnel.end("lost")
+    until(lambda: wrong.address in link.problem, "a dial that fails", explain=lambda: link.problem)
+    replicas.directories[0].replicas[other] = right
+    replicas.links(0).sync()
+    until(lambda: link.up, "the link", explain=lambda: link.problem)
 
 
 def test_a_version_1_agent_serves_by_a_hop() -> None:
