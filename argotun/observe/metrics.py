@@ -30,6 +30,10 @@ Reloaded = Literal["clusters", "callers", "certificates", "token", "jwks", "revo
 """Files that are read again while the process runs: token and policy by the agent, certificates by both, the
 others by the server."""
 
+Repeated = Literal["not_here", "lost", "refused"]
+"""Why a request was asked again: the other replica had no agent, the tunnel or link was lost, or the agent
+could not reach its API or was full."""
+
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"))
 """Methods that have their own label value (RFC 9110 §9.3, RFC 5789); all others are OTHER."""
 
@@ -66,7 +70,7 @@ class ClusterStats(TunnelStats):
     `frames` came by its tunnels and took `cpu` seconds of a processor; `worked` is by the clock what is not
     in those yet. `sessions` is the number of tunnels that are up, `rate_limited` the number of its requests
     that its own limit or the server's refused, `takeovers` how often an agent came in place of a living one,
-    from another address. `hops` counts requests that left by a link, `repeated` those that were asked
+    from another address. `hops` counts requests that left by a link, `repeated` by why those that were asked
     again, `relayed` streams that came by one, `relayed_in` and `relayed_out` their bytes to and from the
     agent.
     """
@@ -96,7 +100,8 @@ class ClusterStats(TunnelStats):
         self.sessions = 0
         self.rate_limited = 0
         self.takeovers = 0
-        self.hops = self.repeated = 0
+        self.hops = 0
+        self.repeated: dict[Repeated, int] = dict.fromkeys(get_args(Repeated), 0)
         self.relayed = self.relayed_in = self.relayed_out = 0
         self.requests: dict[tuple[bytes, int], int] = {}
         self.buckets = [0] * len(_BOUND_LABELS)
@@ -277,12 +282,6 @@ _CLUSTER_ROWS = (
         "argotun_tunnel_cpu_seconds",
         "cpu",
         "Seconds of a processor that what came by the cluster's tunnels took",
-    ),
-    _Row(
-        _COUNTER,
-        "argotun_requests_repeated",
-        "repeated",
-        "Requests that were asked again of another agent",
     ),
     _Row(_COUNTER, "argotun_hops", "hops", "Requests that left by a link to another replica"),
     _Row(_COUNTER, "argotun_relayed_streams", "relayed", "Streams that came by a link"),
@@ -507,6 +506,15 @@ class ServerMetrics(Metrics):
         yield errors
 
     def _peers(self, clusters: list[tuple[str, ClusterStats]]) -> Iterator[Metric]:
+        repeated = CounterMetricFamily(
+            "argotun_requests_repeated",
+            "Requests that were asked again of another agent",
+            labels=("cluster", "reason"),
+        )
+        for name, stats in clusters:
+            for reason, count in stats.repeated.items():
+                repeated.add_metric((name, reason), count)
+        yield repeated
         relayed = CounterMetricFamily(
             "argotun_relayed_bytes", "Bytes of streams that came by a link", labels=("cluster", "direction")
         )

@@ -14,7 +14,7 @@ from argotun.config import ServerConfig
 from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
-from argotun.observe.metrics import ClusterStats, ServerMetrics
+from argotun.observe.metrics import ClusterStats, Repeated, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
 from argotun.seldom import Seldom
@@ -31,7 +31,7 @@ from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
-from argotun.wire.outcomes import Cause, Refusal
+from argotun.wire.outcomes import Action, Cause, Refusal
 from argotun.wire.status import is_discovery
 
 log = logging.getLogger("argotun.server")
@@ -64,6 +64,13 @@ AT_ONCE = 250
 LINGER = 5.0
 """Seconds that a client has to close after the last answer; until then what it sends is discarded."""
 
+
+REPEATED: dict[Action, Repeated] = {
+    Action.ELSEWHERE: "refused",
+    Action.AGAIN: "not_here",
+    Action.AGAIN_IF_SAFE: "lost",
+}
+"""Why a request is asked again, as the metric says it."""
 
 REST = 200
 """How many times as long as a look at all connections is the pause behind it: half a percent of a core."""
@@ -208,15 +215,19 @@ class ClientPort:
             return self._crowded(session, request, held)
         return session
 
-    def another(self, request: Request, but: Way, wait: bool) -> Way | None:
-        """A way for a request that was lost on `but`; with `wait` an agent has time to come."""
+    def another(self, request: Request, but: Way, action: Action) -> Way | None:
+        """A way for a request that got nowhere on `but`; an agent has time to come unless ELSEWHERE."""
         name = request.cluster
         if name not in self._clusters.clusters:
             return None
-        if not wait:
+        if action == Action.ELSEWHERE:
             return self._placement.pick(name, but)
-        self._metrics.cluster(name).repeated += 1
         return self._placement.wait(name, self._grace(request.target), but)
+
+    def repeats(self, request: Request, action: Action) -> None:
+        """Count a request that is asked again."""
+        if request.cluster in self._clusters.clusters:
+            self._metrics.cluster(request.cluster).repeated[REPEATED[action]] += 1
 
     def _crowded(self, session: Way, request: Request, held: Way | None) -> Way | Refusal:
         """Only the last tenth of the agent's streams is free, and it is for requests that do not last.

@@ -85,8 +85,11 @@ class Port(Protocol):
     def admit(self, request: Request, held: Way | None) -> Way | Refusal:
         """The way for a request, `held` if that will do; or why there is none. May wait for an agent."""
 
-    def another(self, request: Request, but: Way, wait: bool) -> Way | None:
-        """A way for a request that was lost on `but`; with `wait` an agent has time to come."""
+    def another(self, request: Request, but: Way, action: Action) -> Way | None:
+        """A way for a request that got nowhere on `but`; an agent has time to come unless ELSEWHERE."""
+
+    def repeats(self, request: Request, action: Action) -> None:
+        """Count a request that is asked again."""
 
     def lasting_refused(self) -> Refusal:
         """What a request that lasts hears where only the last places are free."""
@@ -188,15 +191,17 @@ class Connection:
         self._leaving = True
         self._outlet.finish()
 
-    def again(self, request: Request, but: Way, wait: bool) -> bool:
+    def again(self, request: Request, but: Way, action: Action) -> bool:
         """Whether the request may find another way than `but`; a greenlet of its own asks there."""
-        if self._port.ending or (not wait and self._port.another(request, but, False) is None):
+        port = self._port
+        if port.ending or (action == Action.ELSEWHERE and port.another(request, but, action) is None):
             return False
-        gevent.spawn(self._again, request, but, wait)
+        port.repeats(request, action)
+        gevent.spawn(self._again, request, but, action)
         return True
 
-    def _again(self, request: Request, but: Way, wait: bool) -> None:
-        way = self._port.another(request, but, wait)
+    def _again(self, request: Request, but: Way, action: Action) -> None:
+        way = self._port.another(request, but, action)
         exchange = self.exchange
         if exchange.request is request and exchange.asking:
             access = self.visitor.used

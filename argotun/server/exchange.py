@@ -82,8 +82,8 @@ class Downstream(Protocol):
     def finish(self) -> None:
         """No more answers: half-close behind what is queued."""
 
-    def again(self, request: Request, but: Way, wait: bool) -> bool:
-        """Whether the request may find another way than `but`, now or with `wait` later; it is asked then."""
+    def again(self, request: Request, but: Way, action: Action) -> bool:
+        """Whether the request may find another way than `but`, at once for ELSEWHERE; it is asked then."""
 
     @property
     def record(self) -> Callable[[Request], None]:
@@ -370,7 +370,7 @@ class Exchange:
             return False
         elif action == Action.ELSEWHERE:
             way.rests = monotonic() + RESTS
-        if not self._connection.again(request, way, action != Action.ELSEWHERE):
+        if not self._connection.again(request, way, action):
             return False
         self._again = request, times + 1
         return True

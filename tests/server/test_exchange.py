@@ -101,7 +101,7 @@ class Client:
 
     def attached(self, channel: object) -> None: ...
 
-    def again(self, request: Request, but: Any, wait: bool) -> bool:
+    def again(self, request: Request, but: Any, action: Action) -> bool:
         return False
 
     def finish(self, reading: bool = False) -> None:

@@ -240,7 +240,7 @@ class Client:
         self.records += 1
         assert self.records == 1, "a request is over twice"
 
-    def again(self, request: Request, but: Any, wait: bool) -> bool:
+    def again(self, request: Request, but: Any, action: Action) -> bool:
         return False
 
     def finish(self, reading: bool = False) -> None:
