@@ -3,11 +3,10 @@
 import logging
 import sys
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 
-import argotun
 from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
@@ -15,7 +14,7 @@ from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics, share_out
-from argotun.observe.probes import HealthServer, Probes
+from argotun.observe.probes import HealthServer
 from argotun.server.accounts import Accounts
 from argotun.server.agents import AgentPort, tally
 from argotun.server.auth import Authenticator
@@ -26,11 +25,11 @@ from argotun.server.links import Directory
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.server.revoked import RevokedFile
+from argotun.server.status import Status
 from argotun.transport.listen import Listener
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
 from argotun.transport.tls import LenientTls, ServerTls
-from argotun.wire.hello import Hello
 from argotun.wire.reasons import DRAINING, ENDING, REPLACED, WORDS
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ class Server:
         self.metrics.access_log = self.access
         self.registry = Registry(self._changed)
         self.placement = Placement(self.registry, self._replace)
-        self.probes = Probes(self._ready, self.metrics, self._status, self._unready_reason, self._joined)
+        status = Status(self)
+        self.probes = status.probes()
         tls = None
         if config.tls_cert and config.tls_key:
             tls = ServerTls(config.tls_cert, config.tls_key, config.tls_client_ca)
@@ -110,12 +110,11 @@ class Server:
             lookout=self._lookout,
         )
         public_tls = LenientTls(tls, authenticator.needs_certificates) if tls else None
-        timeout = config.handshake_timeout
         self._public_listener = Listener(
             config.addr,
             self.agents.serve,
             public_tls,
-            handshake_timeout=timeout,
+            handshake_timeout=config.handshake_timeout,
             hello_timeout=config.hello_timeout,
             places=public_places,
             trusted=config.trusted_proxies,
@@ -125,7 +124,7 @@ class Server:
             config.internal_addr,
             self.clients.serve,
             internal_tls,
-            handshake_timeout=timeout,
+            handshake_timeout=config.handshake_timeout,
             hello_timeout=config.hello_timeout,
             places=internal_places,
         )
@@ -148,11 +147,9 @@ class Server:
                 me=me,
                 directory=directory,
             )
-        # Whoever reaches the health port shows nothing of who they are.
-        discreet = Probes(self._ready, self.metrics, self._summary, self._unready_reason, self._joined)
+        discreet = status.probes(discreet=True)
         self._health = HealthServer(*config.health_addr, discreet) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []
-        self._since = monotonic()
         self.draining = False
 
     def _internal_tls(self, tls: ServerTls | None) -> ServerTls | LenientTls | None:
@@ -395,53 +392,6 @@ class Server:
             now = thread_time()
             share_out(now - before, [self.metrics.cluster(name) for name in self.clusters.clusters])
             before = now
-
-    # ── what an operator sees ──────────────────────────────────────────────────────────────────
-
-    def _ready(self) -> bool:
-        linked = self.membership is not None and self.membership.links.reachable
-        return not self.draining and (len(self.registry) > 0 or linked)
-
-    def _joined(self) -> bool:
-        return self.membership is None or self.membership.joined
-
-    def _unready_reason(self) -> str:
-        return "draining" if self.draining else "no agent is connected"
-
-    def _summary(self) -> dict[str, object]:
-        """The status without what is said of each cluster and caller."""
-        whole = self._status()
-        clusters: Any = whole.pop("clusters")
-        whole.pop("callers")
-        whole.pop("elsewhere", None)
-        return whole | {"clusters": len(clusters), "agents": len(self.registry)}
-
-    def _status(self) -> dict[str, object]:
-        now = monotonic()
-        clusters: dict[str, Any] = {}
-        for name in self.clusters.clusters:
-            clusters[name] = [
-                {
-                    "peer": session.peer,
-                    "release": session.release,
-                    "version": session.tunnel.version,
-                    "target": session.target or (session.tunnel.mux.theirs or Hello()).target,
-                    "streams": len(session.tunnel.mux.streams),
-                    "rttSeconds": round(session.tunnel.rtt, 6),
-                    "connectedSeconds": round(now - session.since, 1),
-                    "draining": session.lingering or not session.usable,
-                }
-                for session in self.registry.of(name)
-            ]
-        return {
-            "version": argotun.__version__,
-            "uptimeSeconds": round(now - self._since, 1),
-            "draining": self.draining,
-            "connections": len(self.clients.connections),
-            "clusters": clusters,
-            "callers": self.metrics.caller_status(),
-            **(self.membership.status() if self.membership is not None else {}),
-        }
 
 
 def run(config: ServerConfig) -> int:

@@ -8,6 +8,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.agent.backoff import Backoff
+from argotun.observe.probes import TEXT
 from tests.rig import Api, Gate, Peer, Rig, answers_its_own, until
 
 
@@ -142,7 +143,7 @@ def test_no_running_request_is_cut_when_the_server_is_updated() -> None:
         started.wait()
         draining = gevent.spawn(rig.server.drain)
         until(lambda: rig.server.draining, "the drain")
-        assert not rig.server._ready()
+        assert rig.server.probes.answer(b"/readyz") == (503, TEXT, b"draining")
         gate.open()
         assert client.response().body == b"done"
         client.close()

@@ -143,6 +143,7 @@ def test_metrics_count_hops_and_links(joined: Joined) -> None:
     joined.agent_at(1)
     assert joined.get_from(0).status == 200
     until(lambda: joined.servers[0].metrics.cluster("c1").hops == 1, "the count")
+    until(lambda: joined.membership(joined.servers[0]).directory.follows(monotonic()), "our own beat")
     port = joined.membership(joined.servers[1]).address[1]
     said = joined.get_from(0, "/metrics").body.decode()
     for line in (

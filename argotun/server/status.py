@@ -1,0 +1,91 @@
+"""What a server says of itself to a person and to probes: whether it is ready, and who is connected."""
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+import argotun
+from argotun.observe.metrics import ServerMetrics
+from argotun.observe.probes import Probes
+from argotun.server.clients import ClientPort
+from argotun.server.clusters import ClustersFile
+from argotun.server.registry import Registry, Session
+from argotun.wire.hello import Hello
+
+if TYPE_CHECKING:
+    from argotun.server.membership import Membership
+
+
+class Parts(Protocol):
+    """The parts of a server that have something to say."""
+
+    draining: bool
+    clusters: ClustersFile
+    registry: Registry
+    clients: ClientPort
+    metrics: ServerMetrics
+    membership: "Membership | None"
+
+
+class Status:
+    """What `server` answers at the moment that it is asked."""
+
+    def __init__(self, server: Parts) -> None:
+        self._server = server
+        self._since = monotonic()
+
+    def probes(self, discreet: bool = False) -> Probes:
+        """The answers of a port; `discreet` where whoever reaches it shows nothing of who they are."""
+        status = self.summary if discreet else self.whole
+        return Probes(self.ready, self._server.metrics, status, self.unready_reason, self.joined)
+
+    def ready(self) -> bool:
+        """Whether it can do its work: an agent is here, or another replica can be reached."""
+        server = self._server
+        linked = server.membership is not None and server.membership.links.reachable
+        return not server.draining and (len(server.registry) > 0 or linked)
+
+    def joined(self) -> bool:
+        """Whether the other replicas are known."""
+        return self._server.membership is None or self._server.membership.joined
+
+    def unready_reason(self) -> str:
+        """Why it is not ready."""
+        return "draining" if self._server.draining else "no agent is connected"
+
+    def summary(self) -> dict[str, object]:
+        """The whole without what is said of each cluster and caller: for whoever shows nothing of himself."""
+        whole = self.whole()
+        clusters: Any = whole.pop("clusters")
+        whole.pop("callers")
+        whole.pop("elsewhere", None)
+        return whole | {"clusters": len(clusters), "agents": len(self._server.registry)}
+
+    def whole(self) -> dict[str, object]:
+        """Everything, in values that JSON has."""
+        server, now = self._server, monotonic()
+        return {
+            "version": argotun.__version__,
+            "uptimeSeconds": round(now - self._since, 1),
+            "draining": server.draining,
+            "connections": len(server.clients.connections),
+            "clusters": {
+                name: [_agent(session, now) for session in server.registry.of(name)]
+                for name in server.clusters.clusters
+            },
+            "callers": server.metrics.caller_status(),
+            **(server.membership.status() if server.membership is not None else {}),
+        }
+
+
+def _agent(session: Session, now: float) -> dict[str, object]:
+    """One tunnel of an agent."""
+    return {
+        "peer": session.peer,
+        "release": session.release,
+        "version": session.tunnel.version,
+        "target": session.target or (session.tunnel.mux.theirs or Hello()).target,
+        "streams": len(session.tunnel.mux.streams),
+        "rttSeconds": round(session.tunnel.rtt, 6),
+        "connectedSeconds": round(now - session.since, 1),
+        "draining": session.lingering or not session.usable,
+    }
