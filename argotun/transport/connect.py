@@ -5,6 +5,7 @@ given an `_Exchange`, which reads exactly one response head and says in words wh
 library's own reading would take frames that came with the answer for part of it.
 """
 
+import ssl
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -36,6 +37,9 @@ _REFUSALS = {
 
 _PIECE = 8
 """Characters of a secret that give it away: a message may quote the end or the beginning of it only."""
+
+_ALERT_WAIT = 0.2
+"""Seconds; whoever has closed says nothing more: it is here, or it never comes."""
 
 # A second one of these could mean another upgrade to another reader.
 _ONCE = ("sec-websocket-accept", "sec-websocket-protocol", "upgrade")
@@ -115,6 +119,9 @@ class _Exchange:
             self._sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
             self._sock.sendall(data)
         except (OSError, ValueError) as error:
+            if alert := _alert(self._sock):
+                # The same words as where it comes a moment later, instead of the answer.
+                raise HandshakeError(f"the server did not answer: {alert}") from error
             raise HandshakeError(f"the server did not take the upgrade: {explain(error)}") from error
 
     def recv(self, _size: int) -> bytes:
@@ -126,6 +133,22 @@ class _Exchange:
             if "," in reply.fields.get(name, ""):
                 raise HandshakeError(f"the server's answer has {name} twice", 101)
         return reply.raw
+
+
+def _alert(sock: socket) -> str:
+    """What a server said in TLS before it closed, "" where it said nothing.
+
+    With TLS 1.3 it judges our certificate after our own part of the handshake is over. What it has to say of it
+    may have arrived when it no longer takes what we write.
+    """
+    try:
+        sock.settimeout(_ALERT_WAIT)
+        sock.recv(1)
+    except ssl.SSLError as error:
+        return "" if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else explain(error)
+    except (OSError, ValueError):
+        pass
+    return ""
 
 
 def _repeats(text: str, secrets: Sequence[str]) -> bool:

@@ -1,6 +1,8 @@
 """The way to a server as named steps, which the agent's loop walks, and a check may."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import gevent
 import pytest
@@ -9,7 +11,7 @@ from argotun.agent.connector import STEPS
 from argotun.errors import ArgotunError, DialError, HandshakeError, NameLost
 from argotun.tunnel.tunnel import Tunnel
 from tests.raw_websocket import Listening
-from tests.rig import Rig, until
+from tests.rig import Authority, Rig, until
 
 
 @pytest.fixture
@@ -66,6 +68,39 @@ def test_a_server_that_says_no_hello_leaves_the_last_step_undone(rig: Rig) -> No
         server.close()
         until(lambda: agent.connector.problem.startswith("cannot connect: "), "the agent's words")
         assert not agent.connected.is_set()
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        (None, "the other side requires a client certificate and got none"),
+        ("expired", "the other side says that our certificate has expired"),
+        ("strange", "the other side does not know the CA of our certificate"),
+    ],
+)
+def test_a_certificate_that_is_refused_has_one_reason_however_late_it_is_heard(
+    rig: Rig, tmp_path: Path, shown: str | None, why: str
+) -> None:
+    ours = rig.authority
+    if shown == "expired":
+        ours.issue(shown, "c1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    elif shown == "strange":
+        ours = Authority(tmp_path)
+        ours.issue(shown, "c1")
+    files = {
+        "client_cert": ours.path(f"{shown}.pem") if shown else None,
+        "client_key": ours.path(f"{shown}.key") if shown else None,
+    }
+    for late in (False, True):
+        refused = rig.server.metrics._auth_failures
+        before = refused["handshake"]
+        with pytest.raises(HandshakeError) as caught:
+            for name, _ in rig.make_agent(**files).connector.approach():
+                if name == "tls" and late:
+                    # The server has judged and closed before the agent says anything more.
+                    until(lambda: refused["handshake"] > before, "the server's refusal")  # noqa: B023
+        assert str(caught.value) == f"the server did not answer: {why}"
+        until(lambda: refused["handshake"] > before, "the server's refusal")  # noqa: B023
 
 
 @pytest.mark.parametrize("step", [None, *STEPS[:-1]])
