@@ -19,6 +19,7 @@ from argotun.seldom import Seldom
 from argotun.server.auth import Authenticator, Certificate, Denied, Proof, shown_by
 from argotun.server.guesses import Guesses
 from argotun.server.heads import answer, read_head
+from argotun.server.history import History
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
 from argotun.transport import MessageSocket
@@ -55,7 +56,7 @@ class AgentPort:
 
     `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's, and
     `lookout` looks whether the agents' machines are there. `came` is called with
-    the cluster of an agent that has come.
+    the cluster of an agent that has come. `history` is told who comes, goes and is refused.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class AgentPort:
         came: Callable[[str], None],
         places: Places,
         lookout: Lookout,
+        history: History,
     ) -> None:
         self.draining = False
         self._places = places
@@ -84,6 +86,7 @@ class AgentPort:
         self._metrics = metrics
         self._leaving = leaving
         self._came = came
+        self._history = history
         self._tunnels: dict[str, list[Tunnel]] = {}
         self._patience: dict[str, Patience] = {}
 
@@ -96,6 +99,7 @@ class AgentPort:
     def forget(self, cluster_id: str) -> None:
         """The cluster is no longer configured."""
         self._patience.pop(cluster_id, None)
+        self._history.forget(cluster_id)
 
     def serve(self, sock: Any, peer: Any) -> None:
         """Answer one connection; an agent's stays here until its tunnel ends."""
@@ -161,6 +165,7 @@ class AgentPort:
         """Answer an agent that is not let in; later and later where many wrong ones come from its address."""
         self._metrics.auth_failures(denied.reason)
         host = peer[0] if isinstance(peer, tuple) else ""
+        self._history.refused(host, str(denied), denied.cluster, proved=denied.proved)
         wait, told = self._guesses.refused(host, monotonic())
         if told:
             more = "; more from this address are answered late, and logged at debug" if wait else ""
@@ -249,9 +254,12 @@ class AgentPort:
             tunnels.remove(tunnel)
             if not tunnels and self._tunnels.get(cluster.id) is tunnels:
                 del self._tunnels[cluster.id]
+            was_here = session is not None and session in self._registry.of(cluster.id)
             if session is not None:
                 self._registry.remove(session)
             tally(tunnel, stats)
+        if was_here:
+            self._history.gone(cluster.id, reason)
         log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=socket_name(peer)))
 
     def _arrived(self, session: Session, theirs: Hello) -> None:
@@ -260,7 +268,9 @@ class AgentPort:
             session.tunnel.end("the server is draining" if self.draining else "the agent is no longer let in")
             return
         if self._is_one_too_many(session):
-            session.tunnel.end("the cluster has as many agents as it may (`agents` in the clusters file)")
+            why = "the cluster has as many agents as it may (`agents` in the clusters file)"
+            self._history.refused(session.host, why, session.cluster, proved=True)
+            session.tunnel.end(why)
             return
         if session.named and theirs.target and session.named != theirs.target:
             log.warning(
@@ -275,6 +285,7 @@ class AgentPort:
             extra=fields(cluster=session.cluster, peer=session.peer, version=session.tunnel.version),
         )
         self._notice_takeover(session)
+        self._history.came(session.cluster, session.host.strip("[]"))
         self._placement.arrived(session)
         self._came(session.cluster)
 

@@ -11,6 +11,7 @@ from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.config.models import LAST_PART
+from argotun.errors import HandshakeError
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics, share_out
@@ -21,6 +22,7 @@ from argotun.server.auth import Authenticator
 from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
+from argotun.server.history import History
 from argotun.server.links import Directory
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
@@ -28,7 +30,7 @@ from argotun.server.revoked import RevokedFile
 from argotun.server.status import Status
 from argotun.transport.listen import Listener
 from argotun.transport.lookout import Lookout
-from argotun.transport.places import Places
+from argotun.transport.places import Peer, Places
 from argotun.transport.tls import LenientTls, ServerTls
 from argotun.wire.reasons import DRAINING, ENDING, REPLACED, WORDS
 
@@ -85,6 +87,7 @@ class Server:
             self.clusters, self._accounts, self._revoked, asked=config.tls_client_ca is not None
         )
         self._lookout = Lookout(config.ack_timeout)
+        self.history = History()
         self.clients = ClientPort(
             config,
             registry=self.registry,
@@ -108,6 +111,7 @@ class Server:
             came=self._agent_came,
             places=public_places,
             lookout=self._lookout,
+            history=self.history,
         )
         public_tls = LenientTls(tls, authenticator.needs_certificates) if tls else None
         self._public_listener = Listener(
@@ -118,7 +122,7 @@ class Server:
             hello_timeout=config.hello_timeout,
             places=public_places,
             trusted=config.trusted_proxies,
-            on_refused=lambda peer, error: self.metrics.auth_failures("handshake"),
+            on_refused=self._handshake_failed,
         )
         self._internal_listener = Listener(
             config.internal_addr,
@@ -259,6 +263,10 @@ class Server:
     def _stop_accepting(self) -> None:
         self._public_listener.stop_accepting()
         self._internal_listener.stop_accepting()
+
+    def _handshake_failed(self, peer: Peer, error: HandshakeError) -> None:
+        self.metrics.auth_failures("handshake")
+        self.history.refused(peer[0], str(error))
 
     # ── the sessions ───────────────────────────────────────────────────────────────────────────
 

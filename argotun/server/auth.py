@@ -42,14 +42,27 @@ def shown_by(sock: Any) -> Certificate:
 
 
 class Denied(Exception):
-    """Why an agent is not let in: `str()` of it is for the log, `said` for the agent, with `status`."""
+    """Why an agent is not let in: `str()` of it is for the log, `said` for the agent, with `status`.
 
-    def __init__(self, status: int, reason: AuthFailure, said: str, why: str = "", cluster: str = "") -> None:
+    `cluster` is the one that it named, `proved` says that it showed that cluster's token or signature.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: AuthFailure,
+        said: str,
+        why: str = "",
+        cluster: str = "",
+        *,
+        proved: bool = True,
+    ) -> None:
         super().__init__(why or said)
         self.status = status
         self.reason: AuthFailure = reason
         self.said = said
         self.cluster = cluster
+        self.proved = proved
 
 
 class Authenticator:
@@ -104,14 +117,16 @@ class Authenticator:
         if cluster is not None:
             return cluster, token_digest(header)
         try:
-            proved = self._accounts.prove(bearer(header))
+            found = self._accounts.prove(bearer(header))
         except Unproved as unproved:
             why = f"its ServiceAccount token proves nothing: {unproved}"
             said = unproved.said or NOT_KNOWN
-            raise Denied(401, "service_account", said, why, unproved.cluster) from None
-        if proved is None:
+            # Only a right signature is told more.
+            proved = bool(unproved.said)
+            raise Denied(401, "service_account", said, why, unproved.cluster, proved=proved) from None
+        if found is None:
             raise Denied(401, "no_token" if header is None else "unknown_token", NOT_KNOWN)
-        return self._clusters.clusters[proved[0]], proved[1]
+        return self._clusters.clusters[found[0]], found[1]
 
 
 NOT_KNOWN = "the token is not known"

@@ -58,10 +58,14 @@ class Guesses:
         self._held += by
 
     def _of(self, host: str) -> _Address:
-        # One customer of a provider has a /64 at least (RFC 6177).
-        key = str(IPv6Network((host.partition("%")[0], 64), strict=False)) if ":" in host else host
+        key = network_of(host)
         address = self._addresses.pop(key, None) or _Address()
         self._addresses[key] = address
         while len(self._addresses) > ADDRESSES:
             self._addresses.popitem(last=False)
         return address
+
+
+def network_of(host: str) -> str:
+    """What one customer of a provider has: an IPv4 address, or a /64 of IPv6 at least (RFC 6177)."""
+    return str(IPv6Network((host.partition("%")[0], 64), strict=False)) if ":" in host else host

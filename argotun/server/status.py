@@ -8,6 +8,7 @@ from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
+from argotun.server.history import History
 from argotun.server.registry import Registry, Session
 from argotun.wire.hello import Hello
 
@@ -22,6 +23,7 @@ class Parts(Protocol):
     clusters: ClustersFile
     registry: Registry
     clients: ClientPort
+    history: History
     metrics: ServerMetrics
     membership: "Membership | None"
 
@@ -56,22 +58,25 @@ class Status:
         """The whole without what is said of each cluster and caller: for whoever shows nothing of himself."""
         whole = self.whole()
         clusters: Any = whole.pop("clusters")
-        whole.pop("callers")
-        whole.pop("elsewhere", None)
+        for private in ("callers", "history", "strangers", "elsewhere"):
+            whole.pop(private, None)
         return whole | {"clusters": len(clusters), "agents": len(self._server.registry)}
 
     def whole(self) -> dict[str, object]:
         """Everything, in values that JSON has."""
         server, now = self._server, monotonic()
+        clusters = {
+            name: [_agent(session, now) for session in server.registry.of(name)]
+            for name in server.clusters.clusters
+        }
         return {
             "version": argotun.__version__,
             "uptimeSeconds": round(now - self._since, 1),
             "draining": server.draining,
             "connections": len(server.clients.connections),
-            "clusters": {
-                name: [_agent(session, now) for session in server.registry.of(name)]
-                for name in server.clusters.clusters
-            },
+            "clusters": clusters,
+            "history": {name: server.history.of(name, bool(agents)) for name, agents in clusters.items()},
+            "strangers": server.history.strangers(),
             "callers": server.metrics.caller_status(),
             **(server.membership.status() if server.membership is not None else {}),
         }

@@ -138,8 +138,8 @@ class _Exchange:
 def _alert(sock: socket) -> str:
     """What a server said in TLS before it closed, "" where it said nothing.
 
-    With TLS 1.3 it judges our certificate after our own part of the handshake is over. What it has to say of it
-    may have arrived when it no longer takes what we write.
+    With TLS 1.3 it judges our certificate after our own part of the handshake is over. What it has to say of
+    that may have arrived when it no longer takes what we write.
     """
     try:
         sock.settimeout(_ALERT_WAIT)
