@@ -3,7 +3,7 @@
 import logging
 import sys
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
 import gevent
 from gevent.event import Event
@@ -62,6 +62,7 @@ class Agent:
         self._seldom = Seldom(log)
         self._crowded = Seldom(log, most=1, seconds=60.0)
         self._ample = ample(config.max_conns)
+        self._since = monotonic()
 
     def start(self) -> None:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
@@ -220,7 +221,9 @@ class Agent:
 
     def _status(self) -> dict[str, object]:
         return {
+            "mode": "agent",
             "version": argotun.__version__,
+            "uptimeSeconds": round(monotonic() - self._since, 1),
             "server": self.config.server,
             "target": self.api.address,
             "connected": self.connected.is_set(),
@@ -230,6 +233,7 @@ class Agent:
             "nextTrySeconds": self.connector.next_try,
             **self.reach.status(),
             "policy": self._policy_status(),
+            "certificates": self.metrics.certificates(time()),
             "tunnels": [
                 {
                     "version": tunnel.version,
@@ -244,7 +248,12 @@ class Agent:
     def _policy_status(self) -> dict[str, object] | None:
         if self.policy is None:
             return None
-        return {"file": self.policy.path, "rules": self.policy.rules, "problem": self.policy.problem}
+        return {
+            "file": self.policy.path,
+            "rules": self.policy.rules,
+            "problem": self.policy.problem,
+            "refusals": self.metrics.refusals,
+        }
 
 
 def run(config: AgentConfig) -> int:

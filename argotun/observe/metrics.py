@@ -8,6 +8,7 @@ path or from an unauthenticated peer, and every label has a bounded set of value
 import platform
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -361,6 +362,17 @@ class Metrics(Collector):
         """Report a TLS configuration's expiry times and failed reloads."""
         self._certificates.append(source)
 
+    def certificates(self, now: float) -> dict[str, dict[str, object]]:
+        """For `/status`: when each certificate ends; `now` is Unix time."""
+        return {
+            name: {
+                "ends": datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "secondsLeft": round(end - now),
+            }
+            for source in self._certificates
+            for name, end in source.expiry().items()
+        }
+
     def reload_errors(self, what: Reloaded) -> None:
         """Count a file that changed and could not be used; the last good one stays in use."""
         self._reload_errors[what] += 1
@@ -570,6 +582,11 @@ class AgentMetrics(Metrics, TunnelStats):
     def policy_rules(self, names: Iterable[str]) -> None:
         """These rules are in force from now on; the series of others go."""
         self._policy_refusals = {name: self._policy_refusals.get(name, 0) for name in names}
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Requests that rules in force have refused, by rule; one that has refused none is left out."""
+        return {rule: count for rule, count in self._policy_refusals.items() if count}
 
     def policy_refused(self, rule: str) -> None:
         """Count a request that a rule in force refused."""

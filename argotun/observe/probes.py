@@ -17,8 +17,10 @@ from gevent.lock import RLock
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from argotun.errors import ConfigError
+from argotun.observe import page
 from argotun.observe.exposition import is_openmetrics
 from argotun.observe.metrics import Metrics
+from argotun.turns import NEXT_TURN
 
 MAX_CONNECTIONS = 32
 """Connections at once; a kubelet and a few scrapers need fewer, and each may hold a metrics text. Of more the
@@ -29,6 +31,9 @@ HEAD_TIME = 1.0
 
 FRESH = 1.0
 """Seconds for which `/metrics` and `/status` are given again as they are: a thousand clusters take 0.3 s."""
+
+PIECES = 20
+"""Pieces of the page that are made in one turn of the event loop: about a millisecond's work."""
 
 ACCEPTS_PER_TURN = 4
 """Connections accepted per turn of the event loop; the descriptors of those that go are closed in another."""
@@ -74,14 +79,14 @@ class Probes:
         if joined is not None:
             self._joined = joined
             self._routes[b"/joined"] = self._joins
-        self._kept: dict[tuple[Callable[[str], Answer], bool], tuple[float, Answer]] = {}
+        self._kept: dict[tuple[Callable[[str], Answer], bool, bool], tuple[float, Answer]] = {}
         self._rendering = RLock()
 
     def answer(self, path: bytes, accept: str = "") -> Answer | None:
         """The answer for a path without query, or None for a path that is not served here.
 
-        `accept` is the request's Accept header, which chooses the format of metrics. `/metrics`
-        switches greenlets, so this must not run in the hub.
+        `accept` is the request's Accept header, which chooses the format of `/metrics` and `/status`. Both
+        switch greenlets, so this must not run in the hub.
         """
         route = self._routes.get(path)
         if route is None:
@@ -92,7 +97,7 @@ class Probes:
 
     def _once_a_second(self, route: Callable[[str], Answer], accept: str) -> Answer:
         """What a route said within FRESH seconds, or says now; who asks meanwhile waits for it."""
-        kind = (route, is_openmetrics(accept))
+        kind = (route, is_openmetrics(accept), page.wanted(accept))
         with self._rendering:
             at, answer = self._kept.get(kind, (0.0, None))
             if answer is None or monotonic() - at >= FRESH:
@@ -117,8 +122,20 @@ class Probes:
         body, content_type = self._metrics.exposition(accept)
         return 200, content_type.encode(), body
 
-    def _summary(self, _accept: str) -> Answer:
+    def _summary(self, accept: str) -> Answer:
+        if page.wanted(accept):
+            return 200, page.HTML, _in_turns(page.pieces(self._status()))
         return 200, b"application/json", json.dumps(self._status(), indent=2).encode() + b"\n"
+
+
+def _in_turns(pieces: Iterable[str]) -> bytes:
+    """All pieces together; the event loop turns between some of them."""
+    made = []
+    for done, piece in enumerate(pieces, 1):
+        made.append(piece)
+        if done % PIECES == 0:
+            gevent.sleep(NEXT_TURN)
+    return "".join(made).encode("utf-8", "replace")
 
 
 class HealthServer:
@@ -169,6 +186,7 @@ class HealthServer:
             ("Content-Type", content_type.decode()),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
+            *(page.HEADERS if content_type == page.HTML else ()),
         ]
         start_response(f"{code} {HTTPStatus(code).phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

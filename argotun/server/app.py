@@ -16,6 +16,7 @@ from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics, share_out
 from argotun.observe.probes import HealthServer
+from argotun.observe.rates import Rates
 from argotun.server.accounts import Accounts
 from argotun.server.agents import AgentPort, tally
 from argotun.server.auth import Authenticator
@@ -88,6 +89,7 @@ class Server:
         )
         self._lookout = Lookout(config.ack_timeout)
         self.history = History()
+        self.rates = Rates()
         self.clients = ClientPort(
             config,
             registry=self.registry,
@@ -398,8 +400,11 @@ class Server:
                 for session in sessions:
                     tally(session.tunnel, stats)
             now = thread_time()
-            share_out(now - before, [self.metrics.cluster(name) for name in self.clusters.clusters])
+            all_stats = {name: self.metrics.cluster(name) for name in self.clusters.clusters}
+            share_out(now - before, list(all_stats.values()))
             before = now
+            counts = {name: (stats.bytes_in, stats.bytes_out) for name, stats in all_stats.items()}
+            self.rates.measure(counts, monotonic())
 
 
 def run(config: ServerConfig) -> int:

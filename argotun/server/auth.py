@@ -1,5 +1,6 @@
 """Who an agent is: what it shows against every cluster's entry, and its certificate's names."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,6 +27,14 @@ class Certificate:
 
     content: Mapping[str, Any] | None = None
     fingerprint: str = ""
+
+    @property
+    def ends(self) -> float | None:
+        """Unix time at which it is valid no more; None where it says nothing that can be read."""
+        try:
+            return ssl.cert_time_to_seconds(self.content["notAfter"]) if self.content else None
+        except (KeyError, ValueError):
+            return None
 
 
 def shown_by(sock: Any) -> Certificate:

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Protocol
 
 from argotun.errors import ConnectionLost, HeadError
+from argotun.observe import page
 from argotun.observe.request import Request
 from argotun.server.registry import Way
 from argotun.server.routes import LASTING, PREFIX
@@ -205,11 +206,12 @@ class Exchange:
             return
         self.answer.stop()
         last = self._is_last()
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n" % (
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
             code,
             HTTPStatus(code).phrase.encode(),
             content_type,
             len(body),
+            page.FIELDS if content_type == page.HTML else b"",
             b"Connection: close\r\n" if last else b"",
         )
         self._say(code, head if self.request.method == b"HEAD" else head + body, last)

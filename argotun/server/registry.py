@@ -60,7 +60,8 @@ class Session(Way):
 
     `named` is the target that the clusters file names, if it does; `target` the address that
     CONNECT carries, where empty means the agent's own; `proof` and `certificate` are what let the agent in;
-    `exclusive` that no other one of its cluster may stand beside it, `agents` how many may where it is not.
+    `ends` when that certificate does (Unix time, None without one); `exclusive` that no other one of its
+    cluster may stand beside it, `agents` how many may where it is not.
 
     An agent that drains is `lingering` while it serves new requests until another one comes, and `leaving`
     once it takes none; `settled` is set when it need not linger. `moved` says that it has a tunnel to another
@@ -87,6 +88,7 @@ class Session(Way):
         self.named = named
         self.proof = proof
         self.certificate = certificate
+        self.ends = certificate.ends
         self.since = monotonic()
         self.lingers = theirs is not None and theirs.lingers
         self.replaced = self.lingering = self.leaving = self.moved = False

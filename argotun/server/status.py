@@ -1,11 +1,12 @@
 """What a server says of itself to a person and to probes: whether it is ready, and who is connected."""
 
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import argotun
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import Probes
+from argotun.observe.rates import Rates
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.history import History
@@ -25,6 +26,7 @@ class Parts(Protocol):
     clients: ClientPort
     history: History
     metrics: ServerMetrics
+    rates: Rates
     membership: "Membership | None"
 
 
@@ -58,9 +60,14 @@ class Status:
         """The whole without what is said of each cluster and caller: for whoever shows nothing of himself."""
         whole = self.whole()
         clusters: Any = whole.pop("clusters")
-        for private in ("callers", "history", "strangers", "elsewhere"):
+        connected = sum(map(bool, clusters.values()))
+        for private in ("callers", "history", "strangers", "traffic", "elsewhere"):
             whole.pop(private, None)
-        return whole | {"clusters": len(clusters), "agents": len(self._server.registry)}
+        return whole | {
+            "clusters": len(clusters),
+            "connected": connected,
+            "agents": len(self._server.registry),
+        }
 
     def whole(self) -> dict[str, object]:
         """Everything, in values that JSON has."""
@@ -70,15 +77,27 @@ class Status:
             for name in server.clusters.clusters
         }
         return {
+            "mode": "server",
             "version": argotun.__version__,
             "uptimeSeconds": round(now - self._since, 1),
             "draining": server.draining,
             "connections": len(server.clients.connections),
+            "certificates": server.metrics.certificates(time()),
             "clusters": clusters,
             "history": {name: server.history.of(name, bool(agents)) for name, agents in clusters.items()},
+            "traffic": {name: self._traffic(name) for name in clusters},
             "strangers": server.history.strangers(),
             "callers": server.metrics.caller_status(),
             **(server.membership.status() if server.membership is not None else {}),
+        }
+
+    def _traffic(self, cluster: str) -> dict[str, object]:
+        """What one cluster's requests carry, and how often an agent took over from a living one."""
+        to, back = self._server.rates.of(cluster)
+        return {
+            "toClusterBytesPerSecond": round(to),
+            "fromClusterBytesPerSecond": round(back),
+            "takeovers": self._server.metrics.cluster(cluster).takeovers,
         }
 
 
@@ -93,4 +112,5 @@ def _agent(session: Session, now: float) -> dict[str, object]:
         "rttSeconds": round(session.tunnel.rtt, 6),
         "connectedSeconds": round(now - session.since, 1),
         "draining": session.lingering or not session.usable,
+        "certificateSeconds": None if session.ends is None else round(session.ends - time()),
     }

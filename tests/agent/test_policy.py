@@ -314,6 +314,7 @@ def test_status_and_metrics_tell_of_the_policy(file: Path) -> None:
             "file": str(file),
             "rules": rig.agent.policy.rules,  # type: ignore[union-attr]
             "problem": "",
+            "refusals": {"no-secrets/secrets": 1},
         }
         text = rig.agent.metrics.exposition()[0].decode()
         assert 'argotun_policy_refusals_total{rule="no-secrets/secrets"} 1.0' in text

@@ -286,6 +286,7 @@ def test_clusters_are_named_by_id_and_by_label() -> None:
         assert site.status("by-label") == 200
         assert site.status("by-label", "/tunnel/c3/api/v1/pods") == 503
         assert site.status("by-label", "/status") == 503
+        assert site.status("by-label", "/status", b"Accept: text/html\r\n") == 503
         assert site.status("by-label", "/metrics") == 503
         kept = site.as_caller("by-label")
         assert site.get(client=kept).status == 200

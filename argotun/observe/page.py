@@ -1,0 +1,373 @@
+"""`/status` as a page for a browser: a dict in, HTML out.
+
+Pure, and needs nothing but itself: style and script stand in it, and the policy that goes with it (HEADERS)
+allows these two by their hashes and a fetch of the page itself, nothing else. Texts become HTML in `tag`
+alone, which escapes all that it did not make: what an agent says of itself, and what a stranger did wrong.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from html import escape
+from urllib.parse import quote
+
+from argotun.observe.page_parts import SCRIPT, STYLE
+from argotun.observe.words import (
+    Said,
+    ago,
+    ending,
+    entries,
+    is_agent,
+    last_words,
+    mapping,
+    milliseconds,
+    of_cluster,
+    plural,
+    size,
+    span,
+    troubles,
+)
+
+HTML = b"text/html; charset=utf-8"
+
+MOST_TROUBLES = 8
+"""Sentences at the top; where more is wrong the table has it."""
+
+
+def _hash(text: str) -> str:
+    """A source expression of CSP for an inline element with this content (CSP 3 §2.3.1)."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+HEADERS = (
+    (
+        "Content-Security-Policy",
+        f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+    ("Vary", "Accept"),
+)
+"""What goes with the page."""
+
+FIELDS = "".join(f"{name}: {value}\r\n" for name, value in HEADERS).encode()
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *inside: object, **attributes: str | int) -> Markup:
+    """One element; whatever is in it is escaped, unless it is Markup. An attribute may end in `_`."""
+    given = "".join(f' {key.rstrip("_")}="{escape(str(value))}"' for key, value in attributes.items())
+    return Markup(f"<{name}{given}>{_join(inside)}</{name}>")
+
+
+def _join(parts: Iterable[object]) -> str:
+    return "".join(part if isinstance(part, Markup) else escape(str(part)) for part in parts)
+
+
+def wanted(accept: str) -> bool:
+    """Whether who sent this Accept header would rather have HTML than JSON (RFC 9110 §12.5.1)."""
+    weights = {"text/html": 0.0, "application/json": 0.0}
+    for part in accept.lower().split(","):
+        kind, *parameters = (each.strip() for each in part.split(";"))
+        if kind in weights:
+            weights[kind] = _weight(parameters)
+    return weights["text/html"] > weights["application/json"]
+
+
+def _weight(parameters: list[str]) -> float:
+    for each in parameters:
+        name, _, value = each.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def pieces(status: Said) -> Iterator[str]:
+    """The page of a server's or an agent's `/status`, in pieces: one for each cluster, a little work each."""
+    role = "agent" if is_agent(status) else "server"
+    wrong = troubles(status)
+    title = f"argotun {role}: {plural(len(wrong), 'trouble') if wrong else 'all is well'}"
+    yield f"<!doctype html><html lang=en><head><meta charset=utf-8>{_META}<title>{escape(title)}</title>"
+    yield _icon("#b3261e" if wrong else "#146c2e")
+    yield f"<style>{STYLE}</style></head><body><main>"
+    yield tag(
+        "header",
+        tag("h1", f"argotun {role}"),
+        tag("p", f"{status.get('version', '')}, up {span(status.get('uptimeSeconds'))}"),
+        tag(
+            "strong",
+            plural(len(wrong), "trouble") if wrong else "all is well",
+            class_="bad" if wrong else "ok",
+        ),
+    )
+    yield _totals(_of_agent(status) if role == "agent" else _of_server(status))
+    yield _troubles(wrong)
+    yield from _agent(status) if role == "agent" else _server(status)
+    yield from _certificates(status)
+    yield "</main><footer><p id=stale></p><p>For programs: <code>Accept: application/json</code>. "
+    yield "In a terminal: <code>argotun status URL</code>.</p></footer>"
+    yield f"<script>{SCRIPT}</script></body></html>\n"
+
+
+_META = (
+    '<meta name=viewport content="width=device-width,initial-scale=1">'
+    '<meta name=color-scheme content="light dark">'
+    "<noscript><meta http-equiv=refresh content=5></noscript>"
+)
+
+
+def _icon(colour: str) -> str:
+    """A dot for the browser's tab; without an icon of its own a browser asks for one."""
+    dot = f"<circle cx='1' cy='1' r='1' fill='{colour}'/>"
+    drawing = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 2 2'>{dot}</svg>"
+    return f'<link rel=icon href="data:image/svg+xml,{quote(drawing)}">'
+
+
+def _troubles(wrong: list[str]) -> Markup:
+    shown = [tag("li", sentence) for sentence in wrong[:MOST_TROUBLES]]
+    if len(wrong) > MOST_TROUBLES:
+        shown.append(tag("li", f"and {len(wrong) - MOST_TROUBLES} more"))
+    return tag("ul", *shown, class_="troubles") if shown else Markup("")
+
+
+def _totals(totals: Mapping[str, object]) -> Markup:
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in totals.items()))
+
+
+def _table(
+    name: str, heads: Iterable[str], rows: Iterable[Iterable[object]], kind: str = ""
+) -> Iterator[str]:
+    yield tag("h2", name)
+    yield _heads(heads, kind)
+    for row in rows:
+        yield tag("tbody", tag("tr", *(tag("td", cell) for cell in row)))
+    yield "</table>"
+
+
+def _heads(heads: Iterable[str], kind: str) -> str:
+    row = tag("tr", *(tag("th", head) for head in heads))
+    return f"<table{f' class={kind}' if kind else ''}><thead>{row}</thead>"
+
+
+# ── a server ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _server(status: Said) -> Iterator[str]:
+    clusters = status.get("clusters")
+    if isinstance(clusters, Mapping):
+        yield from _clusters(status, clusters)
+    yield from _replicas(status)
+    yield from _callers(status)
+    yield from _strangers(status)
+
+
+def _of_server(status: Said) -> dict[str, object]:
+    clusters = status.get("clusters")
+    if not isinstance(clusters, Mapping):
+        return {
+            "clusters connected": f"{status.get('connected')} of {clusters}",
+            "agents": status.get("agents"),
+            "clients' connections": status.get("connections"),
+        }
+    agents = [agent for each in clusters.values() for agent in entries(each)]
+    elsewhere = mapping(status.get("elsewhere"))
+    traffic = [mapping(each) for each in mapping(status.get("traffic")).values()]
+    reached = sum(bool(each) or name in elsewhere for name, each in clusters.items())
+    return {
+        "clusters connected": f"{reached} of {len(clusters)}",
+        "agents": len(agents),
+        "streams": sum(agent.get("streams", 0) for agent in agents),
+        "to clusters": f"{size(sum(each.get('toClusterBytesPerSecond', 0) for each in traffic))}/s",
+        "from clusters": f"{size(sum(each.get('fromClusterBytesPerSecond', 0) for each in traffic))}/s",
+        "clients' connections": status.get("connections"),
+    }
+
+
+CLUSTERS = (
+    "cluster",
+    "agent",
+    "since",
+    "round trip",
+    "streams",
+    "to it",
+    "from it",
+    "certificate ends",
+    "takeovers",
+)
+
+
+def _clusters(status: Said, clusters: Said) -> Iterator[str]:
+    """A table body for each cluster, those without an agent first."""
+    yield tag("h2", "Clusters")
+    yield _heads(CLUSTERS, "clusters")
+    elsewhere = mapping(status.get("elsewhere"))
+    for name in sorted(clusters, key=lambda name: (bool(clusters[name]) or name in elsewhere, name)):
+        yield _cluster(status, name, entries(clusters[name]))
+    yield "</table>"
+
+
+def _cluster(status: Said, name: str, agents: list[Said]) -> Markup:
+    history = mapping(mapping(status.get("history")).get(name))
+    traffic = mapping(mapping(status.get("traffic")).get(name))
+    rows = [
+        tag(
+            "tr",
+            tag("th", name if not number else ""),
+            *_about_agent(agent),
+            *(_about_cluster(traffic) if not number else _td("", "")),
+            tag("td", ending(agent.get("certificateSeconds"))),
+            tag("td", traffic.get("takeovers", "") if not number else ""),
+        )
+        for number, agent in enumerate(agents)
+    ]
+    if not agents:
+        others = mapping(status.get("elsewhere")).get(name)
+        where = f"at replica {', '.join(map(str, others))}" if others else "no agent"
+        seen = "" if others else ago(history.get("lastSeenSeconds"))
+        rows = [
+            tag("tr", tag("th", name), *_td(where, seen, "", "", "", "", "", traffic.get("takeovers", "")))
+        ]
+    rows += [
+        tag("tr", tag("td", words, colspan=len(CLUSTERS)), class_="words") for words in last_words(history)
+    ]
+    wrong = any(of_cluster(status, name, agents))
+    return tag("tbody", *rows, **({"class_": "bad"} if wrong else {}))
+
+
+def _td(*cells: object) -> list[Markup]:
+    return [tag("td", cell) for cell in cells]
+
+
+def _about_agent(agent: Said) -> list[Markup]:
+    release = agent.get("release") or f"version {agent.get('version')}"
+    drains = ", drains" if agent.get("draining") else ""
+    return [
+        tag("td", f"{release}{drains} ", tag("small", agent.get("peer", ""))),
+        *_td(
+            span(agent.get("connectedSeconds")),
+            milliseconds(agent.get("rttSeconds")),
+            agent.get("streams", ""),
+        ),
+    ]
+
+
+def _about_cluster(traffic: Said) -> list[Markup]:
+    rates = (traffic.get(f"{way}ClusterBytesPerSecond") for way in ("to", "from"))
+    return _td(*(f"{size(rate)}/s" if rate is not None else "–" for rate in rates))
+
+
+def _replicas(status: Said) -> Iterator[str]:
+    if "replica" not in status:
+        return
+    registry = mapping(status.get("registry"))
+    heard = registry.get("heardSecondsAgo")
+    yield tag("h2", "Replicas")
+    yield tag(
+        "p",
+        f"This one is {status['replica']}. The registry is {'up' if registry.get('up') else 'down'}",
+        f", heard {ago(heard)}." if heard is not None else ".",
+    )
+    links = {link.get("replica"): link for link in entries(status.get("links"))}
+    rows = []
+    for name, each in mapping(registry.get("replicas")).items():
+        link = mapping(links.pop(name, None))
+        rows.append([name, each.get("address"), each.get("release"), each.get("clusters"), *_link(link)])
+    rows += [[name, link.get("address"), "", "", *_link(link)] for name, link in links.items()]
+    heads = ("replica", "address", "release", "clusters", "link", "round trip", "streams")
+    yield from _table("Links", heads, rows)
+
+
+def _link(link: Said) -> tuple[object, str, object]:
+    if not link:
+        return "–", "–", "–"
+    state = "up" if link.get("up") else f"down: {link.get('problem') or 'not yet'}"
+    state += ", used last" if link.get("suspect") else ""
+    return (
+        f"{state}, drains" if link.get("draining") else state,
+        milliseconds(link.get("rttSeconds")),
+        link.get("streams"),
+    )
+
+
+def _callers(status: Said) -> Iterator[str]:
+    callers = mapping(status.get("callers"))
+    rows = [
+        [name, *(mapping(each).get(what, 0) for what in ("connections", "requests", "refused"))]
+        for name, each in callers.items()
+    ]
+    if rows:
+        yield from _table("Callers", ("caller", "connections", "requests", "refused"), rows)
+
+
+def _strangers(status: Said) -> Iterator[str]:
+    rows = [
+        [each.get("peer"), ago(each.get("secondsAgo")), each.get("count"), each.get("why")]
+        for each in entries(status.get("strangers"))
+    ]
+    if rows:
+        yield from _table("Refused, of no cluster", ("address", "last", "times", "why"), rows)
+
+
+# ── an agent ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _reachable(said: object) -> str:
+    return "not asked yet" if not isinstance(said, bool) else "reachable" if said else "not reachable"
+
+
+def _of_agent(status: Said) -> dict[str, object]:
+    return {
+        "tunnel": "up" if status.get("connected") else "down",
+        "streams": sum(tunnel.get("streams", 0) for tunnel in entries(status.get("tunnels"))),
+        "Kubernetes API": _reachable(status.get("apiReachable")),
+    }
+
+
+def _agent(status: Said) -> Iterator[str]:
+    facts: dict[str, object] = {
+        "server": status.get("server"),
+        "API": status.get("target"),
+        "API's version": status.get("apiVersion") or "–",
+        f"{_reachable(status.get('apiReachable'))} for": span(status.get("apiSinceSeconds")),
+        "API's problem": status.get("apiProblem"),
+        "last error": status.get("lastError"),
+        "attempts": status.get("attempts") or "",
+    }
+    yield from _table(
+        "Both ends", ("what", "is"), [(what, said) for what, said in facts.items() if said], "facts"
+    )
+    rows = [
+        [
+            tunnel.get("version"),
+            span(tunnel.get("connectedSeconds")),
+            milliseconds(tunnel.get("rttSeconds")),
+            tunnel.get("streams"),
+        ]
+        for tunnel in entries(status.get("tunnels"))
+    ]
+    if rows:
+        yield from _table("Tunnels", ("version", "since", "round trip", "streams"), rows)
+    policy = mapping(status.get("policy"))
+    if policy:
+        refusals = mapping(policy.get("refusals"))
+        yield from _table("Policy", ("rule", "requests refused"), refusals.items() or [("–", "none")])
+        yield tag("p", f"{policy.get('file')}, {policy.get('rules')} rules")
+
+
+def _certificates(status: Said) -> Iterator[str]:
+    rows = [
+        [name, ending(mapping(each).get("secondsLeft")), mapping(each).get("ends")]
+        for name, each in mapping(status.get("certificates")).items()
+    ]
+    if rows:
+        yield from _table("Certificates of this process", ("certificate", "ends", "at"), rows)
