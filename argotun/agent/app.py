@@ -28,7 +28,7 @@ from argotun.transport.lookout import Lookout
 from argotun.tunnel.channel import Channel
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import Hello, ample
-from argotun.wire.reasons import DRAINING, ENDING, NOT_ALLOWED
+from argotun.wire.reasons import DRAINING, ENDING, NOT_ALLOWED, STREAM_LIMIT
 from argotun.wire.streams import Stream
 
 log = logging.getLogger("argotun.agent")
@@ -55,9 +55,13 @@ class Agent:
         self.connected = Event()
         self.tunnels: list[Tunnel] = []
         self.draining = False
-        self.connector = Connector(config, self.metrics, self._lookout, self._serve, self._arrived)
+        parts = config, self.metrics, self._lookout, self._serve, self._arrived
+        self.connector = Connector(*parts)
+        further = (Connector(*parts, number, self.connector) for number in range(1, config.tunnels))
+        self.connectors = [self.connector, *further]
         self._probes = Probes(self.connected.is_set, self.metrics, self._status, lambda: "not connected")
         self.health = HealthServer(*config.health_addr, self._probes) if config.health_addr else None
+        self._dialling: list[gevent.Greenlet] = []
         self._greenlets: list[gevent.Greenlet] = []
         self._seldom = Seldom(log)
         self._crowded = Seldom(log, most=1, seconds=60.0)
@@ -69,8 +73,8 @@ class Agent:
         if self.health is not None:
             self.health.start()
         self._lookout.start()
-        runs = (self.connector.run, self._measure, self.reach.run)
-        self._greenlets = [gevent.spawn(each) for each in runs]
+        self._dialling = [gevent.spawn(each.run) for each in self.connectors]
+        self._greenlets = [gevent.spawn(each) for each in (self._measure, self.reach.run)]
         if self._few:
             log.warning(
                 "this process may have %d descriptors: the server is told to open %d streams at most",
@@ -81,7 +85,8 @@ class Agent:
 
     def told(self) -> None:
         """It is to end: a dial in progress says nothing more to the server."""
-        self.connector.stop()
+        for connector in self.connectors:
+            connector.stop()
 
     def drain(self) -> None:
         """Shut down gracefully: tell the server, serve until it has another agent, finish what runs, stop.
@@ -91,8 +96,8 @@ class Agent:
         if self.draining:
             return
         self.draining = True
-        self.connector.stop()
-        self._greenlets.pop(0).kill(block=False)
+        self.told()
+        gevent.killall(self._dialling, block=False)
         seconds = self.config.drain
         log.info("draining", extra=fields(seconds=seconds))
         lingering = [tunnel for tunnel in self.tunnels if tunnel.lingers and not tunnel.mux.going_away]
@@ -113,7 +118,7 @@ class Agent:
     def stop(self) -> None:
         """End at once."""
         self.draining = True
-        gevent.killall(self._greenlets, block=False)
+        gevent.killall(self._dialling + self._greenlets, block=False)
         self._lookout.stop()
         self._seldom.close()
         self._crowded.close()
@@ -164,12 +169,17 @@ class Agent:
             )
             tunnel.mux.reset(stream, NOT_ALLOWED)
             return
-        if len(tunnel.mux.streams) > self._ample:
+        streams = self._streams
+        if streams > self.config.max_conns:
+            # Each tunnel alone may have as many, and together they are the connections of one process.
+            tunnel.mux.reset(stream, STREAM_LIMIT)
+            return
+        if streams > self._ample:
             self._crowded.say(
                 logging.WARNING,
                 "streams",
                 "nearly all streams are taken (--max-conns): watches are refused, at the limit everything",
-                extra=fields(streams=len(tunnel.mux.streams), limit=self.config.max_conns),
+                extra=fields(streams=streams, limit=self.config.max_conns),
             )
         theirs = tunnel.mux.theirs
         cluster = theirs.cluster if theirs is not None else ""
@@ -183,6 +193,10 @@ class Agent:
         self.metrics.bytes_out += request.bytes_out
         self.metrics.stalls += request.stalls
         self.access.request(request)
+
+    @property
+    def _streams(self) -> int:
+        return sum(len(tunnel.mux.streams) for tunnel in self.tunnels)
 
     @property
     def _busy(self) -> bool:
@@ -201,7 +215,8 @@ class Agent:
         metrics = self.metrics
         while True:
             gevent.sleep(1.0)
-            metrics.active = sum(len(tunnel.mux.streams) for tunnel in self.tunnels)
+            metrics.active = self._streams
+            metrics.tunnels = len(self.tunnels)
             metrics.rtt = self.tunnels[-1].rtt if self.tunnels else 0.0
             metrics.window_exhausted += sum(tunnel.take_exhausted() for tunnel in self.tunnels)
             self._look_at_files()
@@ -228,21 +243,32 @@ class Agent:
             "target": self.api.address,
             "connected": self.connected.is_set(),
             "draining": self.draining,
-            "lastError": self.connector.problem,
-            "attempts": self.connector.attempts,
-            "nextTrySeconds": self.connector.next_try,
+            **self._dials(),
             **self.reach.status(),
             "policy": self._policy_status(),
             "certificates": self.metrics.certificates(time()),
             "tunnels": [
                 {
                     "version": tunnel.version,
+                    "replica": self.connector.spread.replica(tunnel),
                     "streams": len(tunnel.mux.streams),
                     "rttSeconds": round(tunnel.rtt, 6),
                     "connectedSeconds": round(monotonic() - tunnel.since, 1),
                 }
                 for tunnel in self.tunnels
             ],
+        }
+
+    def _dials(self) -> dict[str, object]:
+        """Why there are not all tunnels: of the first connector that has a problem, if one has."""
+        each = next((each for each in self.connectors if each.problem), self.connector)
+        return {
+            "lastError": each.problem,
+            "attempts": each.attempts,
+            "nextTrySeconds": each.next_try,
+            "tunnelsWanted": each.spread.wanted,
+            "replicas": each.spread.replicas,
+            "settledForFewer": any(each.settled for each in self.connectors),
         }
 
     def _policy_status(self) -> dict[str, object] | None:

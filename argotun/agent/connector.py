@@ -16,6 +16,9 @@ A tunnel that ends is dialled again after a backoff. A server that drains says s
 once, while the old tunnel serves until its streams end, or too many newer ones have come. It hears of the
 first newer one: until then it serves new requests too. A server that says that another agent has taken over
 is dialled after the longest wait: dialling at once would replace that agent in turn, and so for ever.
+
+An agent has a connector for each tunnel that it may have, see spread.py. One beside which another has a
+tunnel takes its time, and asks for a replica where the agent is not: one where it is answers 409.
 """
 
 import logging
@@ -30,11 +33,12 @@ from gevent.event import Event
 
 import argotun
 from argotun.address import host_port
-from argotun.agent.backoff import Backoff
+from argotun.agent.backoff import Backoff, Search
 from argotun.agent.credentials import ServerToken
+from argotun.agent.spread import Spread, Woken
 from argotun.config import AgentConfig
 from argotun.config.models import Address
-from argotun.errors import ArgotunError, ConnectionLost, DialError, NameLost
+from argotun.errors import ArgotunError, ConnectionLost, DialError, HandshakeError, NameLost
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.connect import connect
@@ -46,7 +50,7 @@ from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
 from argotun.turns import NEXT_TURN
 from argotun.wire.frames import SUBPROTOCOL
-from argotun.wire.hello import Hello
+from argotun.wire.hello import CONNECTED_TO, Hello
 from argotun.wire.reasons import REPLACED
 
 log = logging.getLogger("argotun.agent")
@@ -64,12 +68,18 @@ REMIND = 60.0
 
 
 class Connector:
-    """Keeps one tunnel up.
+    """Keeps one tunnel up; of several the `number`th, which stands beside the `first`.
 
     `serve(tunnel)` is called in a greenlet of its own for each tunnel and returns when that has ended;
     `arrived(tunnel, hello)` when its server has said who it is. `problem` says why there is no tunnel, or why
     the last one ended, "" while all is well; `attempts` counts the dials since there was one.
     """
+
+    token: ServerToken
+    tls: ClientTls | None
+    spread: Spread
+    _first: Destination
+    _instance: str
 
     def __init__(
         self,
@@ -78,32 +88,45 @@ class Connector:
         lookout: Lookout,
         serve: Callable[[Tunnel], None],
         arrived: Callable[[Tunnel, Hello], None],
+        number: int = 0,
+        first: "Connector | None" = None,
     ) -> None:
         self.problem = ""
         self.attempts = 0
         self._next = self._told_at = 0.0
-        self.token = ServerToken(
-            config.token,
-            config.token_file or config.server_token_path,
-            lambda: metrics.reload_errors("token"),
-            "--token-file" if config.token_file else "--server-token-path",
-        )
-        self._instance = os.urandom(8).hex()
-        self.tls: ClientTls | None = None
-        if config.server.startswith("wss:"):
-            self.tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
-            metrics.watch_certificates(self.tls)
-        first = _place(config.server) if config.proxy is None else (config.proxy.host, config.proxy.port)
-        self._first = Destination(*first, config.dial_timeout)
+        self.number = number
+        if first is not None:
+            self.token, self.tls, self._first = first.token, first.tls, first._first
+            self._instance, self.spread = first._instance, first.spread
+        else:
+            self._prepare(config, metrics)
         self._config = config
         self._metrics = metrics
         self._lookout = lookout
         self._serve = serve
         self._arrived = arrived
         self._backoff = Backoff(config.max_retry)
+        self._search = Search()
         self._serving: list[Tunnel] = []
         self._leave = Event()
-        self._stopped = False
+        self._stopped = self._doubled = self._told = False
+
+    def _prepare(self, config: AgentConfig, metrics: AgentMetrics) -> None:
+        """What all connectors of an agent share."""
+        self.token = ServerToken(
+            config.token,
+            config.token_file or config.server_token_path,
+            lambda: metrics.reload_errors("token"),
+            "--token-file" if config.token_file else "--server-token-path",
+        )
+        self.tls = None
+        if config.server.startswith("wss:"):
+            self.tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
+            metrics.watch_certificates(self.tls)
+        place = _place(config.server) if config.proxy is None else (config.proxy.host, config.proxy.port)
+        self._first = Destination(*place, config.dial_timeout)
+        self._instance = os.urandom(8).hex()
+        self.spread = Spread(config.tunnels)
 
     @property
     def next_try(self) -> float:
@@ -113,23 +136,34 @@ class Connector:
     def run(self) -> None:
         """Dial, wait until the tunnel ends or its server drains, and dial again."""
         while True:
+            looks = False
+            if not self.spread.may_dial(self.number):
+                looks = self.spread.wait(self.number)
+                self._rest(self._delay())
             try:
-                tunnel = self.dial()
+                with self.spread.dialling:
+                    if not (looks or self.spread.may_dial(self.number)):
+                        continue
+                    self._metrics.reconnects += 1
+                    tunnel = self.dial()
             except (ArgotunError, OSError) as error:
-                delay = self._backoff.delay(bool(self._serving), isinstance(error, NameLost))
-                self._pause(f"cannot connect: {error}", delay)
+                if isinstance(error, HandshakeError) and error.status == 409:
+                    self._look_on()
+                else:
+                    self._pause(f"cannot connect: {error}", self._delay(isinstance(error, NameLost)))
                 continue
             except Exception as error:
                 # An agent that no longer dials would be alive and of no use for ever.
                 log.exception("a fault in argotun")
-                self._pause(f"cannot connect: {error}", self._backoff.delay())
+                self._pause(f"cannot connect: {error}", self._delay())
                 continue
-            finally:
-                self._metrics.reconnects += 1
+            self._search.again()
             self._leave.wait()
             self._backoff.lived(monotonic() - tunnel.since)
-            if tunnel.ended.is_set():
-                self._pause(f"the tunnel ended: {tunnel.reason}", self._backoff.delay())
+            if self._doubled:
+                self._look_on()
+            elif tunnel.ended.is_set():
+                self._pause(f"the tunnel ended: {tunnel.reason}", self._delay())
             else:
                 # A server that says so again and again is not dialled again and again.
                 gevent.sleep(self._backoff.handover())
@@ -185,6 +219,8 @@ class Connector:
                 sock = handshake_client(sock, self.tls.context(), host, config.dial_timeout)
             yield "tls", self.tls
             headers = [("Authorization", f"Bearer {self.token.current()}")]
+            if there := self.spread.connected:
+                headers.append((CONNECTED_TO, there))
             socket = connect(sock, config.server, headers, (SUBPROTOCOL,), config.dial_timeout)
             yield "upgrade", socket
         except BaseException:
@@ -196,6 +232,8 @@ class Connector:
         def hello(tunnel: Tunnel, theirs: Hello) -> None:
             self.problem = ""
             self.attempts = 0
+            self._told = False
+            self.spread.came(self.number, tunnel, theirs)
             arrived.set()
             for older in self._serving[:-1]:
                 if older.mux.away and older.lingers:
@@ -219,7 +257,7 @@ class Connector:
                 instance=self._instance,
             ),
             on_hello=hello,
-            on_goaway=lambda _, reason, text: self._sent_away(reason, text, leave),
+            on_goaway=lambda tunnel, reason, text: self._sent_away(tunnel, reason, text, leave),
         )
         gevent.spawn(self._keep, tunnel, leave)
         gevent.wait((arrived, tunnel.ended), count=1)
@@ -233,14 +271,21 @@ class Connector:
             self._serve(tunnel)
         finally:
             self._serving.remove(tunnel)
+            self.spread.left(self.number, tunnel)
             leave.set()
 
-    def _sent_away(self, reason: int, text: str, leave: Event) -> None:
+    def _sent_away(self, tunnel: Tunnel, reason: int, text: str, leave: Event) -> None:
         log.info("the server sends this tunnel away: %s", text)
-        if reason == REPLACED:
-            self._backoff.replaced()
-        else:
+        if reason != REPLACED:
+            self.spread.left(self.number, tunnel)
             leave.set()
+        elif self.spread.doubled(self.number, tunnel):
+            self._doubled = True
+        else:
+            self._backoff.replaced()
+
+    def _delay(self, nameless: bool = False) -> float:
+        return self._backoff.delay(bool(self._serving), nameless, self.spread.beside(self.number))
 
     def _pause(self, problem: str, delay: float) -> None:
         """Wait before the next dial. Each new reason is told, and what stays the reason once a minute."""
@@ -252,8 +297,37 @@ class Connector:
         self.problem = problem
         facts = fields(attempts=self.attempts, retry_seconds=round(delay, 1))
         log.log(logging.WARNING if told else logging.DEBUG, "%s", problem, extra=facts)
-        self._next = now + delay
-        gevent.sleep(delay)
+        self._rest(delay)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until there is to be a dial."""
+        self._next = monotonic() + seconds
+        woken = self.spread.pause(self.number, seconds)
+        while woken == Woken.NEWS and not self.settled:
+            woken = self.spread.pause(self.number, self._next - monotonic())
+        if woken == Woken.NEWS:
+            self._search.again()
+        elif woken == Woken.ALONE:
+            self._backoff.alone()
+            self._search.again()
+            self._rest(self._backoff.delay())
+
+    def _look_on(self) -> None:
+        """The dial led to a replica where the agent is already."""
+        self._doubled = False
+        delay = self._search.delay()
+        if self.settled and not self._told:
+            self._told = True
+            log.info(
+                "every dial leads to a replica where this agent is already: it goes on with fewer tunnels",
+                extra=fields(wanted=self.spread.wanted, next_try_seconds=round(delay)),
+            )
+        self._rest(delay)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has found no other replica and looks only now and then."""
+        return self._search.settled
 
 
 def _place(server: str) -> Address:

@@ -158,6 +158,8 @@ class AgentConfig(TunnelConfig):
     client_key: str | None = None
     proxy: Proxy | None = None
     """To dial the server through; HTTPS_PROXY is resolved already."""
+    tunnels: int = 2
+    """Each to another replica of the server, where that has several: one that dies leaves the other."""
     max_retry: float = 60.0
     max_conns: int = 4096
     """Argo CD's watches alone may be 1,395 (see `ServerConfig`). An idle stream is a connection to the API of

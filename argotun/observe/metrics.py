@@ -289,7 +289,8 @@ _CLUSTER_ROWS = (
     *_TUNNEL_ROWS,
 )
 _AGENT_ROWS = (
-    _Row(_GAUGE, "agent_connected", "connected", "1 if the tunnel is up, 0 if not"),
+    _Row(_GAUGE, "agent_connected", "connected", "1 if a tunnel is up, 0 if not"),
+    _Row(_GAUGE, "argotun_tunnels", "tunnels", "Tunnels that are up"),
     _Row(
         _GAUGE,
         "argotun_api_reachable",
@@ -306,7 +307,7 @@ _AGENT_ROWS = (
         "upstream_errors",
         "Requests that the Kubernetes API could not be asked",
     ),
-    _Row(_GAUGE, "argotun_active_streams", "active", "Open streams of the tunnel"),
+    _Row(_GAUGE, "argotun_active_streams", "active", "Open streams of all tunnels"),
     _Row(
         _GAUGE,
         "argotun_policy_outdated",
@@ -430,6 +431,8 @@ class ServerMetrics(Metrics):
         self._ports: dict[str, Places] = {}
         self._registries: list[Registry] = []
         self.links: Iterable[PeerLink] = ()
+        self.same_replica = 0
+        """Agents that were led to a replica that they were connected to already."""
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -507,6 +510,11 @@ class ServerMetrics(Metrics):
         for reason, count in self._auth_failures.items():
             failures.add_metric((reason,), count)
         yield failures
+        yield CounterMetricFamily(
+            "argotun_agents_same_replica",
+            "Agents that looked for another replica and were led to this one again",
+            self.same_replica,
+        )
         yield from self._places()
         yield from _rows(_REGISTRY_ROWS, [((), registry) for registry in self._registries], ())
         errors = CounterMetricFamily(
@@ -571,6 +579,7 @@ class AgentMetrics(Metrics, TunnelStats):
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         TunnelStats.__init__(self)
         self.connected = 0
+        self.tunnels = 0
         self.api_reachable = 0
         self.reconnects = 0
         self.upstream_requests = 0

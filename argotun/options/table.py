@@ -319,6 +319,12 @@ OPTIONS: tuple[Option, ...] = (
         "HTTP proxy to dial the server through; without it HTTPS_PROXY and NO_PROXY count",
     ),
     Option("dial-timeout", AGENT, duration(0.1), "time for a connection to the server or the API, each step"),
+    Option(
+        "tunnels",
+        AGENT,
+        count("tunnels", 1, 16),
+        "tunnels, each to another replica of the server",
+    ),
     Option("max-retry", AGENT, duration(0.1), "longest wait before the server is dialled again"),
     Option("max-conns", AGENT, count("streams", 1, 1_000_000), "streams open at once, then 429"),
     Option("api-check", AGENT, duration(0.1, "never"), "how often the agent asks its API whether it answers"),

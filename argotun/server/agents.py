@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 
@@ -28,9 +28,10 @@ from argotun.transport.lookout import Lookout
 from argotun.transport.places import Dropped, Places
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
+from argotun.wire.fields import elements
 from argotun.wire.frames import SUBPROTOCOL
 from argotun.wire.head import RequestHead
-from argotun.wire.hello import Hello
+from argotun.wire.hello import CONNECTED_TO, MOST_CONNECTED, Hello
 from argotun.wire.trifles import Patience
 
 log = logging.getLogger("argotun.server")
@@ -47,8 +48,21 @@ REFUSED_CLUSTERS = 4096
 CHECKED = (b"/healthz", b"/")
 """Where anybody hears 200; load balancers that are told no path ask for the second (GKE, ALB)."""
 
+THERE = "the agent has a tunnel to this replica: another one is asked for"
+"""What an agent hears whose load balancer has led it to where it is already."""
+
 OLD = f"agents must speak {SUBPROTOCOL} here: version 1 is let in with --min-wire-version 1 only"
 """What an agent of version 1 is told."""
+
+
+class Replicas(Protocol):
+    """This server among others."""
+
+    me: str
+
+    @property
+    def count(self) -> int:
+        """How many take agents, this one too."""
 
 
 class AgentPort:
@@ -56,7 +70,8 @@ class AgentPort:
 
     `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's, and
     `lookout` looks whether the agents' machines are there. `came` is called with
-    the cluster of an agent that has come. `history` is told who comes, goes and is refused.
+    the cluster of an agent that has come. `history` is told who comes, goes and is refused. `replicas` is None
+    where this server is one by itself.
     """
 
     def __init__(
@@ -74,6 +89,7 @@ class AgentPort:
         history: History,
     ) -> None:
         self.draining = False
+        self.replicas: Replicas | None = None
         self._places = places
         self._lookout = lookout
         self._seldom = Seldom(log)
@@ -155,11 +171,28 @@ class AgentPort:
         except Denied as denied:
             self._refuse(sock, peer, denied)
             return
+        if self._is_here(head, cluster):
+            # No refusal of who it is, so no wrong attempt: it will be right at another replica.
+            self._metrics.same_replica += 1
+            answer(sock, 409, THERE)
+            return
         socket = accept(sock, head, rest, (SUBPROTOCOL,))
         place = self._places.of(peer)
         if place is not None:
             place.prove()
         self._run(socket, cluster, peer, proof, certificate)
+
+    def _is_here(self, head: RequestHead, cluster: Cluster) -> bool:
+        """Whether an agent wants a tunnel to another replica than this one.
+
+        One that has not heard yet that its tunnel to this one is over is let in.
+        """
+        if self.replicas is None:
+            return False
+        there = elements(b",".join(head.values(CONNECTED_TO.lower().encode())))[:MOST_CONNECTED]
+        return self.replicas.me.encode() in there and any(
+            session.usable for session in self._registry.of(cluster.id)
+        )
 
     def _refuse(self, sock: Any, peer: Any, denied: Denied) -> None:
         """Answer an agent that is not let in; later and later where many wrong ones come from its address."""
@@ -240,9 +273,7 @@ class AgentPort:
             self._config,
             self._lookout,
             opener=True,
-            ours=Hello(
-                release=argotun.__version__, target=named, cluster=cluster.id, callers=True, lingers=True
-            ),
+            ours=self._hello(cluster),
             on_hello=arrived,
             on_goaway=leaving,
         )
@@ -261,6 +292,19 @@ class AgentPort:
         if was_here:
             self._history.gone(cluster.id, reason)
         log.info("agent gone: %s", reason, extra=fields(cluster=cluster.id, peer=socket_name(peer)))
+
+    def _hello(self, cluster: Cluster) -> Hello:
+        """What this server says of itself; of others only where a second tunnel would not end the first."""
+        among = self.replicas if cluster.agents > 1 else None
+        return Hello(
+            release=argotun.__version__,
+            target=cluster.target_addr or "",
+            cluster=cluster.id,
+            callers=True,
+            lingers=True,
+            replica=among.me if among is not None else "",
+            replicas=among.count if among is not None else 0,
+        )
 
     def _arrived(self, session: Session, theirs: Hello) -> None:
         """The agent has said who it is; it may have taken its time, and things may have changed."""

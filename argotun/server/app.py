@@ -153,6 +153,7 @@ class Server:
                 me=me,
                 directory=directory,
             )
+            self.agents.replicas = self.membership
         discreet = status.probes(discreet=True)
         self._health = HealthServer(*config.health_addr, discreet) if config.health_addr else None
         self._greenlets: list[gevent.Greenlet] = []

@@ -308,6 +308,11 @@ class Membership:
     # ── what an operator sees ──────────────────────────────────────────────────────────────────
 
     @property
+    def count(self) -> int:
+        """Replicas that take agents, this one too."""
+        return 1 + sum(not replica.leaving for replica in self.directory.replicas.values())
+
+    @property
     def joined(self) -> bool:
         """Whether this replica knows the others, as far as they can be known."""
         known = self._table is None or self._table.heard is not None

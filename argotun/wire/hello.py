@@ -13,6 +13,12 @@ MAX_TEXT = 512
 """The longest text in a HELLO, characters: a host name has at most 253."""
 
 
+CONNECTED_TO = "Argotun-Connected"
+"""The header of an agent's upgrade that lists the replicas to which it has tunnels, by their ids."""
+
+MOST_CONNECTED = 16
+"""Ids that are read of it."""
+
 MIN_SHARE = 4 * KIB
 """The least share of a stream, bytes: a request's head and a little more."""
 
@@ -30,7 +36,8 @@ class Hello:
     `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients',
     and `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as
     much.
-    On a link between replicas `replica` is the sender's id and `prefix` names the installation.
+    `replica` is the id of a server that knows others, and `replicas` how many there are, itself too: to an
+    agent of which another tunnel is of use. On a link between replicas `prefix` names the installation.
     """
 
     release: str = ""
@@ -45,6 +52,7 @@ class Hello:
     instance: str = ""
     lingers: bool = False
     replica: str = ""
+    replicas: int = 0
     prefix: str = ""
 
     def encode(self) -> bytes:
@@ -58,7 +66,9 @@ class Hello:
                 "target": self.target,
                 "cluster": self.cluster,
                 "instance": self.instance,
-                **self._between_replicas(),
+                "replica": self.replica,
+                "replicas": self.replicas,
+                **({"prefix": self.prefix} if self.prefix else {}),
                 "pool": self.pool,
                 "share": self.share,
                 "reasons": self.reasons,
@@ -67,10 +77,6 @@ class Hello:
             },
             separators=(",", ":"),
         ).encode()
-
-    def _between_replicas(self) -> dict[str, str]:
-        """What an agent is not told."""
-        return {"replica": self.replica, "prefix": self.prefix} if self.replica else {}
 
 
 def ample(streams: int) -> int:
@@ -96,6 +102,7 @@ def decode(payload: bytes) -> Hello:
         cluster=_text(said, "cluster"),
         instance=_text(said, "instance"),
         replica=_text(said, "replica"),
+        replicas=_number(said, "replicas", 0, least=0),
         prefix=_text(said, "prefix"),
         pool=_number(said, "pool", 0, least=0),
         share=_number(said, "share", MIN_SHARE, least=1),

@@ -33,6 +33,8 @@ def test_the_keys_on_the_wire_stay() -> None:
         "reasons": False,
         "callers": False,
         "instance": "",
+        "replica": "",
+        "replicas": 0,
         "lingers": False,
     }
 
@@ -76,6 +78,8 @@ BAD = {
     "window infinite": b'{"window":Infinity}',
     "window with more digits than Python reads": b'{"window":' + b"9" * 9000 + b"}",
     "maxStreams negative": b'{"maxStreams":-1}',
+    "replicas negative": b'{"replicas":-1}',
+    "replica a number": b'{"replica":1}',
     "maxStreams an object": b'{"maxStreams":{}}',
 }
 
