@@ -146,10 +146,10 @@ class Answer(Relay):
                 verdict = Verdict(Action.COMPLETE)
                 self.stop()
             self._half = cause
-        elif action == Action.REPEAT:
-            self.ask(self._asked, DELIVERED)
-        elif action >= Action.ELSEWHERE:
-            self.ask(self._asked, WAITING)
+        elif action == Action.REPEAT or action >= Action.ELSEWHERE:
+            # A part of a head is no part of the next answer.
+            self.stop()
+            self.ask(self._asked, DELIVERED if action == Action.REPEAT else WAITING)
         elif action != Action.NOTHING:
             self.stop()
         return verdict
