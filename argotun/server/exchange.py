@@ -53,9 +53,6 @@ KEPT = 64 * 1024
 TIMES = 3
 """How often one request is asked again at most."""
 
-RESTS = 5.0
-"""Seconds that others are used before an agent that could not take a request."""
-
 SAFE = (b"GET", b"HEAD", b"OPTIONS")
 """Methods that may be carried out twice (RFC 9110 §9.2.1)."""
 
@@ -291,8 +288,11 @@ class Exchange:
         """The agent ended the stream, or the replica that has it."""
         way = self.session
         self._let_go()
-        if reason == reasons.NOT_HERE and way is not None:
-            way.missing()
+        if reason in reasons.REPLICAS and way is not None:
+            if not way.via:
+                reason = reasons.FAILED
+            elif reason == reasons.NOT_HERE:
+                way.missing()
         words = (
             "the agent is at its limit of streams" if reason == reasons.STREAM_LIMIT else self._explain(text)
         )
@@ -371,7 +371,7 @@ class Exchange:
         elif self.kept is None:
             return False
         elif action == Action.ELSEWHERE:
-            way.rests = monotonic() + RESTS
+            way.rest()
         if not self._connection.again(request, way, action):
             return False
         self._again = request, times + 1

@@ -53,6 +53,8 @@ DIAL = 5.0
 
 REST = 0.25
 """Seconds that a route rests whose replica has said that no agent is there."""
+REST_UNHEARD = 5.0
+"""The same while the registry is away: nobody but the replica itself says when one comes, by HAVE."""
 
 ASKS = 0.25
 """Seconds between two times that the links are asked for the same cluster."""
@@ -62,6 +64,7 @@ class Route(Protocol):
     """That a replica has agents of a cluster, as the directory knows it."""
 
     flags: int
+    sessions: int
     streams: int
 
 
@@ -142,8 +145,8 @@ class Link:
 
     @property
     def up(self) -> bool:
-        """Whether the replica is there."""
-        return self.tunnel is not None
+        """Whether the replica is there; a link that has ended is down before its reader says so."""
+        return self.tunnel is not None and not self.tunnel.ended.is_set()
 
     @property
     def tried(self) -> bool:
@@ -174,9 +177,16 @@ class Link:
             way = self._ways[key] = Remote(self, cluster, self.tunnel, flags)
         return way
 
+    def rests(self, cluster: str, flags: int) -> bool:
+        """Whether an agent of this cluster there could not take a request a moment ago."""
+        way = self._ways.get((cluster, flags & (V1 | CALLERS)))
+        return way is not None and way.rests > 0 and way.rests > monotonic()
+
     def not_here(self, cluster: str) -> None:
         """The replica says that it has no agent of this cluster."""
-        self._links.directory.forget(cluster, self.replica, monotonic() + REST)
+        directory, now = self._links.directory, monotonic()
+        rest = REST if directory.follows(now) else REST_UNHEARD
+        directory.forget(cluster, self.replica, now + rest)
 
     def move(self, address: str) -> None:
         """The replica is dialled there from now on; a link that is up stays."""
@@ -319,15 +329,20 @@ class Links:
             self._links.popitem()[1].stop()
 
     def pick(self, cluster: str, but: Way | None = None) -> tuple[Way, bool] | None:
-        """The best link for a request, and whether it is only a last resort; never the way `but`."""
-        best: tuple[tuple[bool, int, int], Link, Any] | None = None
+        """The best link for a request, and whether it is only a last resort; never the way `but`.
+
+        A replica that has several agents of the cluster is no such way: it passes over one that failed.
+        """
+        best: tuple[tuple[bool, bool, int, int], Link, Any] | None = None
         for replica, route in self.directory.routes(cluster):
             each = self._links.get(replica)
-            if each is None or each.tunnel is None or (but is not None and but.tunnel is each.tunnel):
+            if each is None or not each.up:
                 continue
-            load = len(each.tunnel.mux.streams)
+            if but is not None and but.tunnel is each.tunnel and route.sessions < 2:
+                continue
+            load = each.streams
             last = bool(route.flags & LEAVING) or each.leaving or each.suspect or load >= MAX_STREAMS
-            rank = last, load, route.streams
+            rank = last, each.rests(cluster, route.flags), load, route.streams
             if best is None or rank < best[0]:
                 best = rank, each, route
         return None if best is None else (best[1].way(cluster, best[2].flags), best[0][0])
@@ -339,13 +354,13 @@ class Links:
             return
         self._asked[cluster] = now
         for each in self._links.values():
-            if each.tunnel is not None:
+            if each.tunnel is not None and each.up:
                 each.tunnel.mux.ask(cluster)
 
     def ask_one(self, replica: str, cluster: str) -> bool:
         """Ask one replica for an agent of this cluster; False where its link is down."""
         asked = self._links.get(replica)
-        if asked is None or asked.tunnel is None:
+        if asked is None or asked.tunnel is None or not asked.up:
             return False
         asked.tunnel.mux.ask(cluster)
         return True

@@ -141,7 +141,7 @@ class PeerPort:
             return
         stats = self._metrics.cluster(cluster)
         try:
-            splice(near, session.tunnel, session.target, stats.relayed_up, stats.relayed_down)
+            splice(near, session.tunnel, session.target, stats.relayed_up, stats.relayed_down, session.rest)
         except ConnectionLost:
             near.reset(NOT_HERE)
             return

@@ -97,15 +97,20 @@ class Placement:
         return found is not None and not found[1]
 
     def wait(self, cluster: str, seconds: float, but: Way | None = None) -> Way | None:
-        """As `pick`, but give an agent that is on its way back `seconds` to arrive."""
+        """As `pick`, but give an agent that is on its way back `seconds` to arrive.
+
+        The way `but` is used where there is no other: an agent may be behind it again.
+        """
         way = self.pick(cluster, but)
+        if way is None and but is not None:
+            way = self.pick(cluster)
         deadline = monotonic() + seconds
         while way is None and (left := deadline - monotonic()) > 0:
             if self.elsewhere is not None:
                 self.elsewhere.ask(cluster)
                 left = min(left, ASK_AGAIN)
             self._arrivals.setdefault(cluster, Event()).wait(left)
-            way = self.pick(cluster, but)
+            way = self.pick(cluster)
         return way
 
 

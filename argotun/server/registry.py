@@ -13,6 +13,9 @@ from argotun.server.auth import Certificate, Proof
 from argotun.tunnel.tunnel import Tunnel
 from argotun.wire.hello import ample
 
+RESTS = 5.0
+"""Seconds that others are used before an agent that could not take a request."""
+
 
 class Way:
     """How a request reaches a cluster: on an agent's tunnel, or on a link to a replica that has one.
@@ -45,6 +48,10 @@ class Way:
         self.ample = ample(self.most)
         self.looked = 0.0
         self.rests = 0.0
+
+    def rest(self) -> None:
+        """It could not take a request: others are used first for a while."""
+        self.rests = monotonic() + RESTS
 
     def missing(self) -> None:
         """Its other end says that no agent of the cluster is there."""

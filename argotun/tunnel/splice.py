@@ -28,22 +28,23 @@ from collections.abc import Callable
 
 from argotun.tunnel.channel import HIGH_WATER, Channel
 from argotun.tunnel.tunnel import Tunnel
-from argotun.wire.reasons import FAILED, LOST, NONE, NOT_HERE, WORDS
-
-_OURS = (NOT_HERE, LOST)
-"""Reasons that only a replica has: an agent's word for them is worth no more than a failure."""
+from argotun.wire.reasons import FAILED, LOST, NONE, REPLICAS, WORDS
 
 Count = Callable[[int], None]
 """Takes note of so many bytes that were passed on."""
 
 
-def splice(near: Channel, tunnel: Tunnel, target: str, up: Count, down: Count) -> None:
+def splice(
+    near: Channel, tunnel: Tunnel, target: str, up: Count, down: Count, refused: Callable[[], None]
+) -> None:
     """Open a stream to `target` on the agent's `tunnel`, and make one of it and of `near`, the link's.
 
-    `up` counts bytes towards the agent, `down` those from it. Raises ConnectionLost where the tunnel has
-    ended already; nothing was said then.
+    `up` counts bytes towards the agent, `down` those from it; `refused` is called where the agent ends the
+    stream without having reached its API. Raises ConnectionLost where the tunnel has ended already; nothing
+    was said then.
     """
     back = _FromAgent(near, down)
+    back.refused = refused
     back.source = far = Channel(tunnel, tunnel.mux.open(back, target))
     there = FromReplica(far, up)
     there.source = near
@@ -110,7 +111,9 @@ class FromReplica(_Half):
 class _FromAgent(_Half):
     """What the agent says, to the other replica."""
 
-    __slots__ = ()
+    __slots__ = ("refused",)
+
+    refused: Callable[[], None]
 
     def on_connected(self) -> None:
         """The API was reached."""
@@ -122,10 +125,12 @@ class _FromAgent(_Half):
 
     def on_over(self, reason: int, text: str) -> None:
         """The agent ended the stream; what it said before is heard before."""
+        if not self.target.connected:
+            self.refused()
         if reason == NONE:
             self.target.close()
         else:
-            self.target.fail(text, FAILED if reason in _OURS else reason)
+            self.target.fail(text, FAILED if reason in REPLICAS else reason)
 
     def on_lost(self, text: str) -> None:
         """The agent's tunnel is gone."""

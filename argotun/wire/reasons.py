@@ -39,6 +39,9 @@ WORDS = {
 }
 """What is said where the sender has no words of its own."""
 
+REPLICAS = frozenset({NOT_HERE, LOST})
+"""What only a replica can know: an agent's word for it is worth no more than a failure."""
+
 LARGEST = 0x1F
 """The last byte that may be a code; one that is not known here counts as FAILED, and so does NONE:
 what ends well ends by CLOSE."""

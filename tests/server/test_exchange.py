@@ -39,7 +39,7 @@ class Agent:
             callers=False,
             single=profile.version == 1,
             via="",
-            rests=0.0,
+            rest=lambda: None,
         )
         self.turn()
 

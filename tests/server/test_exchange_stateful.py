@@ -151,7 +151,7 @@ class Session:
         self.agent = Multiplexer(profile, opener=False, ours=Hello(), budget=64 << 20)
         self.agent.accept = self._accept
         self.tunnel = SimpleNamespace(mux=self.mux, version=profile.version)
-        self.single, self.via, self.rests = profile.version == 1, "", 0.0
+        self.single, self.via, self.rest = profile.version == 1, "", lambda: None
         self.ends: list[End] = []
         self.flights: dict[int, list[bytes]] = {0: [], 1: []}
         for which in (0, 1):
