@@ -116,7 +116,7 @@ class ServerConfig(TunnelConfig):
     peer_addr: Address = ("", 8444)
     """Where other replicas dial, if there is a registry."""
     advertise: Address | None = None
-    """What they dial; None is this host's address, and the port of `peer_addr`."""
+    """What they dial; None is this host's address. Its port is that of `peer_addr` where it is 0."""
     peer_cert: str | None = None
     peer_key: str | None = None
     peer_ca: str | None = None

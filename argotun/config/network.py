@@ -53,6 +53,21 @@ def parse_target(text: str) -> Address:
     return host, port
 
 
+def parse_advertised(text: str) -> Address:
+    """As `parse_target`, or a host by itself with 0 for its port; raises ValueError.
+
+    An IPv6 address by itself has no brackets, so that a pod's address can stand here as it is.
+    """
+    if is_host(text) or is_ipv6(text):
+        return text, 0
+    return parse_target(text)
+
+
+def show_advertised(address: Address) -> str:
+    """An address as `parse_advertised` takes it."""
+    return host_port(*address) if address[1] else address[0]
+
+
 def show_address(address: Address | None) -> str:
     """An address as the options take it; `off` for none."""
     if address is None:
@@ -79,6 +94,13 @@ LISTEN_OR_OFF = Kind(
 )
 TARGET = Kind(
     "HOST:PORT", "host:port", "host:port such as kubernetes.default.svc:443", parse_target, show_address
+)
+ADVERTISED = Kind(
+    "HOST[:PORT]",
+    "host[:port]",
+    "host or host:port such as 10.0.3.7 or [fd00::7]:8444",
+    parse_advertised,
+    show_advertised,
 )
 HOST_NAME = Kind("NAME", "host name", "a DNS name or an IP address without a port", parse_host_name)
 HOST_NAMES = Kind(

@@ -11,6 +11,7 @@ from typing import Any
 from argotun.config.callers import CALLER_NAMES
 from argotun.config.models import CONFIGS
 from argotun.config.network import (
+    ADVERTISED,
     HOST_NAME,
     HOST_NAMES,
     LISTEN,
@@ -255,8 +256,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "advertise",
         SERVER,
-        TARGET,
-        "what other replicas dial; without it this host's address and the port of --peer-addr",
+        ADVERTISED,
+        "what other replicas dial; else this host's address, and where it says no port that of --peer-addr",
     ),
     Option("peer-cert", SERVER, FILE, "certificate chain of a replica, PEM; it carries --peer-name"),
     Option("peer-key", SERVER, FILE, "private key of --peer-cert, PEM"),

@@ -338,7 +338,7 @@ def advertised(config: ServerConfig, port: int) -> tuple[str, int]:
     Raises ConfigError where they could not dial it.
     """
     if config.advertise is not None:
-        host, port = config.advertise
+        host, port = config.advertise[0], config.advertise[1] or port
     else:
         host = config.peer_addr[0]
         if host in ("", "0.0.0.0", "::"):

@@ -13,6 +13,7 @@ DURATION = "a duration such as 500ms, 15s, 5m or 1h"
 SIZE = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
 LISTEN = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
 TARGET = "host:port such as kubernetes.default.svc:443"
+REACHED = "host or host:port such as 10.0.3.7 or [fd00::7]:8444"
 URL = "the server's URL such as wss://tunnel.example.com/connect"
 TOKEN = "1 to 16384 visible ASCII characters without spaces"
 PROXY = "http[s]://[user:password@]host[:port]"
@@ -73,6 +74,9 @@ FLAGS = [
     ((*SERVER, "--addr", "off"), "--addr", "'off'", LISTEN),
     ((*SERVER, "--health-addr", "none"), "--health-addr", "'none'", f"{LISTEN}, or off"),
     ((*AGENT, "--target", ":443"), "--target", "':443'", TARGET),
+    ((*SERVER, *REPLICA, "--advertise", ":8444"), "--advertise", "':8444'", REACHED),
+    ((*SERVER, *REPLICA, "--advertise", "fd00::7]:8444"), "--advertise", "'fd00::7]:8444'", REACHED),
+    ((*SERVER, *REPLICA, "--advertise", "10.0.3.7:0"), "--advertise", "'10.0.3.7:0'", REACHED),
     ((*AGENT, "--target", "kubernetes"), "--target", "'kubernetes'", TARGET),
     ((*AGENT, "--target", "h:0"), "--target", "'h:0'", TARGET),
     ((*AGENT, "--target", "https://h:443"), "--target", "'https://h:443'", TARGET),

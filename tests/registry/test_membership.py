@@ -15,7 +15,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.config import ServerConfig
-from argotun.config.network import parse_registry
+from argotun.config.network import parse_advertised, parse_registry
 from argotun.errors import ConfigError
 from argotun.replicas.records import EXCLUSIVE, LEAVING, Beat, Record, Route, beat_message, hash_entry
 from argotun.server.app import Server
@@ -282,6 +282,12 @@ def test_beside_a_registry_of_this_machine_it_may_be_of_this_machine() -> None:
 def test_what_is_advertised_is_where_the_port_is() -> None:
     config = ServerConfig(registry=parse_registry("redis://r.example"), peer_addr=("192.0.2.7", 0))
     assert advertised(config, 4711) == ("192.0.2.7", 4711)
+
+
+@pytest.mark.parametrize("host", ["10.0.3.7", "fd00::7", "replica.example"])
+def test_an_address_without_a_port_is_that_of_the_peer_port(host: str) -> None:
+    config = ServerConfig(registry=parse_registry("redis://r.example"), advertise=parse_advertised(host))
+    assert advertised(config, 4711) == (host, 4711)
 
 
 def test_of_every_interface_the_address_of_the_host_is_advertised(monkeypatch: pytest.MonkeyPatch) -> None:
