@@ -143,6 +143,7 @@
 {{- end -}}
 {{- end -}}
 {{- $wrong = concat $wrong (include "argotun.check.argocd" . | fromJsonArray) (include "argotun.check.exposure" . | fromJsonArray) -}}
+{{- $wrong = concat $wrong (include "argotun.check.replicas" . | fromJsonArray) -}}
 {{- $wrong = concat $wrong (include "argotun.check.ways" . | fromJsonArray) (include "argotun.check.argocdServer" . | fromJsonArray) -}}
 {{- toJson $wrong -}}
 {{- end -}}
@@ -218,6 +219,13 @@
 {{- range $name := list "enabled" "certSecret" "certData" "keyData" "clientCASecret" "clientCAData" "internalClientCASecret" "internalClientCAData" "internalClientNames" "internalPlain" -}}
 {{- if get $v.tls $name -}}
 {{- $wrong = append $wrong (printf "tls.%s: belongs to mode server, this release is mode agent" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $group := list "registry" "peer" -}}
+{{- range $name, $value := omit (get $v $group) "port" "passwordKey" -}}
+{{- if $value -}}
+{{- $wrong = append $wrong (printf "%s.%s: belongs to mode server, this release is mode agent" $group $name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $name := list "argocd" "ingress" "serviceMonitor" "dashboard" -}}

@@ -11,6 +11,22 @@
   port: {{ int . }}
 {{- end -}}
 
+{{/* The pods of this release. */}}
+{{- define "argotun.ownPods" -}}
+- podSelector:
+    matchLabels:
+      {{- include "argotun.selectorLabels" . | nindent 6 }}
+{{- end -}}
+
+{{- define "argotun.dnsRule" -}}
+- ports:
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - protocol: UDP
+      port: {{ int . }}
+    {{- include "argotun.tcp" . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
 {{/* Whom the health port lets in; the kubelet needs no rule. */}}
 {{- define "argotun.healthRule" -}}
 {{- $peers := .Values.networkPolicy.ingressFrom -}}
@@ -42,11 +58,37 @@ ingress:
       {{- end }}
     ports:
       {{- include "argotun.tcp" .Values.internalPort | nindent 6 }}
+  {{- if include "argotun.registry" . }}
+  - from:
+      {{- include "argotun.ownPods" . | nindent 6 }}
+    ports:
+      {{- include "argotun.tcp" .Values.peer.port | nindent 6 }}
+  {{- end }}
   {{- with include "argotun.healthRule" . }}
   {{- . | nindent 2 }}
   {{- end }}
+{{- if include "argotun.registry" . }}
+# A server dials other replicas and the registry.
+egress:
+  {{- include "argotun.dnsRule" . | nindent 2 }}
+  - to:
+      {{- include "argotun.ownPods" . | nindent 6 }}
+    ports:
+      {{- include "argotun.tcp" .Values.peer.port | nindent 6 }}
+  {{- with include "argotun.registry.ports" . | fromJsonArray }}
+  - ports:
+      {{- range . }}
+      {{- include "argotun.tcp" . | nindent 6 }}
+      {{- end }}
+    {{- with $.Values.networkPolicy.registryTo }}
+    to:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- end }}
+{{- else }}
 # A server dials nobody.
 egress: {{ if not .Values.networkPolicy.extraEgress }}[]{{ end }}
+{{- end }}
   {{- with .Values.networkPolicy.extraEgress }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -84,12 +126,7 @@ ingress: {{ if not (include "argotun.healthRule" .) }}[]{{ end }}
   {{- . | nindent 2 }}
   {{- end }}
 egress:
-  - ports:
-      {{- range $policy.dnsPorts }}
-      - protocol: UDP
-        port: {{ int . }}
-      {{- include "argotun.tcp" . | nindent 6 }}
-      {{- end }}
+  {{- include "argotun.dnsRule" . | nindent 2 }}
   - ports:
       {{- range include "argotun.hopPorts" . | fromJsonArray }}
       {{- include "argotun.tcp" . | nindent 6 }}

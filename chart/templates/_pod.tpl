@@ -36,6 +36,9 @@
 {{- if ne (int .Values.minWireVersion) 2 }}
 - --min-wire-version={{ int .Values.minWireVersion }}
 {{- end }}
+{{- if include "argotun.registry" . }}
+{{ include "argotun.replicas.args" . | trim }}
+{{- end }}
 {{- end -}}
 
 {{- define "argotun.agent.args" -}}
@@ -106,6 +109,9 @@ projected token, or neither for the one for the API. */}}
 {{- end -}}
 {{- with include "argotun.callersSecret" . -}}
 {{- $files = append $files (dict "name" "callers" "path" "/callers" "secret" . "items" (list "callers.json")) -}}
+{{- end -}}
+{{- if include "argotun.registry" . -}}
+{{- $files = concat $files (include "argotun.replicas.files" . | fromJsonArray) -}}
 {{- end -}}
 {{- toJson $files -}}
 {{- end -}}
@@ -246,9 +252,10 @@ limits:
 
 {{/*
 A server is ready when it listens, not when an agent is there: agents come through its Service, and Argo CD
-is to get argotun's own answer about a missing agent. An agent is ready when its tunnel is up.
+is to get argotun's own answer about a missing agent. One of several is ready when it knows where the agents are,
+which does not wait for a registry that is away. An agent is ready when its tunnel is up.
 */}}
-{{- define "argotun.server.ready" -}}/healthz{{- end -}}
+{{- define "argotun.server.ready" -}}/{{ include "argotun.registry" . | empty | ternary "healthz" "joined" }}{{- end -}}
 {{- define "argotun.agent.ready" -}}/readyz{{- end -}}
 
 {{- define "argotun.podAnnotations" -}}
@@ -259,7 +266,11 @@ is to get argotun's own answer about a missing agent. An agent is ready when its
 {{- include "argotun.merged" (list $scrape .Values.podAnnotations) -}}
 {{- end -}}
 
-{{/* Seconds of the preStop sleep; Kubernetes has it from 1.30 on, and a hook in `lifecycle` is in its place. */}}
+{{/*
+Seconds of the preStop sleep; Kubernetes has it from 1.30 on, and a hook in `lifecycle` is in its place. A server that
+others have links to serves its agents' clusters to all of them while it sleeps, and load balancers hear meanwhile that
+it goes; by itself it would only keep the agents from the pod that clients are sent to.
+*/}}
 {{- define "argotun.preStop" -}}
 {{- if hasKey .Values.lifecycle "preStop" -}}
 {{- dig "sleep" "seconds" 0 (.Values.lifecycle.preStop | default dict) | int -}}
@@ -268,7 +279,7 @@ is to get argotun's own answer about a missing agent. An agent is ready when its
 {{- else if ge (int .Values.preStopSeconds) 0 -}}
 {{- int .Values.preStopSeconds -}}
 {{- else -}}
-{{- ternary 8 0 (eq .Values.mode "agent") -}}
+{{- ternary 8 (include "argotun.registry" . | empty | ternary 0 5) (eq .Values.mode "agent") -}}
 {{- end -}}
 {{- end -}}
 
@@ -282,10 +293,17 @@ is to get argotun's own answer about a missing agent. An agent is ready when its
 {{- end -}}
 {{- end -}}
 
-{{/* A constraint without a selector gets the release's own. */}}
+{{/* A constraint without a selector gets the release's own; several pods are spread without being asked to be. */}}
 {{- define "argotun.spread" -}}
 {{- $own := include "argotun.selectorLabels" . | fromYaml -}}
-{{- range .Values.topologySpreadConstraints }}
+{{- $constraints := .Values.topologySpreadConstraints -}}
+{{- if and (not $constraints) (gt (int .Values.replicas) 1) -}}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" -}}
+{{- /* Pods of one revision are counted, or those that go would keep the new ones from their places. */ -}}
+{{- $constraints = append $constraints (dict "maxSkew" 1 "topologyKey" . "whenUnsatisfiable" "ScheduleAnyway" "matchLabelKeys" (list "pod-template-hash")) -}}
+{{- end -}}
+{{- end -}}
+{{- range $constraints }}
 {{- $selector := .labelSelector | default dict }}
 {{- if or $selector.matchLabels $selector.matchExpressions }}
 {{ list . | toYaml }}

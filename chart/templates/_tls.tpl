@@ -78,14 +78,58 @@ group: {{ .group | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* spec of a leaf certificate without its names: a new key at each renewal. */}}
-{{- define "argotun.leaf" -}}
+{{/* A CA of the chart's own and its issuer, both of one name: a list of the root context and what ends the name. */}}
+{{- define "argotun.authority" -}}
+{{- $root := first . -}}
+{{- $full := include "argotun.fullname" $root -}}
+{{- $name := printf "%s-%s" $full (last .) -}}
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata:
+  name: {{ $name | quote }}
+  namespace: {{ $root.Release.Namespace | quote }}
+  labels:
+    {{- include "argotun.labels" $root | nindent 4 }}
+spec:
+  isCA: true
+  commonName: {{ $name | quote }}
+  secretName: {{ $name | quote }}
+  duration: {{ $root.Values.certManager.caDuration | quote }}
+  privateKey:
+    algorithm: ECDSA
+    size: 256
+    # Others hold copies of this CA, customers or running pods: renewed with the same key, they go on being right.
+    rotationPolicy: Never
+  issuerRef:
+    name: "{{ $full }}-selfsigned"
+    kind: Issuer
+    group: cert-manager.io
+---
+apiVersion: cert-manager.io/v1
+kind: Issuer
+metadata:
+  name: {{ $name | quote }}
+  namespace: {{ $root.Release.Namespace | quote }}
+  labels:
+    {{- include "argotun.labels" $root | nindent 4 }}
+spec:
+  ca:
+    secretName: {{ $name | quote }}
+{{- end -}}
+
+{{/* spec of a leaf certificate without its names and its issuer: a new key at each renewal. */}}
+{{- define "argotun.term" -}}
 duration: {{ .Values.certManager.duration | quote }}
 renewBefore: {{ .Values.certManager.renewBefore | quote }}
 privateKey:
   algorithm: ECDSA
   size: 256
   rotationPolicy: Always
+{{- end -}}
+
+{{/* The same with the issuer of most. */}}
+{{- define "argotun.leaf" -}}
+{{ include "argotun.term" . }}
 issuerRef:
   {{- include "argotun.issuerRef" . | nindent 2 }}
 {{- end -}}

@@ -24,18 +24,29 @@ def written(rendered: Rendered, folder: Path) -> None:
         path = folder / mount["mountPath"].strip("/")
         path.mkdir(parents=True, exist_ok=True)
         volume = volumes[mount["name"]]
-        for name in ("tls.crt", "tls.key", "ca.crt", "token", "clusters.json", "policy.yaml", "revoked"):
+        items = [each["path"] for each in volume.get("secret", {}).get("items", [])]
+        for name in ("ca.crt", "token", "policy.yaml", *items):
             (path / name).write_text("[]" if name == "clusters.json" else "something")
         (path / "config.yaml").write_text("keepalive-timeout: 50s\n")
         for name, value in own.get(volume.get("secret", {}).get("secretName"), {}).items():
             (path / name).write_bytes(base64.b64decode(value))
 
 
+def at_start(variable: dict[str, Any]) -> str:
+    """What a kubelet makes of a variable of the container."""
+    source = variable.get("valueFrom", {})
+    if "fieldRef" in source:
+        assert source["fieldRef"] == {"fieldPath": "status.podIP"}
+        return "fd00::7"
+    return "rediss://:hidden@redis.example:6380" if source else str(variable["value"])
+
+
 def started(rendered: Rendered, folder: Path) -> Loaded:
     """What argotun makes of the pod's arguments and environment, with its files in `folder`."""
     written(rendered, folder)
+    environment = {each["name"]: at_start(each) for each in rendered.container.get("env", [])}
     arguments = [each.replace("=/", f"={folder}/", 1) for each in rendered.args]
-    environment = {each["name"]: each["value"] for each in rendered.container.get("env", [])}
+    arguments = [each.replace("$(POD_IP)", environment.get("POD_IP", "")) for each in arguments]
     return load(read(arguments, environment), environment)
 
 
@@ -45,7 +56,7 @@ def test_argotun_takes_what_the_chart_says(helm: Helm, tmp_path: Path, name: str
     assert loaded.mode == MATRIX[name]["mode"]
 
 
-@pytest.mark.parametrize("name", ["server-mtls", "agent-mtls"])
+@pytest.mark.parametrize("name", ["server-mtls", "server-replicas", "agent-mtls"])
 def test_argotun_does_not_warn_of_what_the_chart_says(helm: Helm, tmp_path: Path, name: str) -> None:
     assert started(helm.render(MATRIX[name]), tmp_path).warnings == ()
 

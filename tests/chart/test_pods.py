@@ -51,7 +51,7 @@ def test_services_of_the_namespace_do_not_become_options(helm: Helm, values: dic
 @each_set
 def test_no_secret_is_in_the_arguments_or_the_environment(helm: Helm, values: dict[str, Any]) -> None:
     container = helm.render(values).container
-    plain = [*container["args"], *(each["value"] for each in container.get("env", []))]
+    plain = [*container["args"], *(each.get("value", "") for each in container.get("env", []))]
     assert not any(
         secret in text for secret in SECRETS for text in plain if not text.startswith("--token-file=")
     )

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.helm import CHART, Helm, Refused
-from tests.chart.values import ACCOUNT, AGENT, ARGOCD, CLUSTERS, SERVER, TLS
+from tests.chart.values import ACCOUNT, AGENT, ARGOCD, CLUSTERS, PEER, REGISTRY, SERVER, TLS
 
 Values = dict[str, Any]
 
@@ -59,7 +59,8 @@ SHAPES: dict[str, tuple[Values, str]] = {
     "a list for an object": (SERVER | {"nodeSelector": ["a"]}, "nodeSelector"),
     "an object for a list": (SERVER | {"clusters": {"a": "token"}}, "clusters"),
     "a port that there is not": (SERVER | {"internalPort": 70000}, "internalPort"),
-    "two servers for one tunnel": (SERVER | {"replicas": 2}, "replicas"),
+    "less than no pod": (SERVER | {"replicas": -1}, "replicas"),
+    "more agents than a server takes": (SERVER | {"clusters": [{"id": "a", "agents": 17}]}, "agents"),
     "a time with a unit": (SERVER | {"drainSeconds": "20s"}, "drainSeconds"),
     "an unknown level": (SERVER | {"logLevel": "trace"}, "logLevel"),
     "an unknown preset": (AGENT | {"rbac": {"preset": "admin"}}, "preset"),
@@ -137,6 +138,20 @@ SPELLINGS: dict[str, tuple[Any, Any]] = {
     "existingSecret": ("own", "own_token"),
     "targetCASecret": ("own", "own_token"),
     "policy.existingConfigMap": ("our-policy", "Our policy"),
+    "registry.existingSecret": ("argocd-redis", "argocd redis"),
+    "registry.caSecret": ("redis-ca", "redis_ca"),
+    "registry.clientCertSecret": ("redis-client", "redis/client"),
+    "registry.url": ("redis+sentinel://one:26379,two/mymaster", "http://redis"),
+    "registry.prefix": ("argotun:eu", "argotun eu"),
+    "registry.passwordKey": ("redis-password", "redis/password"),
+    "registry.sentinelPasswordKey": ("sentinel.password", "a b"),
+    "registry.urlKey": ("REDIS_URL", "$(URL)"),
+    "peer.name": ("argotun-peer.eu", "*.eu"),
+    "peer.certSecret": ("peer", "Peer"),
+    "peer.caSecret": ("peer-ca", "peer ca"),
+    "peer.certData": ("Yw==", "-----BEGIN"),
+    "peer.keyData": ("aw==", "-----BEGIN"),
+    "peer.caData": ("Yw==", "a b"),
     "tls.certSecret": ("server-tls", "server tls"),
     "tls.clientCASecret": ("ca", "CA"),
     "tls.serverCASecret": ("ca", "CA"),
@@ -295,6 +310,79 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         "tls.certData: would not be used",
     ),
     "one port twice": (SERVER | {"healthPort": 8443}, "expected three different ports"),
+    "several servers that do not find each other": (
+        SERVER | {"replicas": 2},
+        "replicas: more than one server needs registry.url",
+    ),
+    "several servers that cannot show who they are": (
+        SERVER | {"replicas": 2, "registry": REGISTRY},
+        "peer.certSecret: expected the Secret with the replicas' tls.crt and tls.key",
+    ),
+    "a password in the registry's URL": (
+        SERVER | {"registry": {"url": "redis://:hidden@redis"}, "peer": PEER},
+        "registry.url: a password would be readable",
+    ),
+    "two registries": (
+        SERVER | {"registry": REGISTRY | {"urlKey": "url"}, "peer": PEER},
+        "registry.url, registry.urlKey: expected only one",
+    ),
+    "a registry of no Secret": (
+        SERVER | {"registry": {"urlKey": "url"}, "peer": PEER},
+        "registry.existingSecret: expected the Secret that has the keys",
+    ),
+    "a CA for a registry without TLS": (
+        SERVER | {"registry": REGISTRY | {"caSecret": "ca"}, "peer": PEER},
+        "registry.caSecret, registry.clientCertSecret: have no meaning",
+    ),
+    "a password of no Sentinel": (
+        SERVER | {"registry": REGISTRY | {"sentinelPasswordKey": "x"}, "peer": PEER},
+        "registry.sentinelPasswordKey: has no meaning without redis+sentinel://",
+    ),
+    "what a registry needs without one": (
+        SERVER | {"registry": {"existingSecret": "x"}},
+        "registry.existingSecret: has no meaning without registry.url",
+    ),
+    "a certificate for replicas that there are not": (
+        SERVER | {"peer": {"certSecret": "x"}},
+        "peer.certSecret: has no meaning without registry.url",
+    ),
+    "replicas' certificates from two places": (
+        SERVER | {"registry": REGISTRY, "peer": PEER | {"certSecret": "x"}},
+        "peer.certSecret, peer.certData: expected only one",
+    ),
+    "replicas' CA from two places": (
+        SERVER | {"registry": REGISTRY, "peer": PEER | {"caSecret": "x"}},
+        "peer.caSecret, peer.caData: expected only one",
+    ),
+    "a replica's certificate without its key": (
+        SERVER | {"registry": REGISTRY, "peer": {"certData": "Yw==", "caData": "Yw=="}},
+        "peer.certData, peer.keyData: expected both or neither",
+    ),
+    "a replica's certificate without its CA": (
+        SERVER | {"registry": REGISTRY, "peer": PEER | {"caData": ""}},
+        "peer.caData: expected the CA of peer.certData",
+    ),
+    "a CA beside a certificate of another Secret": (
+        SERVER | {"registry": REGISTRY, "peer": {"certSecret": "x", "caData": "Yw=="}},
+        "peer.caData: belongs to peer.certData",
+    ),
+    "a replica's certificate that cert-manager issues too": (
+        SERVER | {"registry": REGISTRY, "peer": PEER, "certManager": {"enabled": True}},
+        "peer.certData: would not be used",
+    ),
+    "agents that could be replicas": (
+        SERVER | {"registry": REGISTRY, "peer": {"certSecret": "x", "caSecret": "client-ca"}, "tls": TLS},
+        "peer.caSecret: expected a CA that signs replicas' certificates only",
+    ),
+    "the replicas' port twice": (
+        SERVER | {"registry": REGISTRY, "peer": PEER | {"port": 8080}},
+        "peer.port: expected a port that is not",
+    ),
+    "a registry on an agent": (AGENT | {"registry": {"url": "redis://a"}}, "registry.url: belongs to mode"),
+    "a replica's certificate on an agent": (
+        AGENT | {"peer": {"certSecret": "a"}},
+        "peer.certSecret: belongs",
+    ),
     "one cluster twice": (
         SERVER | {"clusters": [{"id": "a", "token": "x" * 16}, {"id": "a", "token": "y" * 16}]},
         "no other entry has",

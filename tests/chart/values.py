@@ -10,6 +10,7 @@ SECRETS = (
     "second-of-customer-b",
     "token-of-an-agent",
     "a2V5LW9mLWFyZ28=",
+    "a2V5LW9mLXJlcGxpY2Fz",
 )
 """What stands for a secret in the sets below."""
 
@@ -42,6 +43,12 @@ ACCOUNT: dict[str, Any] = {
         ]
     },
 }
+REGISTRY = {
+    "url": "redis://argocd-redis.argocd:6379",
+    "existingSecret": "argocd-redis",
+    "passwordKey": "auth",
+}
+PEER = {"certData": PEM, "keyData": "a2V5LW9mLXJlcGxpY2Fz", "caData": PEM}
 MONITORING = {
     "monitoring": {"namespace": "monitoring"},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "30s"},
@@ -140,7 +147,35 @@ MATRIX: dict[str, dict[str, Any]] = {
             "extraEgress": [{"ports": [{"port": 53, "protocol": "UDP"}]}],
         }
     },
+    "server-replicas": SERVER
+    | {"replicas": 3, "clusters": CLUSTERS, "tls": TLS, "registry": REGISTRY, "peer": PEER},
+    "server-replicas-cert-manager": SERVER
+    | {
+        "replicas": 2,
+        "certManager": {"enabled": True, "issuerRef": {"name": "corp"}, "argocdCertificate": False},
+        "registry": {"url": "redis://redis"},
+        "peer": {"port": 9444, "name": "argotun-eu"},
+    },
+    "server-replicas-sentinel": SERVER
+    | {
+        "registry": {
+            "url": "rediss+sentinel://argotun@one:26379,two:26380/mymaster",
+            "existingSecret": "redis",
+            "sentinelPasswordKey": "sentinel",
+            "caSecret": "redis-ca",
+            "clientCertSecret": "redis-client",
+            "prefix": "eu",
+        },
+        "peer": {"certSecret": "peer"},
+        "networkPolicy": {"registryTo": [{"podSelector": {"matchLabels": {"app": "redis"}}}]},
+    },
+    "server-replicas-hidden-url": SERVER
+    | {
+        "registry": {"existingSecret": "managed-redis", "urlKey": "uri"},
+        "peer": {"certSecret": "peer", "caSecret": "peer-ca"},
+    },
     "agent": AGENT,
+    "agent-replicas": AGENT | {"replicas": 2},
     "agent-mtls": AGENT | {"tls": {"serverCASecret": "server-ca", "clientCertSecret": "client-tls"}},
     "agent-data": AGENT | {"tls": {"serverCAData": PEM, "clientCertData": "Yw==", "clientKeyData": "aw=="}},
     "agent-token": {"mode": "agent", "serverURL": "wss://argotun.example.com", "token": "token-of-an-agent"},
