@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 
 from argotun import __version__
 from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
-from argotun.errors import ArgotunError, ConfigError
+from argotun.config.models import CONFIGS
+from argotun.errors import ArgotunError, ConfigError, OptionsError
 from argotun.options.completion import script
-from argotun.options.help import short
+from argotun.options.help import CHECKED, short
 from argotun.options.load import Loaded, describe, load
-from argotun.options.sources import help_text, read
+from argotun.options.sources import CHECK, Sources, help_text, read
 from argotun.process import forbid_core_dumps
 
 USAGE_ERROR = 2
@@ -36,8 +37,8 @@ RUNNERS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run argotun with `argv` (the process's own by default) and give its exit code.
 
-    0 done, 1 failed or refused by --policy-check, 2 an option or a file that it names is wrong (one sentence
-    on stderr, before anything listens), 130 interrupted.
+    0 done, 1 failed, or refused by --policy-check or --check, 2 an option or a file that it names is wrong
+    (one sentence on stderr, before anything listens), 130 interrupted.
     """
     try:
         return start(sys.argv[1:] if argv is None else argv, os.environ)
@@ -67,6 +68,8 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if sources.policy_check is not None:
         return check_policy(*sources.policy_check)
     forbid_core_dumps()
+    if sources.check is not None:
+        return check(sources, environ, sources.check)
     loaded = load(sources, environ)
     if sources.print_config:
         for warning in loaded.warnings:
@@ -84,6 +87,22 @@ def check_policy(path: str, request: str) -> int:
     allowed, why = check(read_policy(path), request)
     print(why)
     return 0 if allowed else FAILURE
+
+
+def check(sources: Sources, environ: Mapping[str, str], form: str) -> int:
+    """Walk what the mode would do with these options; 0 where nothing fails."""
+    from argotun.check.run import refused, walk
+
+    mode = sources.settings.get("mode")
+    if mode is not None and mode.text in CONFIGS and mode.text not in CHECKED:
+        raise OptionsError(
+            CHECK, f"is for --mode {' and --mode '.join(CHECKED)}: {mode.text} has no use for it"
+        )
+    try:
+        loaded = load(sources, environ)
+    except ConfigError as error:
+        return refused(mode.text if mode else "", error, form)
+    return walk(loaded.mode, loaded.config, loaded.warnings, form)
 
 
 def run(loaded: Loaded) -> int:

@@ -1,5 +1,7 @@
 """How the one API is reached, and with which credential."""
 
+from collections.abc import Generator
+from time import monotonic
 from typing import Any
 
 from argotun.address import host_port
@@ -10,6 +12,9 @@ from argotun.observe.metrics import AgentMetrics
 from argotun.transport.dial import Destination
 from argotun.transport.lookout import Lookout
 from argotun.transport.tls import ClientTls, handshake_client
+
+STEPS = ("resolve", "connect", "tls")
+"""The way to the API, the last for one that speaks it; `approach` names each as it is done."""
 
 
 class KubernetesApi:
@@ -56,10 +61,23 @@ class KubernetesApi:
 
     def dial(self) -> Any:
         """A new connected socket; TransportError says what went wrong."""
-        sock = self._destination.dial()
-        if self.tls is None:
-            return sock
-        return handshake_client(sock, self.tls.context(), self._name, self._timeout)
+        *_, (_, sock) = self.approach()
+        return sock
+
+    def approach(self) -> Generator[tuple[str, Any], None, None]:
+        """Walk STEPS: gives the name of each that is done and what it gave, a connected socket at last.
+
+        Raises TransportError, in words for a person; the step that failed is the one behind the last that
+        was named.
+        """
+        deadline = monotonic() + self._timeout
+        addresses = self._destination.resolve(deadline)
+        yield "resolve", addresses
+        sock = self._destination.connect(addresses, deadline)
+        yield "connect", sock
+        if self.tls is not None:
+            sock = handshake_client(sock, self.tls.context(), self._name, self._timeout)
+            yield "tls", sock
 
     def credential(self) -> bytes:
         """The Authorization field line of this request, b"" where a certificate is the credential.

@@ -214,10 +214,10 @@ class Connector:
             yield "connect", sock
             if proxy is not None:
                 sock = pass_through(sock, proxy, host, port, deadline)
-            yield "proxy", proxy
+            yield "proxy", sock
             if self.tls is not None:
                 sock = handshake_client(sock, self.tls.context(), host, config.dial_timeout)
-            yield "tls", self.tls
+            yield "tls", sock
             headers = [("Authorization", f"Bearer {self.token.current()}")]
             if there := self.spread.connected:
                 headers.append((CONNECTED_TO, there))

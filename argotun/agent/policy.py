@@ -49,6 +49,10 @@ class PolicyFile:
         """How many rules are in force."""
         return len(self._policy.rules)
 
+    def refuses(self, method: bytes, target: bytes, upgrade: bool = False) -> bool:
+        """Whether such a request would be refused, of a caller that nobody names; not counted or logged."""
+        return not self._policy.judge(method, target, upgrade=upgrade).allowed
+
     def refresh(self) -> None:
         """Look at the file, and read it when it is another version; never raises."""
         if not self._file.changed():

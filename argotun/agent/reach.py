@@ -61,22 +61,13 @@ class Reach:
     def look(self) -> None:
         """Ask once; a change is told, and so is every other reason."""
         try:
-            version = self._ask()
+            version = self.ask()
         except (ArgotunError, OSError) as error:
             self._failed(str(error) if isinstance(error, ArgotunError) else explain(error))
         else:
             self._answered(version)
 
-    def status(self) -> dict[str, object]:
-        """For `/status`: what `apiReachable` and its kin say."""
-        return {
-            "apiReachable": self.reachable,
-            "apiVersion": self.version,
-            "apiProblem": self.problem,
-            "apiSinceSeconds": round(monotonic() - self.since, 1),
-        }
-
-    def _ask(self) -> str:
+    def ask(self) -> str:
         """The API's version, "" where it names none. Raises ArgotunError, or OSError, with a reason."""
         api = self._api
         credential = api.credential()
@@ -92,6 +83,15 @@ class Reach:
             return _named(read_body(sock, reply, deadline))
         finally:
             sock.close()
+
+    def status(self) -> dict[str, object]:
+        """For `/status`: what `apiReachable` and its kin say."""
+        return {
+            "apiReachable": self.reachable,
+            "apiVersion": self.version,
+            "apiProblem": self.problem,
+            "apiSinceSeconds": round(monotonic() - self.since, 1),
+        }
 
     def _answered(self, version: str) -> None:
         if not self.reachable:

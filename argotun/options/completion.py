@@ -13,6 +13,7 @@ from argotun.options.help import MODES
 from argotun.options.table import EVERY, MODE, Option, of_mode
 
 PLAIN = {
+    "--check": "walk what server or agent would do, and say what fails",
     "--print-config": "print what is in force and where it came from",
     "--help": "print the common options of a mode",
     "--help-all": "print every option",

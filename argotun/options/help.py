@@ -68,6 +68,18 @@ COMMON = {
 }
 
 
+CHECKED = ("server", "agent")
+"""Modes that --check walks."""
+
+CLOSING = {
+    False: ("--print-config shows what is in force and why; --help-all lists every option.",),
+    True: (
+        "--check walks all that it would do; --print-config shows what is in force and",
+        "why; --help-all lists every option.",
+    ),
+}
+
+
 def overview() -> str:
     """What the program is and which modes it has."""
     lines = [
@@ -77,6 +89,7 @@ def overview() -> str:
         "",
         *_columns(list(MODES.items())),
         "",
+        "  argotun check MODE ... walk what server or agent would do, and say what fails",
         "  argotun MODE --help    the common options of a mode, with an example",
         "  argotun --help-all     every option of every mode",
         "  argotun --version      the version",
@@ -99,7 +112,7 @@ def of_mode(mode: str) -> str:
         "",
         *_columns(rows),
         "",
-        "--print-config shows what is in force and why; --help-all lists every option.",
+        *CLOSING[mode in CHECKED],
     ]
     return "\n".join(lines) + "\n"
 
@@ -110,7 +123,13 @@ def short(mode: str) -> str:
 
 
 def with_mode(argv: list[str]) -> list[str]:
-    """The command line with its first word, where that is a mode, as the option that it stands for."""
+    """The command line with its first word, where that is a mode, as the option that it stands for.
+
+    `check`, before it or by itself, stands for an option too.
+    """
+    if argv[:1] == ["check"]:
+        # What follows may name another form.
+        return ["--check=text", *with_mode(argv[1:])]
     return [MODE.flag, *argv] if argv and argv[0] in EVERY else argv
 
 

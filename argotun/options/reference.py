@@ -28,6 +28,10 @@ file that is no option at all is an error.
 secrets. `--help` shows what most people need, beside a mode the mode's options; `--help-all` shows all. The
 mode may also be the first word: `argotun agent --server …` is `argotun --mode agent --server …`.
 
+`--check` beside them, or `argotun check agent …`, walks all that server or agent would do with these
+options and says of each step what became of it; nothing is changed, and no agent that is connected gives
+way. The exit code is 1 where a step has failed, an option too; `--check=json` says the same to a program.
+
 A wrong value ends argotun before anything listens, with exit code 2 and one sentence: the option,
 the value, and what is expected.
 

@@ -26,6 +26,8 @@ from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
 FLAG = "flag"
 CONFIG_ENVIRONMENT = PREFIX + "CONFIG"
 POLICY_CHECK = "--policy-check"
+CHECK = "--check"
+CHECK_FORMS = ("text", "json")
 LARGEST_FILE = 4 << 20
 """Bytes of a configuration file; it may hold the clusters' JSON."""
 
@@ -63,6 +65,8 @@ class Sources:
     help_all: bool = False
     completion: str | None = None
     """The shell whose script is wanted."""
+    check: str | None = None
+    """The form, of CHECK_FORMS, in which a check is wanted."""
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # untyped base
@@ -137,7 +141,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
     def __init__(self) -> None:
         super().__init__(
             prog="argotun",
-            usage="argotun server|agent|demo|pki [option ...]",
+            usage="argotun [check] server|agent|demo|pki [option ...]",
             description=DESCRIPTION,
             epilog=EPILOG,
             add_help=False,
@@ -168,6 +172,14 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             "--print-config",
             action="store_true",
             help="print every effective value and where it came from, without secrets, and exit",
+        )
+        first.add_argument(
+            CHECK,
+            nargs="?",
+            const=CHECK_FORMS[0],
+            choices=CHECK_FORMS,
+            help="walk what --mode server or agent would do with these options, and exit: 0 all is well, "
+            "1 a step has failed; --check=json for programs",
         )
         first.add_argument(
             POLICY_CHECK,
@@ -205,6 +217,8 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             flag = cause.argument_name.split("/")[-1]
             if flag == "--completion":
                 raise ConfigError(flag, None, f"a shell: {', '.join(SHELLS)}")
+            if flag == CHECK:
+                raise ConfigError(flag, None, "no value, or --check=json")
             if flag == POLICY_CHECK:
                 raise ConfigError(flag, None, "a policy file and a request such as 'GET /api/v1/pods'")
             if "expected" in cause.message:
@@ -283,7 +297,14 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
     }
     check = tuple(given.policy_check) if given.policy_check else None
     return Sources(
-        settings, given.help, given.version, given.print_config, check, given.help_all, given.completion
+        settings,
+        given.help,
+        given.version,
+        given.print_config,
+        check,
+        given.help_all,
+        given.completion,
+        given.check,
     )
 
 
@@ -293,6 +314,7 @@ def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
         *(option.flag for option in (MODE, *OPTIONS)),
         "--config",
         "--print-config",
+        CHECK,
         POLICY_CHECK,
         "--completion",
         "--version",

@@ -1,5 +1,6 @@
 """Ports that take upgrades and nothing else: one request head is read, and a short answer given."""
 
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -43,7 +44,8 @@ def answer(sock: Any, code: int, text: str, no_body: bool = False) -> None:
     reason = HTTPStatus(code).phrase
     try:
         sock.sendall(
-            f"HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"HTTP/1.1 {code} {reason}\r\nDate: {formatdate(usegmt=True)}\r\n"
+            "Content-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n{ANSWER_FIELDS.get(code, '')}Connection: close\r\n\r\n".encode()
             + (b"" if no_body else body)
         )

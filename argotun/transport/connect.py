@@ -35,6 +35,8 @@ _REFUSALS = {
     504: "the gateway before the server got no answer from it",
 }
 
+UPGRADE_REQUIRED = 426
+
 _PIECE = 8
 """Characters of a secret that give it away: a message may quote the end or the beginning of it only."""
 
@@ -62,13 +64,42 @@ def connect(
     try:
         return _connect(sock, url, headers, subprotocols, timeout)
     except HandshakeError as error:
-        if not _repeats(str(error), [word for _, value in headers for word in value.split()[-1:]]):
+        if (shown := _without(error, headers)) is error:
             raise
         # Without the cause, which may quote it too.
-        meaning = _REFUSALS.get(error.status or 0, "the server did not answer as it should")
+        raise shown from None
+
+
+def knock(sock: socket, url: str, headers: Sequence[tuple[str, str]], timeout: float) -> Reply:
+    """Ask as `connect` does, but for no upgrade: nothing begins, whatever is answered.
+
+    That is 426 where the server would let us in, and it agrees on a version first: one that knows no version
+    but the first begins a tunnel with its answer to an upgrade. Raises HandshakeError for anything else, with
+    what the server would have answered to an upgrade. `sock` stays the caller's to close.
+    """
+    host, target = _where(url)
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host}", f"User-Agent: {USER_AGENT}", "Connection: close"]
+    exchange = _Exchange(sock, time.monotonic() + timeout)
+    try:
+        exchange.send("\r\n".join([*lines, *map(": ".join, headers), "", ""]).encode("ascii"))
+        reply = read_reply(sock, exchange.deadline, "the server")
+        if reply.status != UPGRADE_REQUIRED:
+            raise _refusal(sock, reply, exchange.deadline)
+        return reply
+    except UnicodeEncodeError:
         raise HandshakeError(
-            f"{meaning}; its words are not shown, since they repeat the token", error.status
+            "the server's address or a header holds a character that is not allowed"
         ) from None
+    except HandshakeError as error:
+        raise _without(error, headers) from None
+
+
+def _without(error: HandshakeError, headers: Sequence[tuple[str, str]]) -> HandshakeError:
+    """The error itself, or one that does not repeat what a header says in secret."""
+    if not _repeats(str(error), [word for _, value in headers for word in value.split()[-1:]]):
+        return error
+    meaning = _REFUSALS.get(error.status or 0, "the server did not answer as it should")
+    return HandshakeError(f"{meaning}; its words are not shown, since they repeat the token", error.status)
 
 
 def _connect(
@@ -105,18 +136,18 @@ def _connect(
 class _Exchange:
     """The socket that simple-websocket sees: takes one request, and gives the head of one 101.
 
-    Both raise HandshakeError. `reply` is the answer, once there is one.
+    Both raise HandshakeError. `reply` is the answer, once there is one; `deadline` is in monotonic seconds.
     """
 
     def __init__(self, sock: socket, deadline: float) -> None:
         self._sock = sock
-        self._deadline = deadline
+        self.deadline = deadline
         self.reply: Reply | None = None
 
     def send(self, data: bytes) -> None:
         """Send the request."""
         try:
-            self._sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
+            self._sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
             self._sock.sendall(data)
         except (OSError, ValueError) as error:
             if alert := _alert(self._sock):
@@ -126,9 +157,9 @@ class _Exchange:
 
     def recv(self, _size: int) -> bytes:
         """Read the answer's head, whatever its size."""
-        self.reply = reply = read_reply(self._sock, self._deadline, "the server")
+        self.reply = reply = read_reply(self._sock, self.deadline, "the server")
         if reply.status != 101:
-            raise _refusal(self._sock, reply, self._deadline)
+            raise _refusal(self._sock, reply, self.deadline)
         for name in _ONCE:
             if "," in reply.fields.get(name, ""):
                 raise HandshakeError(f"the server's answer has {name} twice", 101)

@@ -55,6 +55,10 @@ LAYERS: dict[str, set[str]] = {
     "server": {"replicas", "tunnel", "transport", "wire", "observe", "config", *GROUND},
     "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},
     "options": {"config", "files", "errors"},
+    "check": {
+        *("server", "agent", "replicas", "tunnel", "transport", "wire", "observe", "policy", "config"),
+        *GROUND,
+    },
 }
 # These may import anything: the entry, the command line, the demo, and what makes certificates.
 TOP = {"cli", "demo", "entry", "pki", "__main__"}

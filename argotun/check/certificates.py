@@ -1,0 +1,96 @@
+"""Certificates as a person wants them: whose they are, who made them, and when they end."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from argotun.check.steps import Walk
+from argotun.files import read
+from argotun.transport.certificates import certificates
+from argotun.transport.tls import LARGEST_FILE
+
+SOON = 14 * 86400.0
+"""Seconds before a certificate's end from which on somebody should look: what renews it has had its time."""
+
+MOST_NAMES = 4
+"""Names that are shown of one certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A certificate: its names, its issuer's, and its Unix times."""
+
+    names: str
+    issuer: str
+    begins: float
+    ends: float
+
+
+def of_der(der: bytes) -> Shown:
+    """What is shown of a certificate in DER form; raises ValueError when it is none."""
+    found = x509.load_der_x509_certificate(der)
+    issuer = found.issuer.rfc4514_string() or "an issuer without a name"
+    times = found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
+    return Shown(_names(found), _line(issuer), *times)
+
+
+def of_file(path: str) -> Shown:
+    """The first certificate of a PEM file; raises OSError and ValueError."""
+    return of_der(certificates(read(path, LARGEST_FILE).data.decode("latin-1"))[0])
+
+
+def of_socket(sock: Any) -> Shown | None:
+    """What the other side of a TLS connection has shown, None where that is nothing that can be read."""
+    try:
+        return of_der(sock.getpeercert(True))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def until(end: float) -> str:
+    """When something ends, and how far that is away."""
+    when = time.strftime("%Y-%m-%d", time.gmtime(end))
+    left = end - time.time()
+    if left < 0:
+        return f"ended on {when}"
+    return f"ends on {when}, in {span(left)}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in one number and unit, rounded down."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return f"{seconds:.0f} seconds"
+
+
+def look(walk: Walk, step: str, says: str, end: float, todo: str = "") -> None:
+    """Tell of a certificate by when it ends: well, soon, or already."""
+    says = f"{says} {until(end)}"
+    left = end - time.time()
+    if left < 0:
+        walk.fail(step, says, todo or "renew it, or set this machine's clock if that is wrong")
+    elif left < SOON:
+        walk.warn(step, says, todo or "renew it")
+    else:
+        walk.ok(step, says)
+
+
+def _names(found: x509.Certificate) -> str:
+    try:
+        listed = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [str(name.value) for name in listed]
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        names = [str(name.value) for name in found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(map(_line, names[:MOST_NAMES])) + more if names else "nobody"
+
+
+def _line(text: str) -> str:
+    """Somebody else's words as one line of bounded length."""
+    line = "".join(each if each.isprintable() else " " for each in text)
+    return line if len(line) <= 100 else line[:99] + "…"

@@ -1,0 +1,48 @@
+"""A walk: one finding for each step, told as it is made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from argotun.check.advice import advice
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+"""What became of a step. A warning is something that works, and that somebody should look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one step: `says` is a sentence, `todo` another one, "" where nothing is to be done."""
+
+    step: str
+    result: str
+    says: str
+    todo: str = ""
+
+
+class Walk:
+    """The findings so far; `tell` is called with each as it is made."""
+
+    def __init__(self, tell: Callable[[Finding], None] = lambda finding: None) -> None:
+        self.findings: list[Finding] = []
+        self._tell = tell
+
+    @property
+    def failed(self) -> bool:
+        """Whether any step has failed."""
+        return any(finding.result == FAILED for finding in self.findings)
+
+    def ok(self, step: str, says: str) -> None:
+        """The step went well."""
+        self._add(Finding(step, OK, says))
+
+    def warn(self, step: str, says: str, todo: str = "") -> None:
+        """The step went well enough; `todo` is looked up where it is not given."""
+        self._add(Finding(step, WARNING, says, todo or advice(step, says)))
+
+    def fail(self, step: str, says: str, todo: str = "") -> None:
+        """The step failed; `todo` is looked up where it is not given."""
+        self._add(Finding(step, FAILED, says, todo or advice(step, says)))
+
+    def _add(self, finding: Finding) -> None:
+        self.findings.append(finding)
+        self._tell(finding)
