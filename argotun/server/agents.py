@@ -70,8 +70,8 @@ class AgentPort:
 
     `leaving` is called with a session whose agent says GOAWAY, and why; `places` are the port's, and
     `lookout` looks whether the agents' machines are there. `came` is called with
-    the cluster of an agent that has come. `history` is told who comes, goes and is refused. `replicas` is None
-    where this server is one by itself.
+    the cluster of an agent that has come. `history` is told who comes, goes and is refused. `replicas` is
+    None where this server is one by itself.
     """
 
     def __init__(
