@@ -9,7 +9,7 @@ from argotun.server.links import LEAVING, V1
 from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW
 from tests.replicas import Replica, Replicas
-from tests.rig import Api, Gate, Peer, answers_its_own, until
+from tests.rig import PATIENCE, Api, Gate, Peer, answers_its_own, until
 from tests.v1_peers import CLOSE, CONNECT, CONNECTED, DATA, V1Agent
 
 POST = b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
@@ -66,11 +66,12 @@ def test_a_stale_route_costs_a_round_trip_and_the_next_is_used(replicas: Replica
     assert set(repeated(replicas)) == {"not_here"}
 
 
-def test_a_request_waits_for_an_agent_that_comes_elsewhere(replicas: Replicas) -> None:
-    asked = gevent.spawn(replicas.get_from, 0)
-    gevent.sleep(0)
-    replicas.agent_at(1)
-    assert asked.get(timeout=30).status == 200
+def test_a_request_waits_for_an_agent_that_comes_elsewhere() -> None:
+    with Replicas(3, server={"reconnect_grace": PATIENCE}) as replicas:
+        asked = gevent.spawn(replicas.get_from, 0)
+        gevent.sleep(0)
+        replicas.agent_at(1)
+        assert asked.get(timeout=PATIENCE).status == 200
 
 
 def stalling(gate: Gate, sent: list[int]) -> Api:
@@ -229,16 +230,17 @@ def test_watches_end_in_order_when_what_carries_them_drains(who: str) -> None:
         draining.join(10)
 
 
-def test_an_agent_that_moved_is_found_by_asking_while_the_registry_is_away(replicas: Replicas) -> None:
-    for directory in replicas.directories:
-        directory.current = False
-    asked = gevent.spawn(replicas.get_from, 0)
-    gevent.sleep(0.05)
-    agent = replicas.agent_at(1)
-    replicas.directories[0].where.clear()
-    assert agent.connected.is_set()
-    assert asked.get(timeout=30).status == 200
-    assert replicas.get_from(2).status == 200
+def test_an_agent_that_moved_is_found_by_asking_while_the_registry_is_away() -> None:
+    with Replicas(3, server={"reconnect_grace": PATIENCE}) as replicas:
+        for directory in replicas.directories:
+            directory.current = False
+        asked = gevent.spawn(replicas.get_from, 0)
+        gevent.sleep(0.05)
+        agent = replicas.agent_at(1)
+        replicas.directories[0].where.clear()
+        assert agent.connected.is_set()
+        assert asked.get(timeout=PATIENCE).status == 200
+        assert replicas.get_from(2).status == 200
 
 
 def test_a_link_that_was_lost_is_dialled_again(replicas: Replicas) -> None:
