@@ -90,11 +90,15 @@ class Response:
 
 
 class Peer:
-    """A raw connection: either a test's client or the API's side of an agent's connection."""
+    """A raw connection: either a test's client or the API's side of an agent's connection.
 
-    def __init__(self, sock: Any) -> None:
+    What does not come within `patience` seconds is an AssertionError; None waits for ever.
+    """
+
+    def __init__(self, sock: Any, patience: float | None = PATIENCE) -> None:
         self.sock = sock
         self.buffer = b""
+        self._patience = patience
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -104,7 +108,7 @@ class Peer:
     def read(self, size: int) -> bytes:
         """Exactly so many bytes."""
         with gevent.Timeout(
-            PATIENCE, AssertionError(f"{size} bytes did not arrive; got {self.buffer[:200]!r}")
+            self._patience, AssertionError(f"{size} bytes did not arrive; got {self.buffer[:200]!r}")
         ):
             while len(self.buffer) < size:
                 self._more()
@@ -113,7 +117,9 @@ class Peer:
 
     def until(self, mark: bytes) -> bytes:
         """Up to and with the mark."""
-        with gevent.Timeout(PATIENCE, AssertionError(f"{mark!r} did not arrive; got {self.buffer[:200]!r}")):
+        with gevent.Timeout(
+            self._patience, AssertionError(f"{mark!r} did not arrive; got {self.buffer[:200]!r}")
+        ):
             while mark not in self.buffer:
                 self._more()
         end = self.buffer.index(mark) + len(mark)
@@ -150,7 +156,7 @@ class Peer:
 
     def rest(self) -> bytes:
         """Everything until the other side ends in order; ConnectionResetError when it aborts."""
-        with gevent.Timeout(PATIENCE, AssertionError("the connection did not end")):
+        with gevent.Timeout(self._patience, AssertionError("the connection did not end")):
             try:
                 while True:
                     self._more()
@@ -270,7 +276,8 @@ class Api:
     def _serve(self, sock: Any, _peer: Any) -> None:
         self.connections += 1
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer = Peer(sock)
+        # An agent may keep it idle for as long as it takes to test something else.
+        peer = Peer(sock, patience=None)
         self.live.append(peer)
         try:
             self.script(peer)
