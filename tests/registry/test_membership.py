@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 from gevent.server import StreamServer
 
 from argotun.config import ServerConfig
@@ -23,7 +24,7 @@ from argotun.server.membership import JOINED, advertised
 from bench.echo import echo
 from tests.redis_server import RedisServer
 from tests.replicas import Joined
-from tests.rig import Api, Authority, Peer, answers_its_own, until
+from tests.rig import PATIENCE, Api, Authority, Peer, answers_its_own, until
 
 FAKE = "f" * 16
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,19 @@ def publish(server: RedisServer, beat: Beat) -> None:
 
 
 def claims(joined: Joined, server: RedisServer, replica: str, route: Route, address: str = "") -> None:
-    """Say that a replica has agents of c1, and wait until the first one believes it."""
+    """Say that a replica has agents of c1, and wait until the first one believes it.
+
+    Of one that lives, its own next beat may follow at once and end the belief.
+    """
+    directory = joined.membership(joined.servers[0]).directory
+    tell, believed = directory.on_change, Event()
+
+    def told(cluster: str) -> None:
+        if replica in joined.where(0, cluster):
+            believed.set()
+        tell(cluster)
+
+    directory.on_change = told
     own = joined.membership(joined.servers[1]).address
     record = Record(address or f"127.0.0.1:{own[1]}")
     with server.client() as client:
@@ -50,7 +63,8 @@ def claims(joined: Joined, server: RedisServer, replica: str, route: Route, addr
         key = f"{{argotun}}:routes:{replica}"
         client.hset(key, mapping={"": hash_entry(seq, record), "c1": json.dumps(route)})
     publish(server, Beat(replica, seq, record, True, {"c1": route}))
-    until(lambda: replica in joined.where(0), "the claim")
+    assert believed.wait(PATIENCE), "nobody believed the claim"
+    directory.on_change = tell
 
 
 # ── joining ────────────────────────────────────────────────────────────────────────────────────
@@ -145,14 +159,14 @@ def test_metrics_count_hops_and_links(joined: Joined) -> None:
     until(lambda: joined.servers[0].metrics.cluster("c1").hops == 1, "the count")
     until(lambda: joined.membership(joined.servers[0]).directory.follows(monotonic()), "our own beat")
     port = joined.membership(joined.servers[1]).address[1]
-    said = joined.get_from(0, "/metrics").body.decode()
-    for line in (
+    lines = {
         'argotun_hops_total{cluster="c1"} 1.0',
         f'argotun_peer_up{{peer="127.0.0.1:{port}"}} 1.0',
         "argotun_registry_up 1.0",
         "argotun_replicas 2.0",
-    ):
-        assert line in said
+    }
+    # A beat that comes late on a busy machine is a registry that is down for so long.
+    until(lambda: lines <= set(joined.get_from(0, "/metrics").body.decode().splitlines()), "the lines")
 
 
 def test_a_server_by_itself_imports_no_redis() -> None:
