@@ -35,7 +35,8 @@ _UNSURE = -1
 class Replica:
     """Another replica: where it is dialled, its release, whether it drains, when it was `heard`.
 
-    `seq` is the number of its last beat that is known, `routes` what it holds, by cluster.
+    `seq` is the number of its last beat that is known, `routes` what it holds, by cluster. Of those, the
+    registry has not said `promised` yet, only its link.
     """
 
     address: str
@@ -44,6 +45,7 @@ class Replica:
     heard: float
     seq: int = 0
     routes: dict[str, Route] = field(default_factory=dict)
+    promised: set[str] = field(default_factory=set)
 
 
 class Directory:
@@ -117,6 +119,7 @@ class Directory:
             self._replace(beat.replica, beat.seq, beat.record, beat.changes, now)
         elif beat.changes and not beat.full and beat.seq == replica.seq + 1:
             replica.seq = beat.seq
+            replica.promised -= beat.changes.keys()
             for cluster, route in beat.changes.items():
                 self._put(beat.replica, replica, cluster, route)
         elif beat.seq > replica.seq:
@@ -126,7 +129,7 @@ class Directory:
             replica.seq = _UNSURE
             whole = False
         self._tell()
-        return whole
+        return whole and not replica.promised
 
     def snapshot(
         self, replica: str, seq: int, record: Record, routes: Mapping[str, Route], now: float
@@ -162,12 +165,14 @@ class Directory:
     def have(self, cluster: str, replica: str, now: float) -> None:
         """A known replica says on its link that it has agents of a cluster.
 
-        It stands until the registry is back: what that says next of the replica counts.
+        It stands until the registry is back: the replica's next beat is a reason to read its hash, and what
+        that says of the cluster counts, unless it is older than what was heard.
         """
         found = self.replicas.get(replica)
         if found is not None:
             found.heard = now
-            found.seq = _UNSURE
+            if cluster not in found.routes:
+                found.promised.add(cluster)
             self._put(replica, found, cluster, found.routes.get(cluster) or Route(0, 1))
             self._tell()
 
@@ -208,6 +213,7 @@ class Directory:
             replica = self.replicas[name] = Replica(*record, heard=now)
             self._replicas_changed = True
         replica.heard, replica.seq = now, seq
+        replica.promised.clear()
         self._describe(replica, record)
         for cluster in [cluster for cluster in replica.routes if routes.get(cluster) is None]:
             self._put(name, replica, cluster, None)
