@@ -16,7 +16,7 @@ from argotun.replicas.records import Claim, Route
 from argotun.replicas.shared import SharedRegistry, new_id
 from tests import leaks
 from tests.redis_server import RedisServer
-from tests.rig import until
+from tests.rig import PATIENCE, until
 
 
 class Member:
@@ -76,7 +76,7 @@ class Party:
             for member in self.members
         )
 
-    def settle(self, seconds: float = 10.0) -> None:
+    def settle(self, seconds: float = PATIENCE) -> None:
         until(
             lambda: all(m.shared.up for m in self.members) and self.agree(), "agreement", seconds, self.tell
         )

@@ -209,7 +209,7 @@ def test_a_dead_master_is_followed_by_the_next_one(
     master.kill()
     until(lambda: all(failed_over(each, replica.port) for each in sentinels), "a failover", 60.0)
     a.has("z")
-    party.settle(30.0)
+    party.settle()
     assert b.where("z") == {a.id}
     assert a.where("y") == {b.id}
     assert "y" not in a.changes
@@ -229,7 +229,7 @@ def test_a_master_that_lives_on_as_a_replica_is_left(
         until(lambda: client.info("replication")["role"] == "slave", "the old master's new role", 60.0)
     a.has("z")
     until(lambda: b.where("z") == {a.id}, "the change by the new master", 30.0)
-    party.settle(30.0)
+    party.settle()
     with replica.client() as client:
         assert client.hlen(f"{{argotun}}:routes:{a.id}") == 3
 

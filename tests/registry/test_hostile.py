@@ -143,7 +143,7 @@ def test_a_fake_replica_is_one_more_route_and_takes_none_away(
         client.publish("{argotun}:feed", json.dumps(message))
         until(lambda: a.where("y") == {b.id, fake})
         # Nobody vouches for it: it goes as it came.
-        until(lambda: a.where("y") == {b.id}, seconds=6.0)
+        until(lambda: a.where("y") == {b.id})
 
 
 def test_a_false_word_for_a_replica_holds_until_its_next_beat(
@@ -177,7 +177,7 @@ def test_a_hash_that_was_tampered_with_is_set_right(
         for fields in tampering:
             client.hset(key, mapping=fields)
             a.shared._feed._unread.add(b.id)
-            until(lambda: client.hlen(key) == 2, "two fields again", 5.0)
+            until(lambda: client.hlen(key) == 2, "two fields again")
             party.settle()
             assert a.directory.replicas[b.id].address == "127.0.0.1:8444"
 
@@ -213,7 +213,7 @@ def test_a_flood_of_strangers_is_taken_in_and_over(
         pipe.execute()
         b.has("z")
         until(lambda: b.id in a.where("z"), "a change behind a flood")
-    party.settle(20.0)
+    party.settle()
     assert len(a.directory.replicas) == 1
     assert len(a.shared._feed._unread) <= MOST_REPLICAS
 

@@ -85,7 +85,7 @@ def test_a_replica_that_ends_is_forgotten_at_once(joined: Joined) -> None:
 
 
 def test_an_agent_that_drains_serves_others_until_another_one_is_there(joined: Joined) -> None:
-    agent = joined.agent_at(1)
+    agent = joined.agent_at(1, drain=PATIENCE)
     [session] = joined.servers[1].registry.of("c1")
     draining = gevent.spawn(agent.drain)
     directory = joined.membership(joined.servers[0]).directory
@@ -105,7 +105,7 @@ def test_an_agent_that_drains_beside_one_of_another_replica_goes_at_once(redis_s
         peer.send(echo(head))
 
     with Joined(redis_server.url, api=Api(answers_after_the_body)) as joined:
-        agent = joined.agent_at(1)
+        agent = joined.agent_at(1, drain=PATIENCE)
         client = joined.client_of(0)
         client.send(b"POST /tunnel/c1/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
         until(lambda: joined.servers[1].metrics.cluster("c1").relayed == 1, "the request")

@@ -4,7 +4,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from tests.rig import Api, Gate, Peer, Rig, answer, send_what_is_taken, until
+from tests.rig import PATIENCE, Api, Gate, Peer, Rig, answer, send_what_is_taken, until
 
 GET = b"GET /tunnel/c1/api HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"POST /tunnel/c1/api HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -264,7 +264,7 @@ def test_a_client_that_leaves_an_upload_that_the_api_does_not_read_is_noticed(im
 
 
 def test_a_client_that_leaves_while_no_agent_is_there_leaves_nothing_and_asks_nothing() -> None:
-    with Rig(server={"reconnect_grace": 5.0}) as rig:
+    with Rig(server={"reconnect_grace": PATIENCE}) as rig:
         rig.agent.stop()
         until(lambda: not len(rig.server.registry), "the end of the session")
         client = rig.client()

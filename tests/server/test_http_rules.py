@@ -474,7 +474,7 @@ def test_a_tunnel_that_ends_within_the_answer_aborts_it() -> None:
 
 
 def test_a_request_waits_for_an_agent_that_is_on_its_way_back() -> None:
-    with Rig(server={"reconnect_grace": 5.0}) as rig:
+    with Rig(server={"reconnect_grace": PATIENCE}) as rig:
         client = rig.client()
         assert rig.get(client=client).status == 200
         rig.agent.stop()

@@ -11,7 +11,7 @@ from argotun.agent.app import Agent
 from argotun.agent.backoff import Backoff
 from tests.raw_websocket import Listening
 from tests.relay import Relay
-from tests.rig import Api, Gate, Peer, Rig, until
+from tests.rig import PATIENCE, Api, Gate, Peer, Rig, until
 from tests.v1_peers import V1Agent
 from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, GOAWAY, V2Agent, V2Server, hello
 
@@ -259,7 +259,7 @@ def test_a_tunnel_that_only_looks_alive_is_given_up_by_both_sides() -> None:
 
 
 def test_a_new_agent_within_the_grace_serves_the_waiting_request() -> None:
-    with Rig(agent=None, server={"reconnect_grace": 5.0}) as rig:
+    with Rig(agent=None, server={"reconnect_grace": PATIENCE}) as rig:
         client = ask(rig)
         gevent.sleep(0.1)
         rig.start_agent()
