@@ -68,7 +68,12 @@ class Link:
         """Three streams with megabytes each, and a socket that takes no more."""
         streams = [self.open(bytes(BULK)) for _ in range(3)]
         until(lambda: self.tunnel._writer.pending, "a full socket")
-        gevent.sleep(0.01)
+        # An ACK may come 200 ms late, and makes room again.
+        last, still = None, 0
+        while still < 4:
+            gevent.sleep(0.1)
+            now = len(self.collected), self.tunnel._writer.pending
+            last, still = now, still + 1 if now == last else 0
         return streams
 
     def close(self) -> None:
