@@ -8,6 +8,9 @@ import gevent
 
 import argotun
 
+SOON = 10.0
+"""Seconds until what has ended is gone, also on a busy machine."""
+
 PACKAGE = str(Path(argotun.__file__).parent)
 
 

@@ -108,8 +108,9 @@ def test_requests_to_an_unknown_cluster_make_no_series(site: Site) -> None:
 
 def test_open_streams_are_counted_and_the_round_trip_measured(site: Site) -> None:
     site.get(client=site.client())
-    until(lambda: site.counter('tunnel_active_connections{cluster="c1"}') == 1, "the gauge", 3.0)
-    until(lambda: site.counter("argotun_active_streams", "agent") == 1, "the agent's gauge", 3.0)
+    until(lambda: site.counter('tunnel_active_connections{cluster="c1"}') == 1, "the gauge")
+    until(lambda: site.counter("argotun_active_streams", "agent") == 1, "the agent's gauge")
+    until(lambda: site.session.tunnel.rtt, "the round trip")
     assert site.counter('argotun_tunnel_rtt_seconds{cluster="c1"}') > 0
 
 

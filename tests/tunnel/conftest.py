@@ -19,10 +19,10 @@ def nothing_left() -> Iterator[None]:
     until(
         lambda: len(leaks.greenlets()) <= len(before[0]),
         "the end of every greenlet",
-        3.0,
+        leaks.SOON,
         explain=leaks.greenlets,
     )
-    until(lambda: leaks.descriptors() <= before[1], "the end of every descriptor", 3.0)
+    until(lambda: leaks.descriptors() <= before[1], "the end of every descriptor", leaks.SOON)
 
 
 @pytest.fixture(scope="module")
