@@ -13,6 +13,12 @@ from _signal import SIGINT, SIGTERM, signal  # type: ignore[import-not-found]
 
 SIGNALS = (SIGTERM, SIGINT)
 
+OLDEST = (3, 11)
+"""The first Python that argotun runs on."""
+
+UNUSABLE = 2
+"""The exit code where this Python cannot run argotun, as for any other mistake of who starts it."""
+
 UNTOLD = 1
 """The exit code where all went well, and what was to be said of it could not be written."""
 
@@ -23,14 +29,30 @@ def end(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
+def _refuse(sentence: str) -> int:
+    sys.stderr.write("argotun: " + sentence + "\n")
+    return UNUSABLE
+
+
 def main() -> int:
     """Run argotun with the process's own arguments; its exit code."""
     for number in SIGNALS:
         signal(number, end)
+    if sys.version_info < OLDEST:
+        return _refuse("argotun needs Python 3.11 or newer, and this is " + sys.version.split()[0])
     from argotun import streams
 
     streams.secure()
-    from argotun.cli import main as run
+    try:
+        from argotun.cli import main as run
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "argotun"):
+            raise
+        return _refuse(
+            f"the package {package} is not installed for {sys.executable}: run `make demo` once and start "
+            "argotun by .venv/bin/python, or `pip install -r requirements.txt` into a virtual environment"
+        )
 
     code = run()
     problem = streams.problem(sys.stdout)

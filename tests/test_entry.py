@@ -172,6 +172,27 @@ def test_ctrl_c_while_it_starts_is_no_traceback(
         assert (process.end(signal.SIGINT), process.log) == (130, "")
 
 
+def test_a_python_without_the_packages_gets_a_sentence() -> None:
+    # -S leaves out site-packages.
+    bare = [sys.executable, "-S", "argotun.py", "--mode", "server"]
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"argotun: the package gevent is not installed for {sys.executable}: ")
+    assert ".venv/bin/python" in line
+
+
+def test_a_python_that_is_too_old_gets_a_sentence() -> None:
+    # Stands for an older interpreter: the code before the check is in a grammar that those read.
+    old = "import sys; sys.version_info = (3, 9, 2); from argotun.entry import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", old], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("argotun: argotun needs Python 3.11 or newer, and this is ")
+
+
 def test_what_pki_has_half_made_is_removed_at_sigterm(tmp_path: Path) -> None:
     fifo, folder = tmp_path / "fifo", tmp_path / "pki"
     os.mkfifo(fifo)

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from argotun.demo.plugin import Plugin
 from argotun.errors import ConfigError
 
 _REFUSED = {
-    "exec": "a token or client certificate: exec plugins are not supported",
     "auth-provider": "a token or client certificate: auth providers are not supported",
     "username": "a token or client certificate: user names with passwords are not supported",
     "as": "a user without impersonation ('as' is not supported)",
@@ -36,6 +36,9 @@ class Upstream:
     insecure: bool = False
     context: str = ""
     """The kubeconfig's context that it comes from."""
+    plugin: Plugin | None = None
+    """The program that gave the token; it gives another one before `ends`, in Unix time."""
+    ends: float | None = None
 
 
 def write_private(path: Path, content: bytes) -> str:
@@ -49,8 +52,9 @@ def write_private(path: Path, content: bytes) -> str:
 def read(path: str, context: str | None, folder: Path) -> Upstream:
     """The API of a context (None: the current one) of the kubeconfig at `path`.
 
-    What the kubeconfig holds itself is written into `folder`, 0600. Raises ConfigError for a file
-    that cannot be read, a context that is not there, and what an agent cannot use.
+    What the kubeconfig holds itself, or its exec plugin gives, is written into `folder`, 0600. Raises
+    ConfigError for a file that cannot be read, a context that is not there, and what an agent cannot use,
+    and ArgotunError for a plugin that gives nothing.
     """
     try:
         config = yaml.safe_load(Path(path).read_bytes())
@@ -132,6 +136,16 @@ def _upstream(name: str, cluster: dict[str, Any], user: dict[str, Any], home: Pa
     token = file(user, "tokenFile")
     if token is None and user.get("token"):
         token = write_private(folder / "token", str(user["token"]).encode())
+    plugin = ends = None
+    if token is None and cert is None and isinstance(user.get("exec"), dict):
+        plugin = Plugin(user["exec"], cluster, home)
+        given = plugin.ask()
+        ends = given.ends
+        if given.token:
+            token = write_private(folder / "token", given.token.encode())
+        if given.cert:
+            cert = write_private(folder / "client-certificate", given.cert.encode())
+            key = write_private(folder / "client-key", given.key.encode())
     if token is None and cert is None:
         raise _Expected(f"a user with a token or a client certificate (context {name!r} has neither)")
     return Upstream(
@@ -144,4 +158,6 @@ def _upstream(name: str, cluster: dict[str, Any], user: dict[str, Any], home: Pa
         plain=url.scheme == "http",
         insecure=cluster.get("insecure-skip-tls-verify") is True,
         context=name,
+        plugin=plugin,
+        ends=ends,
     )

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import gevent
+
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, DemoConfig, ServerConfig
 from argotun.demo import certificates, kubeconfig
@@ -69,11 +71,17 @@ class Stage(ExitStack):
         self.certificates = certificates.make(self._folder)
         if self._config.kubeconfig:
             self.upstream = kubeconfig.read(self._config.kubeconfig, self._config.context, self._folder)
+            self._keep_token(self.upstream)
         else:
             self.upstream = self._start_stand_in()
         tunnel_token = secrets.token_urlsafe(24)
         self._start_server(tunnel_token)
         self._start_agent(tunnel_token)
+
+    def _keep_token(self, upstream: Upstream) -> None:
+        if upstream.plugin is not None and upstream.token and upstream.ends is not None:
+            keeper = gevent.spawn(upstream.plugin.renew, upstream.token, upstream.ends)
+            self.callback(keeper.kill, block=False)
 
     def _start(self, role: Agent | Server | StandIn) -> None:
         role.start()

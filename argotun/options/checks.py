@@ -18,6 +18,9 @@ from argotun.config.values import check_file
 Given = Collection[str]
 """The names of the options that a flag, the environment or the file set."""
 
+ANYWHERE = ("", "0.0.0.0", "::")
+"""Hosts of an address to listen on that stand for every address of the machine."""
+
 CLIENT_IDLE = 300.0
 """Seconds that Go's HTTP client, and so Argo CD, keeps an idle connection: we must outlive it."""
 
@@ -291,6 +294,13 @@ WARNINGS: tuple[Rule, ...] = (
         "internal-client-names",
         lambda c, given: c.callers and "internal-client-names" in given,
         "counts for nothing beside --callers",
+    ),
+    Rule(
+        ServerConfig,
+        "internal-addr",
+        lambda c, _: not c.tls_cert and not c.internal_plain and c.internal_addr[0] in ANYWHERE,
+        "{value} is plain HTTP without authentication on every address: whoever reaches it has the agents' "
+        "rights; 127.0.0.1 keeps it on this machine, --internal-plain says that something else guards it",
     ),
     Rule(
         ServerConfig,

@@ -107,7 +107,6 @@ def test_the_named_context_is_used(load):
         (config(clusters=[]), "'c' under clusters"),
         (config(users="x"), "'u' under users"),
         (config(user={}), "neither"),
-        (config(user={"exec": {"command": "aws"}}), "exec plugins are not supported"),
         (config(user={"auth-provider": {"name": "gcp"}}), "auth providers are not supported"),
         (config(user={"username": "u", "password": "p"}), "passwords are not supported"),
         (config(user={"token": "t", "as": "x"}), "impersonation"),

@@ -13,7 +13,7 @@ from argotun.options.help import EXAMPLES, overview
 from argotun.options.sources import help_text
 from argotun.options.table import EVERY, GROUPS, MODE, OPTIONS, of_mode
 
-SERVER = ("--mode", "server", "--clusters", "[]")
+SERVER = ("--mode", "server", "--clusters", "[]", "--internal-addr", "127.0.0.1:8080")
 AGENT = (
     "--mode",
     "agent",
@@ -29,7 +29,7 @@ AGENT = (
 
 
 def test_the_defaults_are_those_that_the_documentation_promises(argotun):
-    outcome = argotun(SERVER)
+    outcome = argotun(SERVER[:4])
     assert outcome.code == 0
     assert outcome.config == ServerConfig(clusters="[]")
     assert outcome.config.addr == ("", 8443)
@@ -239,6 +239,13 @@ def warnings_of(outcome):
             {},
             "--server ws://h/connect is for tests: anyone on the way to the server can read the token and "
             "every request",
+        ),
+        (
+            SERVER[:4],
+            {},
+            "--internal-addr :8080 is plain HTTP without authentication on every address: whoever reaches it "
+            "has the agents' rights; 127.0.0.1 keeps it on this machine, --internal-plain says that something "
+            "else guards it",
         ),
         (SERVER, {"ARGOTUN_DRIAN": "5s"}, "ARGOTUN_DRIAN: no such option, ARGOTUN_DRAIN was probably meant"),
     ],
