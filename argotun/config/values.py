@@ -29,6 +29,9 @@ class Words(str):
     __repr__ = str.__str__
 
 
+SHORTEST_GUESS = 4
+"""Characters of a beginning that says which name was meant; an option's two dashes count."""
+
 HIDDEN = Words("(hidden)")
 OFF = "off"
 LONGEST_SHOWN = 120
@@ -41,8 +44,10 @@ def quoted(text: str) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The name that `word` was probably meant to be."""
-    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
+    """The name that `word` was probably meant to be: one that begins with it, or looks like it."""
+    among = list(names)
+    begun = [name for name in among if len(word) >= SHORTEST_GUESS and name.startswith(word)]
+    return min(begun, key=len, default=None) or next(iter(difflib.get_close_matches(word, among, n=1)), None)
 
 
 def one_of(word: str, names: Iterable[str]) -> str:

@@ -244,8 +244,8 @@ def warnings_of(outcome):
             SERVER[:4],
             {},
             "--internal-addr :8080 is plain HTTP without authentication on every address: whoever reaches it "
-            "has the agents' rights; 127.0.0.1 keeps it on this machine, --internal-plain says that something "
-            "else guards it",
+            "has the agents' rights; 127.0.0.1 keeps it on this machine, --internal-plain says that something"
+            " else guards it",
         ),
         (SERVER, {"ARGOTUN_DRIAN": "5s"}, "ARGOTUN_DRIAN: no such option, ARGOTUN_DRAIN was probably meant"),
     ],
