@@ -302,20 +302,24 @@ class Server:
             session.leaving = session.leaving or reason == ENDING
             session.settled.set()
             return
-        waits = session.lingers and reason == DRAINING and not session.replaced
-        session.lingering = waits and self.placement.pick(session.cluster, session) is None
+        drains = session.lingers and reason == DRAINING and not session.replaced
+        session.lingering = drains and self.placement.here(session.cluster, session) is None
         session.leaving = not session.lingering
         log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
         # Other replicas are to know that this is a last resort now, or no way any more.
         self._changed(session.cluster)
-        gevent.spawn(self._see_off, session)
+        gevent.spawn(self._see_off, session, drains)
 
-    def _see_off(self, session: Session) -> None:
+    def _see_off(self, session: Session, drains: bool) -> None:
         """Give up a tunnel whose agent drains: at once, or when there is another or no time is left."""
         deadline = monotonic() + self.config.drain
         if session.lingering:
+            if self.membership is not None:
+                self.membership.lingers(session)
             gevent.wait((session.settled, session.tunnel.ended), self.config.drain * (1 - LAST_PART), count=1)
             session.leaving = True
+        if drains and (session.settled.is_set() or not session.lingering):
+            session.tunnel.mux.goaway(REPLACED)
         if self.membership is not None:
             self.membership.leaves(session)
         self.clients.release(session, max(0.0, deadline - monotonic()))

@@ -46,6 +46,9 @@ LOOK = 1.0
 BELIEVED = 5.0
 """Seconds in which a replica that was asked for a newer agent may say that it has it."""
 
+HEARD = 0.5
+"""Seconds in which others have heard that an agent drains: its tunnel to another replica is no way out."""
+
 JOINED = 10.0
 """Seconds after which a replica takes requests whatever it knows of the others: the registry may be away."""
 
@@ -221,6 +224,10 @@ class Membership:
         self.changed(session.cluster)
         self.peers.leaves(session)
 
+    def lingers(self, session: Session) -> None:
+        """An agent drains that is the only one here: it goes where another replica has one that stays."""
+        gevent.spawn_later(HEARD, self._settle, session)
+
     def end_revoked(self) -> None:
         """End the links of certificates that count no longer."""
         self.links.end_revoked()
@@ -232,9 +239,13 @@ class Membership:
         """Agents of a cluster are elsewhere now."""
         self._placement.changed(cluster)
         for session in self._registry.of(cluster):
-            if session.lingering and self._placement.replaceable(session):
-                session.settled.set()
+            self._settle(session)
         self._dispute(cluster)
+
+    def _settle(self, session: Session) -> None:
+        """Let an agent that drains go, if it is known that another replica has one that does not."""
+        if session.lingering and self.directory.follows(monotonic()) and self._placement.replaceable(session):
+            session.settled.set()
 
     def _met(self) -> None:
         """Replicas have come or gone."""

@@ -15,13 +15,15 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
+from argotun.agent import backoff
 from argotun.config import ServerConfig
 from argotun.config.network import parse_advertised, parse_registry
 from argotun.errors import ConfigError
 from argotun.replicas.records import EXCLUSIVE, LEAVING, Beat, Record, Route, beat_message, hash_entry
 from argotun.server.app import Server
-from argotun.server.membership import JOINED, advertised
+from argotun.server.membership import HEARD, JOINED, advertised
 from bench.echo import echo
+from tests.balancer import Balancer
 from tests.redis_server import RedisServer
 from tests.replicas import Joined
 from tests.rig import PATIENCE, Api, Authority, Peer, answers_its_own, until
@@ -96,6 +98,30 @@ def test_an_agent_that_drains_serves_others_until_another_one_is_there(joined: J
     until(lambda: not joined.where(0), "the end of the route")
     assert joined.get_from(1).status == 200
     draining.join()
+
+
+def test_an_agent_that_drains_at_two_replicas_serves_until_there_is_another(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "BESIDE", 0.1)
+    with Balancer([server.public_address for server in joined.servers]) as balancer:
+        agent = joined.make_agent(server=f"wss://127.0.0.1:{balancer.port}/connect", drain=30.0)
+        agent.start()
+        joined.known("c1", 0)
+        joined.known("c1", 1)
+        sessions = [session for server in joined.servers for session in server.registry.all()]
+        draining = gevent.spawn(agent.drain)
+        until(lambda: all(session.lingering for session in sessions), "the word at both")
+        gevent.sleep(2 * HEARD)
+        for number in (0, 1):
+            assert joined.get_from(number).status == 200
+        assert not any(session.leaving for session in sessions)
+        joined.agent_at(0)
+        until(lambda: all(session.leaving for session in sessions), "the end of both")
+        # It does not wait for its time to be over.
+        draining.join(15)
+        assert draining.dead
+        assert joined.get_from(1).status == 200
 
 
 def test_an_agent_that_drains_beside_one_of_another_replica_goes_at_once(redis_server: RedisServer) -> None:
