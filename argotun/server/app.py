@@ -10,7 +10,6 @@ import gevent
 from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
-from argotun.config.models import LAST_PART
 from argotun.errors import HandshakeError
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
@@ -25,15 +24,16 @@ from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.history import History
 from argotun.server.links import Directory
+from argotun.server.partings import Partings
 from argotun.server.placement import Placement
-from argotun.server.registry import Registry, Session
+from argotun.server.registry import Registry
 from argotun.server.revoked import RevokedFile
 from argotun.server.status import Status
 from argotun.transport.listen import Listener
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Peer, Places
 from argotun.transport.tls import LenientTls, ServerTls
-from argotun.wire.reasons import DRAINING, ENDING, REPLACED, WORDS
+from argotun.wire.reasons import DRAINING
 
 if TYPE_CHECKING:
     from argotun.server.membership import Membership
@@ -54,8 +54,9 @@ class Server:
         self.metrics = ServerMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
-        self.registry = Registry(self._changed)
-        self.placement = Placement(self.registry, self._replace)
+        self.registry = Registry(self.changed)
+        partings = Partings(self)
+        self.placement = Placement(self.registry, partings.replace)
         status = Status(self)
         self.probes = status.probes()
         tls = None
@@ -109,7 +110,7 @@ class Server:
             placement=self.placement,
             authenticator=authenticator,
             metrics=self.metrics,
-            leaving=self._agent_leaves,
+            leaving=partings.agent_leaves,
             came=self._agent_came,
             places=public_places,
             lookout=self._lookout,
@@ -149,7 +150,7 @@ class Server:
                 metrics=self.metrics,
                 tls=tls,
                 lookout=self._lookout,
-                replace=self._replace,
+                replace=partings.replace,
                 me=me,
                 directory=directory,
             )
@@ -273,64 +274,12 @@ class Server:
 
     # ── the sessions ───────────────────────────────────────────────────────────────────────────
 
-    def _replace(self, old: Session) -> None:
-        """A newer agent has come: what the old one still serves may finish, where it can be told."""
-        mux = old.tunnel.mux
-        if mux.going_away or old.leaving:
-            return
-        old.settled.set()
-        if mux.goaway(REPLACED):
-            if not old.lingering:
-                gevent.spawn(self._retire, old)
-        else:
-            old.tunnel.end(WORDS[REPLACED])
-
-    def _retire(self, old: Session) -> None:
-        self.clients.release(old, self.config.drain)
-        old.tunnel.end(WORDS[REPLACED])
-
-    def _agent_leaves(self, session: Session, reason: int) -> None:
-        """The agent has said GOAWAY. It drains, unless it only says that it has another tunnel than this.
-
-        It ends the tunnel itself once that carries nothing, and has `--drain` for it.
-        """
-        if self.draining and reason == REPLACED:
-            session.moved = True
-            return
-        if session.lingering or session.leaving:
-            # It has said so before; now it can wait no longer.
-            session.leaving = session.leaving or reason == ENDING
-            session.settled.set()
-            return
-        drains = session.lingers and reason == DRAINING and not session.replaced
-        session.lingering = drains and self.placement.here(session.cluster, session) is None
-        session.leaving = not session.lingering
-        log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
-        # Other replicas are to know that this is a last resort now, or no way any more.
-        self._changed(session.cluster)
-        gevent.spawn(self._see_off, session, drains)
-
-    def _see_off(self, session: Session, drains: bool) -> None:
-        """Give up a tunnel whose agent drains: at once, or when there is another or no time is left."""
-        deadline = monotonic() + self.config.drain
-        if session.lingering:
-            if self.membership is not None:
-                self.membership.lingers(session)
-            gevent.wait((session.settled, session.tunnel.ended), self.config.drain * (1 - LAST_PART), count=1)
-            session.leaving = True
-        if drains and (session.settled.is_set() or not session.lingering):
-            session.tunnel.mux.goaway(REPLACED)
-        if self.membership is not None:
-            self.membership.leaves(session)
-        self.clients.release(session, max(0.0, deadline - monotonic()))
-        session.tunnel.ended.wait(max(0.0, deadline - monotonic()))
-        session.tunnel.end("the agent drained for too long")
-
     def _agent_came(self, cluster: str) -> None:
         if self.membership is not None:
             self.membership.arrived(cluster)
 
-    def _changed(self, cluster: str) -> None:
+    def changed(self, cluster: str) -> None:
+        """The sessions of a cluster are others now, or no longer what they were."""
         if cluster in self.clusters.clusters:
             self.metrics.cluster(cluster).sessions = len(self.registry.of(cluster))
         if self.membership is not None:

@@ -1,4 +1,4 @@
-"""Agents with tunnels to two of three servers, all processes, with a real Redis: who dies, and who notices."""
+"""Agents with tunnels to two of three servers, processes all, with a real Redis: who dies, who notices."""
 
 import signal
 from collections.abc import Iterator
