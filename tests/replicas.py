@@ -66,8 +66,9 @@ class StaticDirectory:
     def follows(self, now: float) -> bool:
         return self.current
 
-    def have(self, cluster: str, replica: str, now: float) -> None:
-        self.where.setdefault(cluster, {})[replica] = Route()
+    def have(self, cluster: str, replica: str, route: Any, now: float) -> None:
+        self.where.setdefault(cluster, {})[replica] = Route(*route)
+        self.resting.pop((cluster, replica), None)
 
     def forget(self, cluster: str, replica: str, until: float) -> None:
         self.resting[cluster, replica] = until
@@ -157,15 +158,16 @@ class Replicas(Rig):
         assert server.membership is not None
         return server.membership
 
-    def agent_at(self, number: int, cluster: str = "c1", **options: Any) -> Agent:
-        """An agent at one replica, which all others know of when this returns."""
+    def agent_at(self, number: int, cluster: str = "c1", *, known: bool = True, **options: Any) -> Agent:
+        """An agent at one replica, which all others know of when this returns, unless it is not `known`."""
         server = self.servers[number]
         scheme = "wss" if self._mutual else "ws"
         agent = self.make_agent(server=f"{scheme}://127.0.0.1:{server.public_address[1]}/connect", **options)
         before = len(server.registry.of(cluster))
         agent.start()
         until(lambda: len(server.registry.of(cluster)) > before, "the session")
-        self.known(cluster, number)
+        if known:
+            self.known(cluster, number)
         return agent
 
     def known(self, cluster: str, number: int, **route: int) -> None:

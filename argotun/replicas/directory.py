@@ -162,7 +162,7 @@ class Directory:
         """The link to a replica is down."""
         self._linked.discard(replica)
 
-    def have(self, cluster: str, replica: str, now: float) -> None:
+    def have(self, cluster: str, replica: str, route: Route, now: float) -> None:
         """A known replica says on its link that it has agents of a cluster.
 
         It stands until the registry is back: the replica's next beat is a reason to read its hash, and what
@@ -171,9 +171,9 @@ class Directory:
         found = self.replicas.get(replica)
         if found is not None:
             found.heard = now
-            if cluster not in found.routes:
+            if found.routes.get(cluster) != route:
                 found.promised.add(cluster)
-            self._put(replica, found, cluster, found.routes.get(cluster) or Route(0, 1))
+            self._put(replica, found, cluster, route)
             self._tell()
 
     def forget(self, cluster: str, replica: str, until: float) -> None:

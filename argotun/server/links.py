@@ -20,6 +20,7 @@ from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
 from argotun.replicas.records import CALLERS, LEAVING, V1
 from argotun.server.auth import Certificate, shown_by
+from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Way
 from argotun.transport.connect import connect
 from argotun.transport.dial import Destination
@@ -56,8 +57,11 @@ REST = 0.25
 REST_UNHEARD = 5.0
 """The same while the registry is away: nobody but the replica itself says when one comes, by HAVE."""
 
-ASKS = 0.25
-"""Seconds between two times that the links are asked for the same cluster."""
+ASKS = 4.0
+"""Seconds between two times that the links are asked for the same cluster: others remember who asked for a
+little longer."""
+ASK_RATE = 1000.0
+"""Questions a second on a link: twice as many frames are a flood."""
 
 
 class Route(Protocol):
@@ -88,8 +92,8 @@ class Directory(Protocol):
     def follows(self, now: float) -> bool:
         """Whether it is current."""
 
-    def have(self, cluster: str, replica: str, now: float) -> None:
-        """A replica says on its link that it has an agent of a cluster."""
+    def have(self, cluster: str, replica: str, route: Any, now: float) -> None:
+        """A replica says on its link that it has agents of a cluster, a `Route`."""
 
     def forget(self, cluster: str, replica: str, until: float) -> None:
         """A replica has none after all."""
@@ -187,6 +191,7 @@ class Link:
         directory, now = self._links.directory, monotonic()
         rest = REST if directory.follows(now) else REST_UNHEARD
         directory.forget(cluster, self.replica, now + rest)
+        self._links.asked.pop(cluster, None)
 
     def move(self, address: str) -> None:
         """The replica is dialled there from now on; a link that is up stays."""
@@ -214,11 +219,16 @@ class Link:
                     pause = FIRST_PAUSE
             was_up = self.tunnel is not None
             self._down(why)
-            if was_up or why != self.problem:
-                log.warning(
-                    "the link is down: %s", why, extra=fields(peer=self.address, replica=self.replica)
+            ended = self.replica not in self._links.directory.replicas
+            if was_up or (why != self.problem and not ended):
+                log.log(
+                    logging.INFO if ended else logging.WARNING,
+                    "the link is down: %s",
+                    why,
+                    extra=fields(peer=self.address, replica=self.replica),
                 )
             self.problem = why
+            self._links.sync()
             gevent.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -246,7 +256,7 @@ class Link:
             on_hello=self._arrived,
             on_goaway=lambda tunnel, reason, text: links.leaving(self),
         )
-        tunnel.mux.on_have = lambda cluster: links.had(cluster, self.replica)
+        tunnel.mux.on_have = lambda cluster, since, flags: links.had(cluster, self.replica, since, flags)
         tunnel.mux.on_leave = self._leave
         return tunnel
 
@@ -260,12 +270,16 @@ class Link:
             self.tunnel = tunnel
             self.problem = ""
             self._links.directory.link_alive(self.replica)
+            self._links.asked.clear()
             log.info("the link is up", extra=fields(peer=self.address, replica=self.replica))
             self._links.up()
 
-    def _leave(self, stream: Stream) -> None:
+    def _leave(self, stream: Stream) -> bool:
+        if stream.id in self.going:
+            return False
         self.going.add(stream.id)
         self._links.leaving(self)
+        return True
 
     def _down(self, why: str) -> None:
         self.tunnel = None
@@ -278,7 +292,8 @@ class Links:
     """All links of the replica `me` of the installation `prefix`, and the choice among them.
 
     `up()` is called when a link has come up, `leaving(link)` when its replica drains, or the agent of one of
-    its streams does, `had(cluster, replica)` when that replica says that it has an agent of a cluster.
+    its streams does, `had(cluster, replica, since, flags)` when that replica says which agents of a cluster
+    it has.
     """
 
     def __init__(
@@ -293,7 +308,7 @@ class Links:
         revoked: Callable[[Certificate], bool],
         up: Callable[[], None],
         leaving: Callable[[Link], None],
-        had: Callable[[str, str], None],
+        had: Callable[[str, str, int, int], None],
     ) -> None:
         self.config = config
         self.tunnels = tunnels(config)
@@ -308,23 +323,33 @@ class Links:
         self.had = had
         self.patience = MISSED * config.peer_keepalive
         self._links: dict[str, Link] = {}
-        self._asked: dict[str, float] = {}
+        self._over = False
+        self.asked: dict[str, float] = {}
+        self._asks = TokenBucket(ASK_RATE, ASK_RATE)
 
     def __iter__(self) -> Iterator[Link]:
         return iter(list(self._links.values()))
 
     def sync(self) -> None:
-        """Other replicas have come or gone."""
+        """Other replicas have come or gone, or are elsewhere; a link that is up stays for as long as it is.
+
+        Who can write to the registry must not be able to end what runs.
+        """
+        if self._over:
+            return
         replicas = self.directory.replicas
-        for replica in self._links.keys() - replicas.keys():
-            self._links.pop(replica).stop()
-        for replica, each in self._links.items():
-            each.move(replicas[replica].address)
+        for replica, each in list(self._links.items()):
+            known = replicas.get(replica)
+            if known is not None:
+                each.move(known.address)
+            elif not each.up:
+                self._links.pop(replica).stop()
         for replica in replicas.keys() - self._links.keys() - {self.me}:
             self._links[replica] = Link(self, replica, replicas[replica].address)
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all of them; none is dialled any more."""
+        self._over = True
         while self._links:
             self._links.popitem()[1].stop()
 
@@ -350,9 +375,9 @@ class Links:
     def ask(self, cluster: str) -> None:
         """Ask all links for an agent of this cluster, unless the directory is current and would know."""
         now = monotonic()
-        if self.directory.follows(now) or now - self._asked.get(cluster, 0.0) < ASKS:
+        if self.directory.follows(now) or now < self.asked.get(cluster, 0.0) or not self._asks.take(now):
             return
-        self._asked[cluster] = now
+        self.asked[cluster] = now + ASKS
         for each in self._links.values():
             if each.tunnel is not None and each.up:
                 each.tunnel.mux.ask(cluster)

@@ -138,6 +138,7 @@ class Membership:
             self.me,
             config.registry_prefix,
             placement=placement,
+            ours=self._ours,
             clusters=clusters,
             authenticator=authenticator,
             metrics=metrics,
@@ -251,15 +252,23 @@ class Membership:
         """Replicas have come or gone."""
         self.links.sync()
 
-    def _had(self, cluster: str, replica: str) -> None:
-        """A replica says on its link that it has an agent of a cluster."""
+    def _ours(self, cluster: str) -> Route | None:
+        """What this replica says on a link of its own agents of a cluster."""
+        claim = self._claims.get(cluster)
+        if claim is None:
+            return None
+        mine = self.shared.mine(cluster) if self.shared is not None else None
+        return Route(mine.since if mine is not None else 0, *claim[1:])
+
+    def _had(self, cluster: str, replica: str, since: int, flags: int) -> None:
+        """A replica says on its link which agents of a cluster it has; what the registry says counts less."""
+        route = Route(since, 1, flags)
         asked = self._disputes.pop((cluster, replica), 0.0)
-        if monotonic() < asked:
-            for name, route in self.directory.routes(cluster):
-                if name == replica:
-                    self._give_way(cluster, replica, route)
-        else:
-            self.directory.have(cluster, replica, monotonic())
+        now = monotonic()
+        if now < asked:
+            self._give_way(cluster, replica, route)
+        if now >= asked or not self.directory.follows(now):
+            self.directory.have(cluster, replica, route, now)
 
     def _link_leaves(self, link: Link) -> None:
         """A replica drains, or an agent behind it does: streams are given up, for as long as that takes."""

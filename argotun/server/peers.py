@@ -6,6 +6,7 @@ reaches no other cluster's agent.
 """
 
 import logging
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,7 @@ from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, ConnectionLost, HeadError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
+from argotun.replicas.records import Route
 from argotun.seldom import Seldom
 from argotun.server.auth import Authenticator, Certificate, shown_by
 from argotun.server.clusters import ClustersFile
@@ -42,7 +44,10 @@ REMEMBERED = 5.0
 
 
 class PeerPort:
-    """Accepts links to the replica `me` of the installation `prefix`, and relays their streams."""
+    """Accepts links to the replica `me` of the installation `prefix`, and relays their streams.
+
+    `ours(cluster)` is the route to the agents that are here, None where there are none.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class PeerPort:
         prefix: str,
         *,
         placement: Placement,
+        ours: Callable[[str], Route | None],
         clusters: ClustersFile,
         authenticator: Authenticator,
         metrics: ServerMetrics,
@@ -62,6 +68,7 @@ class PeerPort:
         self._ours = hello(me, prefix)
         self._names = Listed((config.peer_name,))
         self._placement = placement
+        self._route = ours
         self._clusters = clusters
         self._authenticator = authenticator
         self._metrics = metrics
@@ -126,6 +133,10 @@ class PeerPort:
             tunnel.run()
         finally:
             del self._links[tunnel]
+            for cluster in [cluster for cluster, asked in self._asked.items() if tunnel in asked]:
+                del self._asked[cluster][tunnel]
+                if not self._asked[cluster]:
+                    del self._asked[cluster]
 
     def _arrived(self, tunnel: Tunnel, theirs: Hello) -> None:
         if theirs.prefix != self._ours.prefix:
@@ -150,10 +161,15 @@ class PeerPort:
     def _asks(self, link: Tunnel, cluster: str) -> None:
         if cluster not in self._clusters.clusters:
             return
-        if self._placement.here(cluster) is not None:
-            link.mux.have(cluster)
-        else:
+        if not self._tell(cluster, link):
             self._asked.setdefault(cluster, {})[link] = monotonic() + REMEMBERED
+
+    def _tell(self, cluster: str, link: Tunnel) -> bool:
+        """Say who is here; False where nobody is."""
+        route = self._route(cluster)
+        if route is not None:
+            link.mux.have(cluster, route.since, route.flags)
+        return route is not None
 
     # ── the server tells ───────────────────────────────────────────────────────────────────────
 
@@ -162,7 +178,7 @@ class PeerPort:
         now = monotonic()
         for tunnel, until in self._asked.pop(cluster, {}).items():
             if now < until and not tunnel.ended.is_set():
-                tunnel.mux.have(cluster)
+                self._tell(cluster, tunnel)
 
     def leaves(self, session: Session) -> None:
         """An agent goes away: the other replicas are asked to end its streams at their next chance."""

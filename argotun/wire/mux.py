@@ -28,6 +28,7 @@ became ready in one turn is one message, one mask, one run of TLS records and on
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from struct import Struct
 
 from argotun.errors import ConnectionLost, ProtocolError
 from argotun.wire import frames, hello, pieces, reasons
@@ -82,6 +83,10 @@ STEP = 16 * 1024
 FRAME_WEIGHT = 512
 """Bytes of a step, where each frame weighs so many more than its payload: 32 frames at most."""
 
+_CLAIM = Struct(">QB")
+"""What HAVE says in front of the cluster: the registry's microsecond of the newest agent, 0 where it is not
+known, and the flags of the route."""
+
 MAX_CONTROL = 1 * MIB
 """Control frames that may wait for the socket, bytes; only a peer that floods and never reads gets there."""
 
@@ -93,8 +98,8 @@ class Multiplexer:
     HELLO; `budget` is what all streams together may hold here, in bytes: what readers leave and
     what waits to be sent. Version 1 has no credit: who leaves too much there is cut off.
     `accept` is called on the agent with each new stream and its target and sets `stream.sink`.
-    `trifles` counts frames that carry next to nothing; its owner sets it back as it bears with them. `frames`
-    counts all that came.
+    `on_leave` says whether that is news. `trifles` counts frames that carry next to nothing; its owner sets
+    it back as it bears with them. `frames` counts all that came.
     """
 
     def __init__(self, profile: Profile, *, opener: bool, ours: Hello, budget: int) -> None:
@@ -113,8 +118,8 @@ class Multiplexer:
         self.on_goaway: Callable[[int, str], None] = _ignore
         self.on_pong: Callable[[bytes], None] = _ignore
         self.on_ask: Callable[[str], None] = _ignore
-        self.on_have: Callable[[str], None] = _ignore
-        self.on_leave: Callable[[Stream], None] = _ignore
+        self.on_have: Callable[[str, int, int], None] = _ignore
+        self.on_leave: Callable[[Stream], object] = _ignore
         self.rtt = 0.0
         self.trifles = 0
         self.frames = 0
@@ -312,9 +317,8 @@ class Multiplexer:
         self._only_from(LEAVE, opener=False)
         # It says as little of a stream's state as a WINDOW does, and may come as late.
         stream = self._find(stream_id, GOT_WINDOW)
-        if stream is not None:
+        if stream is not None and not self.on_leave(stream):
             self.trifles += 1
-            self.on_leave(stream)
 
     def _got_ask(self, stream_id: int, payload: bytes) -> None:
         self._only_from(ASK, opener=True)
@@ -324,7 +328,9 @@ class Multiplexer:
     def _got_have(self, stream_id: int, payload: bytes) -> None:
         self._only_from(HAVE, opener=False)
         self.trifles += 1
-        self.on_have(_name(payload))
+        if len(payload) < _CLAIM.size:
+            raise ProtocolError("HAVE without what is there")
+        self.on_have(_name(payload[_CLAIM.size :]), *_CLAIM.unpack_from(payload))
 
     def _only_from(self, kind: int, *, opener: bool) -> None:
         """Between replicas some frames are for the side that opens streams, some for the other one."""
@@ -441,9 +447,9 @@ class Multiplexer:
         """Ask the other replica whether it has an agent of this cluster (opener of a link only)."""
         self._out.say(ASK, 0, cluster.encode())
 
-    def have(self, cluster: str) -> None:
-        """Say that an agent of this cluster is here (acceptor of a link only)."""
-        self._out.say(HAVE, 0, cluster.encode())
+    def have(self, cluster: str, since: int, flags: int) -> None:
+        """Say that agents of this cluster are here, `since` when and which (acceptor of a link only)."""
+        self._out.say(HAVE, 0, _CLAIM.pack(since, flags) + cluster.encode())
 
     def goaway(self, reason: int, text: str = "") -> bool:
         """Announce that the tunnel takes no new streams; False where the peer learns it by the end itself."""

@@ -277,7 +277,7 @@ def test_a_route_that_was_wrong_rests_for_its_time(full: Seen) -> None:
         lambda seen: seen.say(6, {"x": OLD}),
         lambda seen: seen.say(6, {"x": OLD}, full=True),
         lambda seen: seen.snapshot(A, 5, RECORD, {"x": OLD}, 0.0),
-        lambda seen: seen.have("x", A, 0.0),
+        lambda seen: seen.have("x", A, OLD, 0.0),
     ],
     ids=["changed", "full", "hash", "have"],
 )
@@ -303,7 +303,7 @@ def test_a_rest_ends_with_its_route(full: Seen) -> None:
 
 
 def test_have_enters_a_route_until_the_registry_says_more(full: Seen) -> None:
-    full.have("z", A, 3.0)
+    full.have("z", A, OLD, 3.0)
     assert [replica for replica, _ in full.routes("z")] == [A]
     # Its next beat is a reason to read all that it has.
     assert not full.say(5)
@@ -312,7 +312,7 @@ def test_have_enters_a_route_until_the_registry_says_more(full: Seen) -> None:
 
 
 def test_have_of_a_stranger_is_nothing(seen: Seen) -> None:
-    seen.have("x", A, 0.0)
+    seen.have("x", A, OLD, 0.0)
     assert seen.routes("x") == ()
 
 

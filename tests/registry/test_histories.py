@@ -191,7 +191,7 @@ class Histories(RuleBasedStateMachine):
     @rule(who=some_replica, whose=some_replica)
     def a_peer_says_have(self, who: int, whose: int) -> None:
         for cluster in self.peers[whose].claims if who != whose else ():
-            self.peers[who].directory.have(cluster, self.peers[whose].directory.me, self.now)
+            self.peers[who].directory.have(cluster, self.peers[whose].directory.me, Route(0, 1), self.now)
 
     @rule()
     def all_is_quiet(self) -> None:

@@ -19,7 +19,16 @@ from argotun.agent import backoff
 from argotun.config import ServerConfig
 from argotun.config.network import parse_advertised, parse_registry
 from argotun.errors import ConfigError
-from argotun.replicas.records import EXCLUSIVE, LEAVING, Beat, Record, Route, beat_message, hash_entry
+from argotun.replicas.records import (
+    EXCLUSIVE,
+    LEAVING,
+    Beat,
+    Record,
+    Route,
+    beat_message,
+    gone_message,
+    hash_entry,
+)
 from argotun.server.app import Server
 from argotun.server.membership import HEARD, JOINED, advertised
 from bench.echo import echo
@@ -83,7 +92,7 @@ def test_agents_that_come_and_go_are_known_elsewhere(joined: Joined) -> None:
 def test_a_replica_that_ends_is_forgotten_at_once(joined: Joined) -> None:
     joined.servers[1].drain()
     until(lambda: not joined.membership(joined.servers[0]).directory.replicas, "the end of the replica")
-    assert not joined.meets(0)
+    until(lambda: not list(joined.links(0)), "the end of the link")
 
 
 def test_an_agent_that_drains_serves_others_until_another_one_is_there(joined: Joined) -> None:
@@ -239,6 +248,23 @@ def test_a_claim_of_a_newer_agent_ends_no_session(redis_server: RedisServer) -> 
         assert joined.get_from(0).status == 200
 
 
+def test_agents_that_share_a_cluster_are_not_set_against_each_other(
+    joined: Joined, redis_server: RedisServer
+) -> None:
+    """The other replica has an agent, but none that stands alone: on its link it says so."""
+    for number in (0, 1):
+        joined.agent_at(number)
+    [session] = joined.servers[0].registry.of("c1")
+    membership = joined.membership(joined.servers[0])
+    until(lambda: membership.shared is not None and membership.shared.mine("c1"), "our own route")
+    heard: list[tuple[Any, ...]] = []
+    had, membership.links.had = membership.links.had, lambda *said: (heard.append(said), had(*said))
+    claims(joined, redis_server, joined.ids[1], Route(1 << 52, 1, EXCLUSIVE))
+    until(lambda: heard, "the other replica's own word")
+    assert session.usable
+    assert heard[0][:2] == ("c1", joined.ids[1])
+
+
 def test_a_claim_of_an_agent_that_is_not_there_costs_a_moment(
     joined: Joined, redis_server: RedisServer
 ) -> None:
@@ -276,6 +302,47 @@ def test_a_replica_at_the_address_of_another_gets_no_request(
     [link] = [link for link in joined.links(0) if link.replica == FAKE]
     until(lambda: "another replica answers" in link.problem, "its end", explain=lambda: link.problem)
     assert joined.get_from(0).status == 503
+
+
+def test_a_false_word_that_a_replica_has_ended_ends_nothing_that_runs(redis_server: RedisServer) -> None:
+    def begins(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+        while more := peer.sock.recv(100):
+            peer.send(b"%x\r\n%b\r\n" % (len(more), more))
+
+    with Joined(redis_server.url, api=Api(begins)) as joined:
+        joined.agent_at(1)
+        client = joined.client_of(0)
+        client.send(b"GET /tunnel/c1/api/v1/pods?watch=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.until(b"{}\n\r\n")
+        [link] = joined.links(0)
+        tunnel = link.tunnel
+        with redis_server.client() as writer:
+            writer.publish("{argotun}:feed", gone_message(joined.ids[1]))
+        directory = joined.membership(joined.servers[0]).directory
+        until(lambda: not directory.replicas, "the false word")
+        # Its next beat says the truth.
+        until(lambda: joined.where(0) == {joined.ids[1]}, "the route")
+        assert [link.tunnel for link in joined.links(0)] == [tunnel]
+        (peer,) = joined.api.live
+        peer.send(b"3\r\n[]\n\r\n")
+        client.until(b"[]\n\r\n")
+
+
+def test_a_false_address_of_a_replica_is_forgotten_with_its_next_beat(redis_server: RedisServer) -> None:
+    """It was said before the replica itself was heard for the first time."""
+    with Joined(redis_server.url, count=1, api=Api(answers_its_own)) as joined:
+        joined.ids.append("0" * 15 + "9")
+        shared = joined.membership(joined.servers[0]).shared
+        until(lambda: shared is not None and shared.up, "the registry")
+        publish(redis_server, Beat(joined.ids[1], 0, Record("127.0.0.1:1"), True, {}))
+        until(lambda: any(link.tried for link in joined.links(0)), "a dial")
+        joined.servers.append(joined._start(1, None))
+        joined._count = 2
+        until(lambda: joined.meets(0) == 1, "the link")
+        joined.agent_at(1)
+        assert joined.get_from(0).status == 200
 
 
 # ── what the operator must not do ──────────────────────────────────────────────────────────────

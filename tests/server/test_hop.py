@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from argotun.server.links import LEAVING, V1
+from argotun.server.links import CALLERS, LEAVING, V1
 from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW
 from tests.replicas import Replica, Replicas
@@ -236,11 +236,13 @@ def test_an_agent_that_moved_is_found_by_asking_while_the_registry_is_away() -> 
         for directory in replicas.directories:
             directory.current = False
         asked = gevent.spawn(replicas.get_from, 0)
-        gevent.sleep(0.05)
-        agent = replicas.agent_at(1)
-        replicas.directories[0].where.clear()
+        until(lambda: replicas.links(0).asked, "the question")
+        # Nobody but the replica itself says so.
+        agent = replicas.agent_at(1, known=False)
         assert agent.connected.is_set()
         assert asked.get(timeout=PATIENCE).status == 200
+        # Its agents want to hear who asks, whoever says where they are.
+        assert replicas.directories[0].where["c1"][replicas.ids[1]].flags == CALLERS
         assert replicas.get_from(2).status == 200
 
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 import gevent
 import pytest
 
+from argotun.server.links import ASK_RATE
+from argotun.wire.streams import DISCARD
 from argotun.wire.trifles import BURST
 from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.replicas import NAME, Replicas
@@ -115,7 +117,7 @@ def test_another_replica_at_an_address_gets_no_request(replicas: Replicas) -> No
 
 BAD: dict[str, Callable[[], bytes]] = {
     "LEAVE": lambda: frame(LEAVE, 1),
-    "HAVE": lambda: frame(HAVE, 0, b"c1"),
+    "HAVE": lambda: frame(HAVE, 0, bytes(9) + b"c1"),
     "ASK on a stream": lambda: frame(ASK, 1, b"c1"),
     "an unknown type": lambda: frame(0x0F, 0),
 }
@@ -140,12 +142,52 @@ def test_an_agent_that_speaks_as_a_replica_is_cut_off(replicas: Replicas, kind: 
     assert agent.ws.close_code() == 1002
 
 
-@pytest.mark.parametrize("name", [b"c1", b"c9"])
-def test_a_flood_of_questions_ends_its_link(replicas: Replicas, name: bytes) -> None:
+def test_who_has_asked_and_is_gone_is_forgotten(replicas: Replicas) -> None:
     peer = replica(replicas)
-    with suppress(OSError):
-        for _ in range(2 * BURST // 1000):
-            peer.ws.peer.send(peer.ws.frame(frame(ASK, 0, name) * 1000))
-            gevent.sleep(0)
-    assert peer.ws.close_code() in (1008, 1006)
+    replicas.servers[1].registry.of("c1")[0].tunnel.end("lost")
+    until(lambda: not replicas.servers[1].registry.of("c1"), "the end of the session")
+    peer.send(ASK, 0, b"c1")
+    peer.pong()
+    port = replicas.membership(replicas.servers[1]).peers
+    assert port._asked
+    peer.ws.peer.close()
+    until(lambda: not port._asked, "the end of the link")
+
+
+def test_a_drain_of_many_streams_is_no_flood(replicas: Replicas) -> None:
+    """Each stream hears of it once, however many there are."""
+    peer = replica(replicas)
+    peer.send(CONNECT, 1, b"c1")
+    link = next(iter(replicas.links(0)))
+    mux = link.tunnel.mux
+    for _ in range(3):
+        mux.open(DISCARD, "c1")
+    before = mux.trifles
+    for stream in list(mux.streams):
+        mux.receive(frame(LEAVE, stream))
+    assert mux.trifles == before
+    mux.receive(frame(LEAVE, stream))
+    assert mux.trifles == before + 1
+
+
+def test_a_replica_asks_no_more_than_another_bears(replicas: Replicas) -> None:
+    replicas.directories[0].current = False
+    links = replicas.links(0)
+    for number in range(2 * BURST):
+        links.ask(f"c{number}")
+    assert len(links.asked) < 2 * ASK_RATE
     assert replicas.get_from(0).status == 200
+
+
+@pytest.mark.parametrize("name", [b"c1", b"c9"])
+def test_a_flood_of_questions_ends_its_link(name: bytes) -> None:
+    # The flood answers no PING, and may take its time on a busy machine.
+    with Replicas(2, api=Api(answers_its_own), peers={"peer_keepalive_timeout": 60.0}) as replicas:
+        replicas.agent_at(1)
+        peer = replica(replicas)
+        with suppress(OSError):
+            for _ in range(4 * BURST // 1000):
+                peer.ws.peer.send(peer.ws.frame(frame(ASK, 0, name) * 1000))
+                gevent.sleep(0)
+        assert peer.ws.close_code() in (1008, 1006)
+        assert replicas.get_from(0).status == 200
