@@ -27,6 +27,10 @@ subjectAltName = IP:127.0.0.1, DNS:localhost
 basicConstraints = critical, CA:false
 extendedKeyUsage = clientAuth
 subjectAltName = DNS:bench
+[peer]
+basicConstraints = critical, CA:false
+extendedKeyUsage = serverAuth, clientAuth
+subjectAltName = DNS:argotun-peer
 """
 
 
@@ -45,40 +49,59 @@ class Certificates:
     agent_key: Path
 
 
-def make(folder: Path) -> Certificates:
-    """Make the certificates with the `openssl` program in `folder`."""
-    config = folder / "openssl.cnf"
-    config.write_text(OPENSSL_CONFIG)
+@dataclass(frozen=True)
+class Peers:
+    """Paths of PEM files for the links between replicas."""
 
-    def key_and_request(name: str) -> tuple[Path, Path]:
-        key, request = folder / f"{name}.key", folder / f"{name}.csr"
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class _Authority:
+    """A CA in `folder`, made with the `openssl` program."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._config = folder / "openssl.cnf"
+        self._config.write_text(OPENSSL_CONFIG)
+        key, request = self._key_and_request("ca")
+        self.certificate = self._sign("ca", request, "-signkey", str(key))
+        self._by_ca = ("-CA", str(self.certificate), "-CAkey", str(key), "-CAcreateserial")
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """The certificate and the key of one of the sections of the configuration."""
+        key, request = self._key_and_request(name)
+        return self._sign(name, request, *self._by_ca), key
+
+    def _key_and_request(self, name: str) -> tuple[Path, Path]:
+        key, request = self._folder / f"{name}.key", self._folder / f"{name}.csr"
         _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(key))
         _openssl(
-            *("req", "-new", "-config", str(config), "-key", str(key)),
+            *("req", "-new", "-config", str(self._config), "-key", str(key)),
             *("-subj", f"/CN=bench {name}", "-out", str(request)),
         )
         return key, request
 
-    def sign(name: str, request: Path, *signer: str) -> Path:
-        certificate = folder / f"{name}.crt"
+    def _sign(self, name: str, request: Path, *signer: str) -> Path:
+        certificate = self._folder / f"{name}.crt"
         _openssl(
             *("x509", "-req", "-in", str(request), "-days", DAYS, "-sha256"),
-            *("-extfile", str(config), "-extensions", name, *signer, "-out", str(certificate)),
+            *("-extfile", str(self._config), "-extensions", name, *signer, "-out", str(certificate)),
         )
         return certificate
 
-    ca_key, ca_request = key_and_request("ca")
-    ca = sign("ca", ca_request, "-signkey", str(ca_key))
-    by_ca = ("-CA", str(ca), "-CAkey", str(ca_key), "-CAcreateserial")
-    server_key, server_request = key_and_request("server")
-    agent_key, agent_request = key_and_request("agent")
-    return Certificates(
-        ca=ca,
-        server=sign("server", server_request, *by_ca),
-        server_key=server_key,
-        agent=sign("agent", agent_request, *by_ca),
-        agent_key=agent_key,
-    )
+
+def make(folder: Path) -> Certificates:
+    """Make the certificates in `folder`."""
+    authority = _Authority(folder)
+    return Certificates(authority.certificate, *authority.issue("server"), *authority.issue("agent"))
+
+
+def peers(folder: Path) -> Peers:
+    """Make those of replicas in `folder`, by a CA of their own."""
+    authority = _Authority(folder)
+    return Peers(authority.certificate, *authority.issue("peer"))
 
 
 def _openssl(*arguments: str) -> None:

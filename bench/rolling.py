@@ -1,6 +1,9 @@
 """Replace a server under load: a new one comes up, the old one drains, and requests are counted.
 
-Two servers stand behind one haproxy in TCP mode, as behind a Service: agents come in by one port, clients
+With `--replicas 3` there are so many of each, which share a registry, and they are replaced one after the
+other.
+
+Servers stand behind one haproxy in TCP mode, as behind a Service: agents come in by one port, clients
 by the other. Clients behave as client-go does: connections are kept; `Retry-After` is respected; a GET
 whose connection ended without a byte of the answer is repeated; a POST is not.
 
@@ -31,6 +34,7 @@ from gevent.server import StreamServer
 from argotun.wire.body import chunk
 from bench import echo
 from bench.errors import BenchError
+from bench.registry import Registry
 from bench.site import Child, Site, free_port, wait_until
 
 CLONE = Path(__file__).resolve().parent.parent
@@ -86,6 +90,7 @@ class Outcome:
     slowest: float = 0.0
     exit_code: int | None = None
     drained: float = 0.0
+    under_load: bool = False
 
     def __str__(self) -> str:
         lines = [
@@ -309,18 +314,20 @@ class Clients:
 class Deployment:
     """haproxy, an agent, and servers that come and go."""
 
-    def __init__(self, site: Site, api: str, retries: int, servers: int = 2, drain: str = "20s") -> None:
+    def __init__(self, site: Site, api: str, retries: int, replicas: int = 1, drain: str = "20s") -> None:
+        """So many servers run, and there are places for as many more."""
         self._site = site
+        self._registry = Registry(site).options if replicas > 1 else []
         self._retries = retries
         self._drain = drain
-        self.ports = [[free_port() for _ in range(3)] for _ in range(servers)]
+        self.ports = [[free_port() for _ in range(3)] for _ in range(2 * replicas)]
         self.agents, self.clients = free_port(), free_port()
         self._clusters = site.write("clusters.json", [{"id": CLUSTER, "token": TOKEN}])
         self._token = site.write("sa-token", ACCOUNT)
         self.haproxy = site.start(
             "haproxy", ["haproxy", "-db", "-f", str(site.write("haproxy.cfg", self._config()))]
         )
-        self.servers = [self.start_server(0)]
+        self.servers = [self.start_server(at) for at in range(replicas)]
         self.agent = site.start("agent", [*PROGRAM, "--mode", "agent", *self._agent(api)])
 
     def _config(self) -> str:
@@ -345,6 +352,7 @@ class Deployment:
         command = ["--mode", "server", "--clusters", str(self._clusters), "--internal-plain"]
         command += ["--addr", f"127.0.0.1:{public}", "--internal-addr", f"127.0.0.1:{internal}"]
         command += ["--health-addr", f"127.0.0.1:{health}", "--drain", self._drain, "--no-access-log"]
+        command += self._registry
         child = self._site.start(f"server-{at}", [*PROGRAM, *command])
         wait_until("the server", lambda: _status(health, "/healthz") == 200, [child])
         return child
@@ -361,8 +369,10 @@ class Deployment:
         ]
 
 
-def roll(site: Site, requests: int, rate: float, retries: int = 3, drain: str = "20s") -> Outcome:
-    """Run the load and replace the server when a third of it is done.
+def roll(
+    site: Site, requests: int, rate: float, retries: int = 3, drain: str = "20s", replicas: int = 1
+) -> Outcome:
+    """Run the load and replace the servers, one after the other, when a part of it is done.
 
     What the draining server serves first, for a quarter of `drain`, must be longer than haproxy takes to
     see that it is not ready.
@@ -373,29 +383,42 @@ def roll(site: Site, requests: int, rate: float, retries: int = 3, drain: str = 
     api = Api()
     outcome = Outcome()
     try:
-        deployment = Deployment(site, api.address, retries, drain=drain)
+        deployment = Deployment(site, api.address, retries, replicas, drain)
         children = [*deployment.servers, deployment.agent, deployment.haproxy]
-        wait_until("the agent", lambda: deployment.ready(0), children)
+        for at in range(replicas):
+            wait_until("the agent", lambda at=at: deployment.ready(at), children)  # type: ignore[misc]
         clients = Clients(("127.0.0.1", deployment.clients), outcome)
         # haproxy sees it with its next check.
         wait_until("haproxy", lambda: _asked(deployment.clients), children)
         load = gevent.spawn(clients.run, requests, rate)
-        gevent.sleep(requests / rate / 3)
-        fresh = deployment.start_server(1)
-        wait_until("haproxy", lambda: b"agents/s1 is UP" in deployment.haproxy.log.read_bytes(), [fresh])
-        old = deployment.servers[0]
-        began = time.monotonic()
-        old.process.terminate()
-        while old.process.poll() is None and time.monotonic() - began < 30:
-            gevent.sleep(0.02)
-        outcome.drained = time.monotonic() - began
-        outcome.exit_code = old.process.poll()
+        gevent.sleep(requests / rate / (3 * replicas))
+        for at in range(replicas):
+            _replace(deployment, at, replicas + at, outcome)
+        outcome.under_load = not load.ready()
         load.get(timeout=requests / rate + 60)
-        if not deployment.ready(1):
-            raise BenchError("the new server never had an agent")
+        for at in range(replicas, 2 * replicas):
+            if not deployment.ready(at):
+                raise BenchError("a new server never had an agent")
     finally:
         api.stop()
     return outcome
+
+
+def _replace(deployment: Deployment, at: int, by: int, outcome: Outcome) -> None:
+    """Start the server of place `by`, and end that of `at` once haproxy knows of the other."""
+    fresh = deployment.start_server(by)
+    # A server by itself is ready once it has an agent, a replica once it has a link to another one.
+    for kind in ("agents", "clients") if len(deployment.servers) > 1 else ("agents",):
+        line = f"{kind}/s{by} is UP".encode()
+        wait_until("haproxy", lambda line=line: line in deployment.haproxy.log.read_bytes(), [fresh])  # type: ignore[misc]
+    old = deployment.servers[at]
+    began = time.monotonic()
+    old.process.terminate()
+    while old.process.poll() is None and time.monotonic() - began < 30:
+        gevent.sleep(0.02)
+    outcome.drained = max(outcome.drained, time.monotonic() - began)
+    code = old.process.poll()
+    outcome.exit_code = -1 if code is None else outcome.exit_code or code
 
 
 def missing() -> str | None:
@@ -423,13 +446,14 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=200.0, help="requests per second")
     parser.add_argument("--retries", type=int, default=3, help="haproxy's; 0 behaves as a Service does")
+    parser.add_argument("--replicas", type=int, default=1, help="servers that share a registry")
     parser.add_argument("--json", type=Path, help="write the outcome there too")
     options = parser.parse_args()
     if lacking := missing():
         print(lacking, file=sys.stderr)
         return 1
     with Site() as site:
-        outcome = roll(site, options.requests, options.rate, options.retries)
+        outcome = roll(site, options.requests, options.rate, options.retries, replicas=options.replicas)
     print(outcome)
     if options.json:
         record = {"sent": outcome.sent, "answered": outcome.answered, "lost": outcome.lost}

@@ -48,6 +48,8 @@ class Lane:
     def __init__(self, delay: float, rate: float) -> None:
         self.delay = delay
         self.rate = rate
+        self.flowing = Event()
+        self.flowing.set()
         self.free = 0.0
         self.carried = 0
 
@@ -77,12 +79,10 @@ class Relay:
         port: int = 0,
         host: str = "127.0.0.1",
     ) -> None:
-        self._target = target
+        self.target = target
         self._rtt = rtt
         self.forth = Lane(rtt / 2, rate)
         self.back = Lane(rtt / 2, rate)
-        self._flowing = Event()
-        self._flowing.set()
         self._sockets: list[Any] = []
         self._copiers: list[gevent.Greenlet] = []
         listening = socket.socket()
@@ -105,9 +105,15 @@ class Relay:
         for sock in self._sockets:
             sock.close()
 
-    def freeze(self) -> None:
-        """Pass nothing any more, not even the end of a connection."""
-        self._flowing.clear()
+    def freeze(self, *lanes: Lane) -> None:
+        """Pass nothing any more, not even the end of a connection; in these directions, or in both."""
+        for lane in lanes or (self.forth, self.back):
+            lane.flowing.clear()
+
+    def thaw(self) -> None:
+        """Pass on what came meanwhile, and all that comes."""
+        for lane in (self.forth, self.back):
+            lane.flowing.set()
 
     def _serve(self, sock: Any, _peer: object) -> None:
         began = monotonic()
@@ -119,7 +125,7 @@ class Relay:
         if self.forth.rate:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL)
         try:
-            other.connect(self._target)
+            other.connect(self.target)
         except OSError:
             sock.close()
             return
@@ -142,7 +148,7 @@ class Relay:
 
     def _copy(self, source: Any, sink: Any, lane: Lane, earliest: float) -> None:
         """Read at the lane's rate what is written out later."""
-        line = Line(sink, self._flowing)
+        line = Line(sink, lane.flowing)
         writing = gevent.spawn(line.write_out)
         self._copiers.append(writing)
         room = lane.room

@@ -145,7 +145,7 @@ class Link:
     def suspect(self) -> bool:
         """Whether the replica has missed several PINGs."""
         tunnel = self.tunnel
-        return tunnel is not None and monotonic() - tunnel.heard > self._links.patience
+        return tunnel is not None and monotonic() - tunnel.answered > self._links.patience
 
     @property
     def up(self) -> bool:

@@ -52,7 +52,8 @@ believed no sooner."""
 class Tunnel:
     """One tunnel, alive from construction until `ended` is set.
 
-    `heard` is when the peer last said something, in monotonic seconds. `keepalive` is the time between PINGs,
+    `heard` is when the peer last said something, `answered` when it last answered a PING, both in monotonic
+    seconds: what it says may arrive although nothing arrives there. `keepalive` is the time between PINGs,
     `keepalive_timeout` after how long the peer is dead that says nothing, or takes nothing, `hello_timeout`
     what it has to say HELLO in; all in seconds.
     """
@@ -76,7 +77,7 @@ class Tunnel:
         self._keepalive = keepalive
         self._keepalive_timeout = keepalive_timeout
         self._hello_timeout = hello_timeout
-        self.heard = self.since
+        self.heard = self.answered = self.since
         self._pings = 0
         self._rtt = 0.0
         self._pinged = 0.0
@@ -226,6 +227,7 @@ class Tunnel:
         self.end(f"no sign of life for {silence:.1f} s")
 
     def _ponged(self, payload: bytes) -> None:
+        self.answered = self.heard
         if not self._pinged or payload != b"%d" % self._pings:
             # Nobody asked, or it answers a PING that was given up.
             return

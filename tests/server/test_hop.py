@@ -1,13 +1,14 @@
 """Requests for a cluster whose agents are at another replica: credit, ends, drains, stale routes."""
 
 from collections.abc import Iterator
+from time import monotonic
 
 import gevent
 import pytest
 
 from argotun.server.links import CALLERS, LEAVING, V1
 from argotun.tunnel.channel import HIGH_WATER
-from argotun.wire.frames import INITIAL_WINDOW
+from argotun.wire.frames import INITIAL_WINDOW, PING
 from tests.replicas import Replica, Replicas
 from tests.rig import PATIENCE, Api, Gate, Peer, answers_its_own, until
 from tests.v1_peers import CLOSE, CONNECT, CONNECTED, DATA, V1Agent
@@ -266,6 +267,20 @@ def test_a_link_is_dialled_where_the_directory_says_that_its_replica_is_now(repl
     replicas.directories[0].replicas[other] = right
     replicas.links(0).sync()
     until(lambda: link.up, "the link", explain=lambda: link.problem)
+
+
+def test_a_replica_that_hears_nothing_is_in_doubt_whatever_it_says(replicas: Replicas) -> None:
+    replicas.agent_at(1)
+    replicas.agent_at(2)
+    [link] = [link for link in replicas.links(0) if link.replica == replicas.ids[1]]
+    # Its own PINGs go on.
+    for tunnel in replicas.membership(replicas.servers[1]).peers._links:
+        tunnel.mux._handlers[PING] = lambda stream, payload: None
+    until(lambda: link.suspect, "doubt")
+    assert monotonic() - link.tunnel.heard < replicas.links(0).patience
+    for _ in range(3):
+        assert replicas.get_from(0).status == 200
+    assert replicas.servers[1].metrics.cluster("c1").relayed == 0
 
 
 def test_a_version_1_agent_serves_by_a_hop() -> None:

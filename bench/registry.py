@@ -1,0 +1,42 @@
+"""What makes replicas of servers: a registry of their own, and certificates for the links between them."""
+
+import shutil
+
+from bench import certificates
+from bench.site import Child, Site, free_port
+
+PROGRAM = "redis-server"
+
+
+def missing() -> str | None:
+    """What this machine lacks."""
+    lacking = [name for name in (PROGRAM, "openssl") if shutil.which(name) is None]
+    return f"not installed: {', '.join(lacking)} (Debian: the same names)" if lacking else None
+
+
+class Registry:
+    """A redis-server that keeps nothing on disk; `options` make a replica of a server."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._port = free_port()
+        self.child = self._start()
+        folder = site.folder / "peers"
+        folder.mkdir()
+        made = certificates.peers(folder)
+        self.options = [
+            *("--registry", f"redis://127.0.0.1:{self._port}", "--peer-addr", "127.0.0.1:0"),
+            *("--peer-ca", str(made.ca), "--peer-cert", str(made.certificate), "--peer-key", str(made.key)),
+        ]
+
+    def replace(self) -> None:
+        """Kill it, and start an empty one in its place."""
+        self.child.process.kill()
+        self.child.process.wait()
+        self._site.stop([self.child])
+        self.child = self._start()
+
+    def _start(self) -> Child:
+        nothing_kept = ("--save", "", "--appendonly", "no", "--dir", str(self._site.folder))
+        command = [PROGRAM, "--bind", "127.0.0.1", "--port", str(self._port), *nothing_kept]
+        return self._site.start("redis", command)
