@@ -14,6 +14,7 @@ from bench.upstream import BULK
 Figures = dict[str, float]
 
 TUNNEL = ("server", "agent")  # the processes whose cost is argotun's
+REPLICAS = ("ingress", "server")  # … and those of a hop
 
 
 def of_requests(connections: int, runs: Sequence[Requests]) -> Figures:
@@ -54,7 +55,14 @@ def of_idle(idle: Idle) -> Figures:
 
 
 def add_ratios(subjects: dict[str, Figures]) -> None:
-    """To each subject, in percent, how its rates stand to the subject `direct` of the same run."""
+    """To each subject, in percent, how its rates stand to the subject `direct` of the same run.
+
+    To `hop` also how its bulk stands to that of `argotun`, whose agent is at the clients' server.
+    """
+    local, hop = (subjects.get(name, {}) for name in ("argotun", "hop"))
+    for key in ("down_rate", "up_rate"):
+        if local.get(key) and hop.get(key):
+            hop[f"{key}_of_local"] = 100 * hop[key] / local[key]
     direct = subjects.get("direct")
     if direct is None:
         return
@@ -72,9 +80,11 @@ def spread(values: Sequence[float]) -> float:
 
 
 def _cpu_seconds(measured: Sequence[Cpu]) -> Figures:
-    """Totals by process, with server and agent also `together` where both are there."""
+    """Totals by process; argotun's also `together`, and the `replicas` of a hop."""
     names = measured[0].by_process
     totals = {name: sum(cpu.by_process[name] for cpu in measured) for name in names}
     if all(name in totals for name in TUNNEL):
-        totals["together"] = sum(totals[name] for name in TUNNEL)
+        totals["together"] = sum(totals[name] for name in {*TUNNEL, *REPLICAS} & totals.keys())
+    if all(name in totals for name in REPLICAS):
+        totals["replicas"] = sum(totals[name] for name in REPLICAS)
     return totals

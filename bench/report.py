@@ -60,14 +60,17 @@ def _bulk_rows(direction: str) -> Iterable[Row]:
     what = f"200 MB {direction}"
     yield Row(f"{direction}_rate", f"{what}: MB/s")
     yield Row(f"{direction}_rate_of_direct", f"{what}: % of direct", 0, Aim(30, at_least=True))
+    yield Row(f"{direction}_rate_of_local", f"{what}: % of argotun")
     for name, label in PROCESSES:
         yield Row(f"{direction}_cpu_{name}", f"{what}: CPU ms/100 MB, {label}")
 
 
 PROCESSES = (
-    ("server", "server"),
+    ("server", "server, with the agent"),
+    ("ingress", "replica, with the clients"),
+    ("replicas", "both replicas"),
     ("agent", "agent"),
-    ("together", "server + agent"),
+    ("together", "servers + agent"),
     ("upstream", "nginx"),
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import client
+from bench import client, registry
 from bench.certificates import AGENT_NAME, Certificates
 from bench.errors import BenchError
 from bench.site import Child, Site, free_port, wait_until
@@ -91,6 +91,8 @@ def available(against: Path | None) -> list[Subject]:
             Subject("against", f"as argotun, from {against}", _argotun(MUTUAL, program=against), idle=True)
         )
     seed = _seed_binaries()
+    if registry.missing() is None:
+        subjects.append(Subject("hop", "as argotun, client and agent at different replicas", _start_hop))
     if seed is not None:
         subjects += [
             Subject("seed", "the seed system, TLS on every hop", _seed(INTERNAL_TLS, *seed), idle=True),
@@ -115,6 +117,7 @@ def start(
     via: Callable[[str], str] = str,
     options: Sequence[str] = (),
     agent_options: Sequence[str] = (),
+    server_options: Sequence[str] = (),
 ) -> Running:
     """The subject `argotun`, for a benchmark of its own.
 
@@ -126,7 +129,7 @@ def start(
         server_command=[sys.executable, str(OWN_PROGRAM), "--mode", "server"],
         agent_command=[sys.executable, str(OWN_PROGRAM), "--mode", "agent"],
         options="--",
-        server_extra=["--internal-plain", *_access_log(False), *options],
+        server_extra=["--internal-plain", *_access_log(False), *options, *server_options],
         agent_extra=[*_access_log(False), *options, *agent_options],
         via=via,
     )
@@ -148,6 +151,23 @@ def _argotun(
         server_extra=[*([] if hops.internal else ["--internal-plain"]), *_access_log(access_log)],
         agent_extra=_access_log(access_log),
     )
+
+
+def _start_hop(ground: Ground) -> Running:
+    """As `argotun`, with another replica for the clients, `ingress`; the agent is at `server`."""
+    shared = registry.Registry(ground.site)
+    program = [sys.executable, str(OWN_PROGRAM)]
+    running = start(ground, server_options=shared.options)
+    internal, public = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    clusters = ground.site.write("ingress.json", [{"id": CLUSTER, "token": TOKEN}])
+    options = {"addr": public, "internal-addr": internal, "clusters": clusters}
+    options |= {"tls-cert": ground.certificates.server, "tls-key": ground.certificates.server_key}
+    command = [*program, "--mode", "server", "--internal-plain", *_access_log(False), *shared.options]
+    ingress = ground.site.start("ingress", [*command, *_named("--", options)])
+    children = {"ingress": ingress, **running.children, "redis": shared.child}
+    url = f"http://{internal}/tunnel/{CLUSTER}"
+    wait_until("the hop", lambda: _answers(f"{url}/small", ground.certificates.ca), list(children.values()))
+    return Running(url=url, children=children)
 
 
 def _access_log(enabled: bool) -> list[str]:
