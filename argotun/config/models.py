@@ -203,6 +203,7 @@ class PkiConfig(LogConfig):
     pki_passphrase_file: str | None = None
     """File whose first line encrypts the CA's key; None leaves the key in clear."""
     pki_callers_ca: bool = False
+    pki_replicas: bool = False
 
 
 Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig

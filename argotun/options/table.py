@@ -384,6 +384,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "pki-callers-ca", PKI, SWITCH, "a CA of its own for who calls at the internal port, as Argo CD does"
     ),
+    Option(
+        "pki-replicas", PKI, SWITCH, "a certificate for several servers too, and a CA that signs nothing else"
+    ),
     Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
     Option("pki-passphrase-file", PKI, FILE, "file whose first line is the passphrase of the CA's key"),
     # Every mode

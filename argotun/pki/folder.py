@@ -3,6 +3,8 @@
     ca.crt ca.key             the CA, made once; nothing but this mode ever needs the key, which is
                               encrypted where there is a passphrase
     callers/ca.crt ca.key     the CA of Argo CD's certificate, where one of its own is asked for
+    replicas/ca.crt ca.key    the CA of several servers' certificate, where one is asked for
+    replicas/tls.crt tls.key  that certificate, the same for all
     server.crt server.key     the server's, both ports
     argocd.crt argocd.key     Argo CD's, for the internal port
     server.yaml               the chart's values for the server
@@ -27,11 +29,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from argotun.config import PkiConfig
+from argotun.config import PkiConfig, ServerConfig
 from argotun.errors import ArgotunError, ConfigError
 from argotun.files import unmarked
 from argotun.pki import kept, keys, values
-from argotun.pki.openssl import CLIENT, SERVER, Authority, KeyPair
+from argotun.pki.openssl import BOTH, CLIENT, SERVER, Authority, KeyPair
 from argotun.pki.report import Report
 from argotun.pki.values import Values
 
@@ -58,12 +60,16 @@ class Folder:
             callers = self.path / "callers"
             if config.pki_callers_ca:
                 callers.mkdir(mode=0o700, exist_ok=True)
+            replicas = self.path / "replicas"
+            if config.pki_replicas:
+                replicas.mkdir(mode=0o700, exist_ok=True)
         # Kept as long as this: openssl reads the file itself.
         self._passphrase = _passphrase(config.pki_passphrase_file)
         passphrase = self._passphrase if isinstance(self._passphrase, str | None) else self._passphrase.name
         self._authority = Authority(self.path, passphrase)
         # Once there it stays in use: agents must not get to the port again because an option was forgotten.
         self._callers = Authority(callers, passphrase) if callers.exists() else self._authority
+        self._replicas = Authority(replicas, passphrase) if replicas.exists() else None
 
     def agent(self, cluster: str) -> Path:
         """The folder of one cluster's agent."""
@@ -84,6 +90,12 @@ class Folder:
         """Whether some values say how agents get to the server."""
         return any(key in EXPOSING for file in self.values_files() for key in kept.read(file))
 
+    @property
+    def unregistered(self) -> bool:
+        """Whether there is a certificate for several servers, and no values say how they find each other."""
+        found = (kept.read(file).get("registry") or {} for file in self.values_files())
+        return self._replicas is not None and not any(each.get("url") or each.get("urlKey") for each in found)
+
     def vouched(self, cluster: str) -> bool:
         """Whether the cluster's own signature proves its agent."""
         return (self.agent(cluster) / "keys.json").exists()
@@ -94,6 +106,9 @@ class Folder:
             self._make_authority(self._authority, "argotun CA")
             if self._callers is not self._authority:
                 self._make_authority(self._callers, "argotun callers CA")
+            if self._replicas is not None:
+                self._make_authority(self._replicas, "argotun replicas CA")
+                self._make_replica(self._replicas)
             for cluster, file in self._config.pki_keys:
                 self._take_keys(self.agent(cluster), Path(file))
             for cluster in self._config.pki_clusters:
@@ -160,6 +175,12 @@ class Folder:
             own = values.exposure_values(exposure, self._config.pki_server)
             _write(file, kept.text(kept.merged(kept.read(file), own)))
 
+    def _make_replica(self, authority: Authority) -> None:
+        pair = KeyPair(str(authority.folder / "tls.crt"), str(authority.folder / "tls.key"))
+        there, name = pair.exists(), ServerConfig().peer_name
+        authority.issue(pair, name, BOTH, [name], self._config.pki_days)
+        self.report.made(self._short(pair.cert), pair.cert, there)
+
     def _make_server(self) -> None:
         days, server, argocd = self._config.pki_days, self._pair("server"), self._pair("argocd")
         there = server.exists()
@@ -170,9 +191,13 @@ class Folder:
         file, record, clusters = self.path / "server.yaml", self.path / "written", self.clusters()
         written = record.read_text("utf-8").split() if record.exists() else []
         own = values.server_values(
-            {each: self._entry(each) for each in clusters}, self.path, self._callers.folder
+            {each: self._entry(each) for each in clusters},
+            self.path,
+            self._callers.folder,
+            self._replicas.folder if self._replicas is not None else None,
         )
-        _write(file, kept.text(kept.with_clusters(kept.read(file), own, written)))
+        before = kept.without(kept.read(file), values.PEER)
+        _write(file, kept.text(kept.with_clusters(before, own, written)))
         _write(record, "".join(f"{each}\n" for each in clusters))
         self.report.removed += [each for each in written if each not in clusters]
 

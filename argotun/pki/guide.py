@@ -17,6 +17,10 @@ _UNEXPOSED = """
 No values say how agents reach {url}. Run this again with --pki-exposure load-balancer, or put values with a
 gateway or an ingress into a file of that folder, such as exposure.yaml (docs/exposing-argotun.md).
 """
+_UNREGISTERED = """
+No values say where several servers find each other, and the chart takes no certificate for them without: put
+replicas and registry into a file of that folder, such as replicas.yaml (docs/install.md, Several replicas).
+"""
 _AGENT = """
 On {cluster}, with {file}, which is secret:
   helm --kube-context {cluster} upgrade --install argotun {chart} -n argotun --create-namespace -f {file}
@@ -50,6 +54,8 @@ def introduction(folder: Folder, config: PkiConfig) -> str:
     )
     if not folder.exposed:
         text += _UNEXPOSED.format(**words)
+    if folder.unregistered:
+        text += _UNREGISTERED
     if not clusters:
         return text + _NO_AGENT
     asked = {*config.pki_clusters, *(each for each, _ in config.pki_keys), *folder.report.changed}

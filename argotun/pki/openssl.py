@@ -19,6 +19,8 @@ from argotun.errors import ArgotunError
 SERVER, CLIENT = "serverAuth", "clientAuth"
 """What a certificate may be used for (RFC 5280 §4.2.1.12): to be dialled, or to dial."""
 
+BOTH = f"{SERVER}, {CLIENT}"
+
 LONGEST_COMMON_NAME = 64
 """Characters of a subject's common name (RFC 5280 appendix A.1, ub-common-name)."""
 
@@ -110,7 +112,7 @@ class Authority:
     ) -> None:
         """A new key and its certificate as `pair`, both or neither.
 
-        `subject` is the common name, cut to 64 characters; `usage` is SERVER or CLIENT; `names` are DNS
+        `subject` is the common name, cut to 64 characters; `usage` is SERVER, CLIENT or BOTH; `names` are DNS
         names and IP addresses.
         """
         listed = ", ".join(_general_name(each) for each in names)

@@ -22,15 +22,28 @@ PROOFS = ("token", "tokens", "tokenSha256", "serviceAccount", "certNames")
 AGENT_PROOFS = ("token", "serverToken", "tls.clientCertData", "tls.clientKeyData")
 """Values of an agent that say how it proves itself."""
 
+PEER = ("peer.certData", "peer.keyData", "peer.caData")
+"""Values of several servers by which they know each other."""
+
 NODE_PORTS = range(30000, 32768)
 """Kubernetes' own, unless its API server is told of others."""
 
 
-def server_values(clusters: Values, folder: Path, callers: Path) -> Values:
+def server_values(clusters: Values, folder: Path, callers: Path, replicas: Path | None) -> Values:
     """Values of `mode: server` for entries by id.
 
-    `callers` is the folder of the callers' CA, the same where they have none of their own.
+    `callers` is the folder of the callers' CA, the same where they have none of their own; `replicas` that of
+    the certificate of several servers, if there is one.
     """
+    peer = (
+        {
+            "certData": encoded(replicas / "tls.crt"),
+            "keyData": encoded(replicas / "tls.key"),
+            "caData": encoded(replicas / "ca.crt"),
+        }
+        if replicas
+        else {}
+    )
     own = {"internalClientCAData": encoded(callers / "ca.crt")} if callers != folder else {}
     return {
         "mode": "server",
@@ -48,6 +61,7 @@ def server_values(clusters: Values, folder: Path, callers: Path) -> Values:
             "clientCertData": encoded(folder / "argocd.crt"),
             "clientKeyData": encoded(folder / "argocd.key"),
         },
+        **({"peer": peer} if peer else {}),
     }
 
 

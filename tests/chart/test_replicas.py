@@ -1,7 +1,9 @@
 """Several servers, and several agents: how their pods find each other, come, go and are spread."""
 
+import base64
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from argotun.config import PkiConfig
+from argotun.pki.folder import Folder
 from tests.chart.helm import ROOT, Helm, Rendered
 from tests.chart.test_network import EVERYBODY, peers
 from tests.chart.values import AGENT, CLUSTERS, MATRIX, PEER, REGISTRY, SERVER
@@ -251,6 +255,18 @@ def test_all_replicas_have_one_name(helm: Helm) -> None:
 
 def test_a_cluster_may_have_as_many_agents_as_its_entry_says(helm: Helm) -> None:
     assert helm.render(AGENT | {"replicas": 3}).one("Deployment")["spec"]["replicas"] == 3
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl program is not installed")
+def test_what_mode_pki_makes_is_what_replicas_show(helm: Helm, tmp_path: Path) -> None:
+    config = PkiConfig(pki_folder=str(tmp_path), pki_server="wss://argotun.example.com", pki_replicas=True)
+    Folder(config).fill()
+    values = yaml.safe_load((tmp_path / "server.yaml").read_text())
+    made = helm.render(values | {"replicas": 3, "registry": REGISTRY}).one("Secret", "argotun-peer-tls")[
+        "data"
+    ]
+    for name in ("tls.crt", "tls.key", "ca.crt"):
+        assert base64.b64decode(made[name]) == (tmp_path / "replicas" / name).read_bytes()
 
 
 # docs/install.md

@@ -23,7 +23,7 @@ CASES = [
     ("agent --tok", {"--token", "--token-file"}),
     ("server --internal-client-", {"--internal-client-ca", "--internal-client-names"}),
     ("agent --log-level w", {"warn"}),
-    ("--mode pki --pki-re", {"--pki-release", "--pki-renew"}),
+    ("--mode pki --pki-re", {"--pki-release", "--pki-renew", "--pki-replicas"}),
     ("agent --pki-", set()),
 ]
 

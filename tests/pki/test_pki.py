@@ -576,3 +576,56 @@ def test_callers_may_have_a_ca_that_no_agents_certificate_comes_from(pki):
     agent = folder / "agents" / "customer-a" / "tls.crt"
     with pytest.raises(ssl.SSLError):
         shake_hands(server, client_context(folder / "ca.crt", agent), "argotun.example.com")
+
+
+def test_replicas_have_a_certificate_of_a_ca_that_signs_nothing_else(pki):
+    folder = pki("--pki-replicas")
+    replicas = folder / "replicas"
+    values = server_values(folder)["peer"]
+    assert decoded(values) == {
+        "certData": (replicas / "tls.crt").read_bytes(),
+        "keyData": (replicas / "tls.key").read_bytes(),
+        "caData": (replicas / "ca.crt").read_bytes(),
+    }
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=replicas / "ca.crt")
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_cert_chain(replicas / "tls.crt", replicas / "tls.key")
+    assert shake_hands(server, client_context(replicas / "ca.crt", replicas / "tls.crt"), "argotun-peer")
+    for others in ("argocd.crt", "server.crt", "agents/customer-a/tls.crt"):
+        with pytest.raises(ssl.SSLError, match=r"unknown ca|verify failed"):
+            shake_hands(server, client_context(replicas / "ca.crt", folder / others), "argotun-peer")
+
+
+def test_every_run_renews_the_replicas_certificate_and_keeps_its_ca(pki, capsys):
+    folder = pki("--pki-replicas")
+    before = {path.name: path.read_bytes() for path in (folder / "replicas").iterdir()}
+    pki()
+    after = {path.name: path.read_bytes() for path in (folder / "replicas").iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"tls.crt", "tls.key"}
+    assert decoded(server_values(folder)["peer"])["certData"] == after["tls.crt"]
+    assert "renewed  replicas/tls.crt" in capsys.readouterr().out
+
+
+def test_certificates_of_replicas_that_were_removed_are_in_no_values(pki):
+    folder = pki("--pki-replicas")
+
+    def change(values):
+        values["peer"]["port"] = 9444
+
+    edited(folder / "server.yaml", change)
+    shutil.rmtree(folder / "replicas")
+    pki()
+    assert server_values(folder)["peer"] == {"port": 9444}
+
+
+@pytest.mark.parametrize("where", [{"url": "redis://redis"}, {"urlKey": "url"}])
+def test_it_is_said_where_replicas_would_not_find_each_other(pki, capsys, where):
+    folder = pki()
+    assert "No values say where several servers" not in capsys.readouterr().out
+    pki("--pki-replicas")
+    assert "No values say where several servers find each other" in capsys.readouterr().out
+    (folder / "replicas.yaml").write_text(yaml.safe_dump({"replicas": 3, "registry": where}))
+    pki()
+    said = capsys.readouterr().out
+    assert f"-f {folder / 'replicas.yaml'}" in said
+    assert "No values say where several servers" not in said
