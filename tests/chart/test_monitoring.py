@@ -303,6 +303,15 @@ def test_a_panel_asks_for_what_is_reported(helm: Helm) -> None:
         refuse_unknown(expression)
 
 
+def test_what_the_alerts_of_replicas_ask_for_is_shown(helm: Helm) -> None:
+    """A panel says since when, and at which replica."""
+    _, found = panels(helm)
+    shown = METRIC.findall(" ".join(target["expr"] for panel in found for target in panel["targets"]))
+    asked = [each["expr"] for each in ALERTS if re.search("Regist|Replicas|Peer", each["alert"])]
+    assert len(asked) == 3
+    assert set(METRIC.findall(" ".join(asked))) <= set(shown)
+
+
 def test_a_panel_uses_variables_that_are_there(helm: Helm) -> None:
     dashboard, found = panels(helm)
     there = {each["name"] for each in dashboard["templating"]["list"]} | {"__rate_interval"}
