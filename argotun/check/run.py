@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from argotun.check.show import Lines, as_json
 from argotun.check.steps import Walk
-from argotun.config import AgentConfig
+from argotun.config import AgentConfig, ServerConfig
 from argotun.config.models import Config
 from argotun.errors import ConfigError
 
@@ -29,6 +29,10 @@ def walk(mode: str, config: Config, warnings: tuple[str, ...], form: str) -> int
             from argotun.check import agent  # noqa: PLC0415  each mode loads its own half
 
             agent.walk(config, found)
+        elif isinstance(config, ServerConfig):
+            from argotun.check import server  # noqa: PLC0415
+
+            server.walk(config, found)
 
     return _shown(mode, findings, form)
 

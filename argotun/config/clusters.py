@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from math import log2
 from typing import Any
 
-from argotun.config.documents import place, read_entries
+from argotun.config.documents import place, read_entries, read_list
 from argotun.config.network import parse_target
 from argotun.config.service_accounts import RefusedKey, ServiceAccount, read_service_account
 from argotun.config.values import (
@@ -190,6 +191,27 @@ def parse_clusters(text: str, source: str = "") -> dict[str, Cluster]:
     option = f"{OPTION} {source}".rstrip()
     expected = "a list of clusters, in JSON or YAML"
     return read_entries(text, option, expected, ClustersError, partial(read_clusters, option))
+
+
+GUESSABLE = 80.0
+"""Bits of entropy of a token, counted by its characters alone, below which somebody has made it up."""
+
+
+def weak_tokens(text: str) -> list[str]:
+    """Ids of the clusters, in a list that can be used, with a token in clear that could be guessed."""
+    entries = read_list(text, OPTION, "a list of clusters", ClustersError).entries
+    return [
+        entry["id"]
+        for entry in entries
+        if any(0 < _bits(token) < GUESSABLE for token in (entry.get("token"), *(entry.get("tokens") or ())))
+    ]
+
+
+def _bits(token: str | None) -> float:
+    """Shannon's entropy of a text by how often each of its characters is in it; 0 for none."""
+    counts = [token.count(each) for each in set(token)] if token else []
+    total = len(token or "")
+    return max(1.0, -sum(count * log2(count / total) for count in counts)) if token else 0.0
 
 
 def read_clusters(option: str, entries: list[Any], lines: list[int]) -> dict[str, Cluster]:

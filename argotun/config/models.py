@@ -127,6 +127,11 @@ class ServerConfig(TunnelConfig):
     """A link's round trip is a fraction of a millisecond: who is silent for that long has ended."""
     peer_buffer: int = 64 * MIB
     """Of one link; an answer that nobody reads may hold its stream's share of it at both ends."""
+    from_inside: str | None = None
+    """URL of the internal port, as a caller of the check names it."""
+    from_inside_cert: str | None = None
+    from_inside_key: str | None = None
+    from_inside_token_file: str | None = None
     idle_timeout: float = 600.0
     """How long an idle client connection is kept; clients such as Argo CD reuse theirs for 5 minutes."""
 

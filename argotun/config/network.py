@@ -155,6 +155,14 @@ def parse_server_url(text: str) -> str:
     return parts._replace(path=parts.path if parts.path.strip("/") else "/connect").geturl()
 
 
+def parse_web_url(text: str) -> str:
+    """An http or https URL without user, query or fragment."""
+    parts = split_url(text)
+    if parts.scheme not in WEB_SCHEMES or "@" in parts.netloc or parts.query or "#" in text:
+        raise ValueError
+    return parts.geturl()
+
+
 def parse_proxy(text: str) -> Proxy:
     """`http[s]://[user:password@]host[:port]`; the scheme may be left out."""
     parts = split_url(text if "://" in text else f"http://{text}")
@@ -176,6 +184,13 @@ SERVER_URL = Kind(
     "ws or wss URL",
     f"{SERVER_URL_EXPECTED}, without user or password",
     parse_server_url,
+    quote=quote_unless_secret(re.compile("@")),
+)
+WEB_URL = Kind(
+    "URL",
+    "http or https URL",
+    "a URL such as https://argotun.argotun:8080, without user or password",
+    parse_web_url,
     quote=quote_unless_secret(re.compile("@")),
 )
 PROXY_URL = Kind(

@@ -194,6 +194,7 @@ ERRORS: tuple[Rule, ...] = (
         lambda c, _: c.peer_keepalive >= c.peer_keepalive_timeout,
         "{value} is too long: expected less than --peer-keepalive-timeout",
     ),
+    *pair(ServerConfig, "from-inside-cert", "from-inside-key"),
     Rule(
         AgentConfig,
         "server",

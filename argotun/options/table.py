@@ -21,6 +21,7 @@ from argotun.config.network import (
     REGISTRY_URL,
     SERVER_URL,
     TARGET,
+    WEB_URL,
 )
 from argotun.config.values import (
     CLUSTER_FILES,
@@ -273,6 +274,15 @@ OPTIONS: tuple[Option, ...] = (
         "peer-keepalive-timeout", SERVER, duration(0.01), "time without a sign after which a link is dead"
     ),
     Option("peer-buffer", SERVER, size(1 << 20), "as --tunnel-buffer, for one link between replicas"),
+    Option(
+        "from-inside",
+        SERVER,
+        WEB_URL,
+        "with --check: URL of the internal port, to call each cluster there as Argo CD would",
+    ),
+    Option("from-inside-cert", SERVER, FILE, "with --from-inside: certificate chain of who calls, PEM"),
+    Option("from-inside-key", SERVER, FILE, "private key of --from-inside-cert, PEM"),
+    Option("from-inside-token-file", SERVER, FILE, "with --from-inside: file that holds a caller's token"),
     # Agent
     Option("server", AGENT, SERVER_URL, "URL of the server's /connect", also=("SERVER_URL",)),
     Option(

@@ -23,6 +23,8 @@ from argotun.transport.tls import ClientTls, handshake_client
 
 TIMEOUT = 2.0
 """Seconds for a connection, and for each answer; a Redis that stood still answers at once when it goes on."""
+FAILURES = (RedisError, OSError, TransportError)
+"""What a client's commands raise when the registry cannot be had, beside ConfigError."""
 LARGEST_PASSWORD = 64 << 10
 
 BEAT = """
@@ -181,7 +183,7 @@ class Engine:
                     for first, last, master, *_ in client.execute_command("CLUSTER", "SLOTS"):
                         if first <= self._slot <= last:
                             return (master[0] or b"").decode() or host, master[1]
-            except (RedisError, OSError, TransportError) as error:
+            except FAILURES as error:
                 why = error
         raise DialError("no node of the Cluster knows who has our slot") from why
 

@@ -58,7 +58,7 @@ class Feed:
                     feed.subscribe(f"{self._engine.keys}:feed")
                     if feed.get_message(timeout=TIMEOUT) is None:
                         raise TransportError("no answer to SUBSCRIBE")
-                    self._read_members(client)
+                    self.read_members(client)
                     failures = 0
                     self._follow(client, feed)
             except Exception as error:  # whatever Redis may say or do
@@ -121,7 +121,7 @@ class Feed:
         self.gaps += 1
         self._seldom.say(logging.WARNING, "registry", "the registry holds what no replica wrote: %s", why)
 
-    def _read_members(self, client: Any) -> None:
+    def read_members(self, client: Any) -> None:
         """Read the hash of each replica that counts as alive."""
         seconds, micros = client.time()
         alive = client.zrangebyscore(
