@@ -55,7 +55,7 @@ def test_every_message_is_one_of_the_program() -> None:
 @pytest.mark.parametrize("name", GUIDES)
 def test_every_flag_is_one_of_the_program(name: str) -> None:
     flags = re.findall(r"(?<![\w-])--([a-z][a-z-]+)", re.sub(r"```sh.*?```", "", text_of(name), flags=re.S))
-    known = {*BY_NAME, MODE.name, "print-config", "previous", "raw", "append-server-path"}
+    known = {*BY_NAME, MODE.name, "check", "logs", "print-config", "previous", "raw", "append-server-path"}
     assert set(flags) <= known
 
 

@@ -46,7 +46,9 @@ def walk(config: ServerConfig, found: Walk) -> None:
     if not found.failed:
         # What only shows when all parts are there.
         _try(found, "server", lambda: Server(replace(config, access_log=False)))
-    _ports(config, found)
+    if config.from_inside is None:
+        # A server that is to answer has them already.
+        _ports(config, found)
     _descriptors(config, found)
     if config.registry is not None:
         # Only here: a server by itself has no use for redis-py.

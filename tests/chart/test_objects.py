@@ -56,7 +56,8 @@ def test_every_object_has_labels_and_the_release_in_its_name(helm: Helm, values:
     for each in objects:
         meta = each["metadata"]
         assert meta["labels"]["app.kubernetes.io/instance"] == "eu"
-        assert meta["labels"]["app.kubernetes.io/component"] == values["mode"]
+        component = "check" if meta["name"] == "eu-argotun-check" else values["mode"]
+        assert meta["labels"]["app.kubernetes.io/component"] == component
         assert meta["name"].startswith("eu-argotun")
         key = (each["kind"], meta.get("namespace"), meta["name"])
         assert key not in seen

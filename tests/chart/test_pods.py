@@ -198,6 +198,9 @@ def test_every_selector_finds_its_pod(helm: Helm, values: dict[str, Any]) -> Non
     for each in rendered.all("Service"):
         assert each["spec"]["selector"].items() <= labels
     for each in rendered.all("NetworkPolicy"):
+        if each["metadata"]["name"] == "argotun-check":
+            # `helm test` has a pod of its own.
+            continue
         assert each["spec"]["podSelector"]["matchLabels"].items() <= labels
 
 
@@ -324,3 +327,55 @@ def test_another_apis_ca_comes_from_its_secret(helm: Helm) -> None:
     assert volume["secret"]["secretName"] == "api-ca"
     (mount,) = [each for each in rendered.container["volumeMounts"] if each["name"] == "target-ca"]
     assert mount["mountPath"] == "/target-ca"
+
+
+def without(container: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in container.items() if key not in keys}
+
+
+@each_set
+def test_helm_test_checks_what_the_deployment_runs(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    check = rendered.one("Pod", "argotun-check")
+    (container,) = check["spec"]["containers"]
+    serving = rendered.container
+    ways_of_life = ("name", "args", "ports", "startupProbe", "livenessProbe", "readinessProbe", "lifecycle")
+    assert without(container, *ways_of_life) == without(serving, *ways_of_life)
+    assert container["args"] == ["--check", *serving["args"]]
+    for key in (
+        "securityContext",
+        "serviceAccountName",
+        "volumes",
+        "dnsPolicy",
+        "hostAliases",
+        "tolerations",
+    ):
+        assert check["spec"].get(key) == rendered.pod.get(key), key
+
+
+@each_set
+def test_nobody_is_sent_to_the_pod_of_a_check(helm: Helm, values: dict[str, Any]) -> None:
+    rendered = helm.render(values)
+    check = rendered.one("Pod", "argotun-check")
+    assert check["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    labels = check["metadata"]["labels"].items()
+    selectors = [each["spec"].get("selector", {}) for each in rendered.all("Service")]
+    selectors += [
+        each["spec"]["selector"]["matchLabels"]
+        for each in rendered.objects
+        if each["kind"] in ("Deployment", "PodDisruptionBudget")
+    ]
+    assert selectors
+    assert not [selector for selector in selectors if selector and selector.items() <= labels]
+
+
+@each_set
+def test_a_check_may_reach_what_the_others_may(helm: Helm, values: dict[str, Any]) -> None:
+    policies = {each["metadata"]["name"]: each for each in helm.render(values).all("NetworkPolicy")}
+    if "argotun" not in policies:
+        assert "argotun-check" not in policies
+        return
+    ours, theirs = policies["argotun-check"]["spec"], policies["argotun"]["spec"]
+    assert without(ours, "podSelector") == without(theirs, "podSelector")
+    check = helm.render(values).one("Pod", "argotun-check")
+    assert ours["podSelector"]["matchLabels"].items() <= check["metadata"]["labels"].items()
