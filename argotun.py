@@ -1,4 +1,4 @@
-"""Run argotun from a clone: `python argotun.py --mode server|agent|demo|pki`."""
+"""Run argotun from a clone: `python argotun.py --mode server|agent|demo|pki|status`."""
 
 import sys
 from os.path import dirname, realpath

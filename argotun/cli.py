@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from argotun import __version__
-from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
+from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig, StatusConfig
 from argotun.config.models import CONFIGS
 from argotun.errors import ArgotunError, ConfigError, OptionsError
 from argotun.options.completion import script
@@ -30,6 +30,7 @@ RUNNERS = {
     AgentConfig: "argotun.agent.app",
     DemoConfig: "argotun.demo",
     PkiConfig: "argotun.pki",
+    StatusConfig: "argotun.status",
 }
 """The module whose `run(config) -> int` is a mode; imported when it is asked for."""
 

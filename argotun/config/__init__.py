@@ -1,6 +1,6 @@
 """What a process is told, as types and values: the floor that every layer stands on.
 
-    models.py     what a role is told: ServerConfig, AgentConfig, DemoConfig, PkiConfig, every default
+    models.py     what a role is told: ServerConfig, AgentConfig and the like, every default
     values.py     the grammar of a value: durations, sizes, files, secrets
     network.py    the same of addresses and URLs
     proxies.py    an HTTP proxy, and which one the environment names for an address
@@ -15,7 +15,16 @@ from argotun.config.models import (
     DemoConfig,
     PkiConfig,
     ServerConfig,
+    StatusConfig,
     TunnelConfig,
 )
 
-__all__ = ["Address", "AgentConfig", "DemoConfig", "PkiConfig", "ServerConfig", "TunnelConfig"]
+__all__ = [
+    "Address",
+    "AgentConfig",
+    "DemoConfig",
+    "PkiConfig",
+    "ServerConfig",
+    "StatusConfig",
+    "TunnelConfig",
+]

@@ -211,12 +211,27 @@ class PkiConfig(LogConfig):
     pki_replicas: bool = False
 
 
-Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusConfig(LogConfig):
+    """`--mode status`: what a server or an agent says of itself, in a terminal."""
+
+    status_url: str = "http://127.0.0.1:8080/status"
+    """A server's internal or health port, or an agent's health port."""
+    status_ca_cert: str | None = None
+    """None is the system's CAs."""
+    status_client_cert: str | None = None
+    status_client_key: str | None = None
+    status_token_file: str | None = None
+    """Of a ServiceAccount that the callers file lists."""
+
+
+Config = ServerConfig | AgentConfig | DemoConfig | PkiConfig | StatusConfig
 
 CONFIGS: dict[str, type[Config]] = {
     "server": ServerConfig,
     "agent": AgentConfig,
     "demo": DemoConfig,
     "pki": PkiConfig,
+    "status": StatusConfig,
 }
 """The config of each mode."""

@@ -163,6 +163,23 @@ def parse_web_url(text: str) -> str:
     return parts.geturl()
 
 
+def parse_status_url(text: str) -> str:
+    """An http or https URL without user or fragment; a missing path becomes `/status`. Raises ValueError."""
+    parts = split_url(text if "://" in text else f"http://{text}")
+    if parts.scheme not in WEB_SCHEMES or "@" in parts.netloc or "#" in text:
+        raise ValueError
+    return parts._replace(path=parts.path if parts.path.strip("/") else "/status").geturl()
+
+
+STATUS_URL = Kind(
+    "URL",
+    "http or https URL",
+    "the URL of a port that serves /status, such as http://127.0.0.1:8080, without user or password",
+    parse_status_url,
+    quote=quote_unless_secret(re.compile("@")),
+)
+
+
 def parse_proxy(text: str) -> Proxy:
     """`http[s]://[user:password@]host[:port]`; the scheme may be left out."""
     parts = split_url(text if "://" in text else f"http://{text}")

@@ -23,8 +23,10 @@ from argotun.observe.words import (
     milliseconds,
     of_cluster,
     plural,
+    reachable,
     size,
     span,
+    totals,
     troubles,
 )
 
@@ -110,7 +112,7 @@ def pieces(status: Said) -> Iterator[str]:
             class_="bad" if wrong else "ok",
         ),
     )
-    yield _totals(_of_agent(status) if role == "agent" else _of_server(status))
+    yield _totals(totals(status))
     yield _troubles(wrong)
     yield from _agent(status) if role == "agent" else _server(status)
     yield from _certificates(status)
@@ -140,8 +142,8 @@ def _troubles(wrong: list[str]) -> Markup:
     return tag("ul", *shown, class_="troubles") if shown else Markup("")
 
 
-def _totals(totals: Mapping[str, object]) -> Markup:
-    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in totals.items()))
+def _totals(numbers: Mapping[str, object]) -> Markup:
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in numbers.items()))
 
 
 def _table(
@@ -169,28 +171,6 @@ def _server(status: Said) -> Iterator[str]:
     yield from _replicas(status)
     yield from _callers(status)
     yield from _strangers(status)
-
-
-def _of_server(status: Said) -> dict[str, object]:
-    clusters = status.get("clusters")
-    if not isinstance(clusters, Mapping):
-        return {
-            "clusters connected": f"{status.get('connected')} of {clusters}",
-            "agents": status.get("agents"),
-            "clients' connections": status.get("connections"),
-        }
-    agents = [agent for each in clusters.values() for agent in entries(each)]
-    elsewhere = mapping(status.get("elsewhere"))
-    traffic = [mapping(each) for each in mapping(status.get("traffic")).values()]
-    reached = sum(bool(each) or name in elsewhere for name, each in clusters.items())
-    return {
-        "clusters connected": f"{reached} of {len(clusters)}",
-        "agents": len(agents),
-        "streams": sum(agent.get("streams", 0) for agent in agents),
-        "to clusters": f"{size(sum(each.get('toClusterBytesPerSecond', 0) for each in traffic))}/s",
-        "from clusters": f"{size(sum(each.get('fromClusterBytesPerSecond', 0) for each in traffic))}/s",
-        "clients' connections": status.get("connections"),
-    }
 
 
 CLUSTERS = (
@@ -321,24 +301,12 @@ def _strangers(status: Said) -> Iterator[str]:
 # ── an agent ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _reachable(said: object) -> str:
-    return "not asked yet" if not isinstance(said, bool) else "reachable" if said else "not reachable"
-
-
-def _of_agent(status: Said) -> dict[str, object]:
-    return {
-        "tunnel": "up" if status.get("connected") else "down",
-        "streams": sum(tunnel.get("streams", 0) for tunnel in entries(status.get("tunnels"))),
-        "Kubernetes API": _reachable(status.get("apiReachable")),
-    }
-
-
 def _agent(status: Said) -> Iterator[str]:
     facts: dict[str, object] = {
         "server": status.get("server"),
         "API": status.get("target"),
         "API's version": status.get("apiVersion") or "–",
-        f"{_reachable(status.get('apiReachable'))} for": span(status.get("apiSinceSeconds")),
+        f"{reachable(status.get('apiReachable'))} for": span(status.get("apiSinceSeconds")),
         "API's problem": status.get("apiProblem"),
         "last error": status.get("lastError"),
         "attempts": status.get("attempts") or "",

@@ -107,6 +107,46 @@ REFUSALS = {
 """How each kind of refusal is told; what they mean is in `server/history.py`."""
 
 
+def totals(status: Said) -> dict[str, object]:
+    """The numbers that stand on top, by their names."""
+    return _totals_of_agent(status) if is_agent(status) else _totals_of_server(status)
+
+
+def _totals_of_server(status: Said) -> dict[str, object]:
+    clusters = status.get("clusters")
+    if not isinstance(clusters, Mapping):
+        return {
+            "clusters connected": f"{status.get('connected')} of {clusters}",
+            "agents": status.get("agents"),
+            "clients' connections": status.get("connections"),
+        }
+    agents = [agent for each in clusters.values() for agent in entries(each)]
+    elsewhere = mapping(status.get("elsewhere"))
+    traffic = [mapping(each) for each in mapping(status.get("traffic")).values()]
+    reached = sum(bool(each) or name in elsewhere for name, each in clusters.items())
+    return {
+        "clusters connected": f"{reached} of {len(clusters)}",
+        "agents": len(agents),
+        "streams": sum(agent.get("streams", 0) for agent in agents),
+        "to clusters": f"{size(sum(each.get('toClusterBytesPerSecond', 0) for each in traffic))}/s",
+        "from clusters": f"{size(sum(each.get('fromClusterBytesPerSecond', 0) for each in traffic))}/s",
+        "clients' connections": status.get("connections"),
+    }
+
+
+def reachable(said: object) -> str:
+    """Whether an agent's API can be asked, in words."""
+    return "not asked yet" if not isinstance(said, bool) else "reachable" if said else "not reachable"
+
+
+def _totals_of_agent(status: Said) -> dict[str, object]:
+    return {
+        "tunnel": "up" if status.get("connected") else "down",
+        "streams": sum(tunnel.get("streams", 0) for tunnel in entries(status.get("tunnels"))),
+        "Kubernetes API": reachable(status.get("apiReachable")),
+    }
+
+
 def troubles(status: Said) -> list[str]:
     """What is not as it should be, a sentence each; empty where all is well."""
     found = list(_of_agent(status) if is_agent(status) else _of_server(status))

@@ -11,6 +11,7 @@ from argotun.config.models import (
     DemoConfig,
     PkiConfig,
     ServerConfig,
+    StatusConfig,
     TunnelConfig,
 )
 from argotun.config.values import check_file
@@ -280,6 +281,13 @@ ERRORS: tuple[Rule, ...] = (
         "pki-server",
         lambda c, _: c.pki_server.startswith("ws://"),
         "{value} shows no certificate: expected a wss:// URL",
+    ),
+    *pair(StatusConfig, "status-client-cert", "status-client-key"),
+    Rule(
+        StatusConfig,
+        "status-token-file",
+        lambda c, _: c.status_token_file and not c.status_url.startswith("https://"),
+        "is for https:// alone: anyone on the way could read the token",
     ),
 )
 

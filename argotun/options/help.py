@@ -21,6 +21,7 @@ MODES = {
     "agent": "in a customer's cluster: dials the server, and passes requests on to its API",
     "demo": "all of it on this machine in one go, against a stand-in API or your cluster",
     "pki": "makes a CA, certificates, tokens and the chart's values for both sides",
+    "status": "shows how a server or an agent does; exit code 0 where all is well, else 1",
 }
 
 EXAMPLES = {
@@ -34,6 +35,7 @@ EXAMPLES = {
     ),
     "demo": ("argotun demo --kubeconfig ~/.kube/config",),
     "pki": ("argotun pki --pki-server wss://tunnel.example.com --pki-clusters shop,bank",),
+    "status": ("argotun status http://127.0.0.1:8081",),
 }
 
 COMMON = {
@@ -65,6 +67,13 @@ COMMON = {
     ),
     "demo": ("demo-once", "kubeconfig", "context"),
     "pki": ("pki-folder", "pki-server", "pki-clusters", "pki-keys", "pki-exposure", "pki-names", "pki-renew"),
+    "status": (
+        "status-url",
+        "status-ca-cert",
+        "status-client-cert",
+        "status-client-key",
+        "status-token-file",
+    ),
 }
 
 
@@ -79,11 +88,14 @@ CLOSING = {
     ),
 }
 
+WORDS = {"status": "status-url"}
+"""The option that a lone word behind a mode stands for."""
+
 
 def overview() -> str:
     """What the program is and which modes it has."""
     lines = [
-        "usage: argotun server|agent|demo|pki [option ...]",
+        "usage: argotun server|agent|demo|pki|status [option ...]",
         "",
         "A reverse tunnel from customers' Kubernetes clusters to a managed Argo CD.",
         "",
@@ -125,12 +137,17 @@ def short(mode: str) -> str:
 def with_mode(argv: list[str]) -> list[str]:
     """The command line with its first word, where that is a mode, as the option that it stands for.
 
-    `check`, before it or by itself, stands for an option too.
+    `check`, before it or by itself, stands for an option too, and a second word may be one: see WORDS.
     """
     if argv[:1] == ["check"]:
         # What follows may name another form.
         return ["--check=text", *with_mode(argv[1:])]
-    return [MODE.flag, *argv] if argv and argv[0] in EVERY else argv
+    if not argv or argv[0] not in EVERY:
+        return argv
+    mode, *rest = argv
+    if mode in WORDS and rest and not rest[0].startswith("-"):
+        rest.insert(0, f"--{WORDS[mode]}")
+    return [MODE.flag, mode, *rest]
 
 
 def _flag(option: Option) -> str:

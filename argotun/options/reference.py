@@ -39,7 +39,7 @@ Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `3
 listen on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants quoted.
 A switch stands alone (`--insecure`) or with a value (`--insecure=false`).
 
-{HEADER}| `{MODE.flag}` | server, agent, demo or pki | none | `{MODE.environment[0]}` | {MODE.help} |
+{HEADER}| `{MODE.flag}` | server, agent, demo, pki or status | none | `{MODE.environment[0]}` | {MODE.help} |
 | `--config` | path | none | `{CONFIG_ENVIRONMENT}` | YAML file of options |
 """
 

@@ -141,7 +141,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
     def __init__(self) -> None:
         super().__init__(
             prog="argotun",
-            usage="argotun [check] server|agent|demo|pki [option ...]",
+            usage="argotun [check] server|agent|demo|pki|status [option ...]",
             description=DESCRIPTION,
             epilog=EPILOG,
             add_help=False,

@@ -20,6 +20,7 @@ from argotun.config.network import (
     PROXY_URL,
     REGISTRY_URL,
     SERVER_URL,
+    STATUS_URL,
     TARGET,
     WEB_URL,
 )
@@ -47,9 +48,9 @@ from argotun.config.values import (
 )
 
 PREFIX = "ARGOTUN_"
-SERVER, AGENT, DEMO, PKI = ("server",), ("agent",), ("demo",), ("pki",)
+SERVER, AGENT, DEMO, PKI, STATUS = ("server",), ("agent",), ("demo",), ("pki",), ("status",)
 TUNNEL = ("server", "agent")
-EVERY = ("server", "agent", "demo", "pki")
+EVERY = ("server", "agent", "demo", "pki", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +400,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("pki-renew", PKI, SWITCH, "make the agents' certificates anew too; tokens and the CA stay"),
     Option("pki-passphrase-file", PKI, FILE, "file whose first line is the passphrase of the CA's key"),
+    # Status
+    Option("status-url", STATUS, STATUS_URL, "what to ask; short: argotun status URL"),
+    Option("status-ca-cert", STATUS, FILE, "CA of its certificate, PEM; without it the system's CAs"),
+    Option("status-client-cert", STATUS, FILE, "certificate chain that says who asks, PEM"),
+    Option("status-client-key", STATUS, FILE, "private key of --status-client-cert, PEM"),
+    Option("status-token-file", STATUS, FILE, "file with a caller's ServiceAccount token, in place of those"),
     # Every mode
     Option("log-level", EVERY, choice("debug", "info", "warn", "error"), "least severity that is logged"),
     Option("log-format", EVERY, choice("text", "json"), "form of the log lines"),
@@ -412,6 +419,7 @@ GROUPS = {
     TUNNEL: "--mode server and --mode agent",
     DEMO: "--mode demo",
     PKI: "--mode pki",
+    STATUS: "--mode status",
     EVERY: "every mode",
 }
 """Headings, in the order in which help and reference show them."""

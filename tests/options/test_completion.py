@@ -18,7 +18,7 @@ ENOUGH = 30.0
 """Seconds that an interactive zsh may take on a busy machine."""
 
 CASES = [
-    ("", {"server", "agent", "demo", "pki"}),
+    ("", {"server", "agent", "demo", "pki", "status"}),
     ("age", {"agent"}),
     ("agent --tok", {"--token", "--token-file"}),
     ("server --internal-client-", {"--internal-client-ca", "--internal-client-names"}),

@@ -35,7 +35,7 @@ def run(clone, *argv, cwd=None, **environ):
 @pytest.mark.parametrize(
     ("argv", "environ", "sentence"),
     [
-        ((), {}, "--mode is not set: expected server, agent, demo or pki"),
+        ((), {}, "--mode is not set: expected server, agent, demo, pki or status"),
         (
             ("--mode", "demo", "--addr", ":1"),
             {},

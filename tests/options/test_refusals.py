@@ -25,9 +25,9 @@ LINES = "YAML, one `name: value` a line"
 
 FLAGS = [
     # what runs at all
-    ((), "--mode", None, "server, agent, demo or pki"),
-    (("--mode", "proxy"), "--mode", "'proxy'", "server, agent, demo or pki"),
-    (("--mode", "Server"), "--mode", "'Server'", "server, agent, demo or pki"),
+    ((), "--mode", None, "server, agent, demo, pki or status"),
+    (("--mode", "proxy"), "--mode", "'proxy'", "server, agent, demo, pki or status"),
+    (("--mode", "Server"), "--mode", "'Server'", "server, agent, demo, pki or status"),
     (("--drain", "1s", "server"), "command line, argument 3", "'server'", "--mode server"),
     (
         (*SERVER, "stray"),
@@ -194,7 +194,7 @@ TOGETHER = [
         "--server 'ws://h/' has no TLS: expected a wss:// URL, or --allow-insecure-server for a test",
     ),
     # flags without a value, and one with
-    (("--mode",), "--mode has no value: expected --mode=VALUE, server, agent, demo or pki"),
+    (("--mode",), "--mode has no value: expected --mode=VALUE, server, agent, demo, pki or status"),
     (("--config",), "--config has no value: expected --config=VALUE, a YAML file of options"),
     ((*SERVER, "--drain", "-5s"), f"--drain has no value: expected --drain=VALUE, {DURATION}"),
     ((*AGENT, "--target", "-x.y:1"), f"--target has no value: expected --target=VALUE, {TARGET}"),
@@ -317,7 +317,7 @@ def test_options_that_do_not_go_together_are_one_sentence(argotun, file, argv, w
 
 
 ENVIRONMENT = [
-    ({"ARGOTUN_MODE": "x"}, "--mode (from ARGOTUN_MODE)", "'x'", "server, agent, demo or pki"),
+    ({"ARGOTUN_MODE": "x"}, "--mode (from ARGOTUN_MODE)", "'x'", "server, agent, demo, pki or status"),
     ({"ARGOTUN_MODE": "server", "CLUSTERS": "/no"}, "--clusters (from CLUSTERS)", "'/no'", MISSING),
     (
         {"ARGOTUN_MODE": "agent", "SERVER_URL": "http://h"},

@@ -450,3 +450,17 @@ def test_every_option_is_in_a_group_that_is_shown():
 def test_a_config_cannot_be_altered():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ServerConfig().drain = 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "url"),
+    [
+        (("http://10.0.0.1:8081",), "http://10.0.0.1:8081/status"),
+        (("10.0.0.1:8081", "--log-level", "warn"), "http://10.0.0.1:8081/status"),
+        (("https://a.example/x/status",), "https://a.example/x/status"),
+        (("--status-url", "http://a.example"), "http://a.example/status"),
+        ((), "http://127.0.0.1:8080/status"),
+    ],
+)
+def test_the_second_word_of_status_is_its_url(argotun, words, url):
+    assert argotun(("status", *words)).config.status_url == url

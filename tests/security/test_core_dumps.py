@@ -24,7 +24,7 @@ def test_a_process_leaves_no_core() -> None:
     assert done.stdout.split() == ["0", "0", "0"]
 
 
-@pytest.mark.parametrize("mode", ["server", "agent", "demo", "pki"])
+@pytest.mark.parametrize("mode", ["server", "agent", "demo", "pki", "status"])
 def test_every_mode_forbids_cores_before_it_reads_a_file(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
 
