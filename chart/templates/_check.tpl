@@ -228,7 +228,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $name := list "argocd" "ingress" "serviceMonitor" "dashboard" -}}
+{{- range $name := list "argocd" "ingress" "serviceMonitor" -}}
 {{- if (get $v $name).enabled -}}
 {{- $wrong = append $wrong (printf "%s.enabled: belongs to mode server, this release is mode agent" $name) -}}
 {{- end -}}

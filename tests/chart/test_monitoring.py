@@ -339,3 +339,25 @@ def test_grafana_finds_the_dashboard(helm: Helm) -> None:
     assert meta["annotations"] == {"grafana_folder": "Tunnels"}
     assert not helm.render(SERVER).all("ConfigMap")
     assert not helm.render(AGENT).all("ConfigMap")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("podMonitor", "PodMonitor"), ("serviceMonitor", "ServiceMonitor")]
+)
+def test_argotuns_label_cluster_wins_unless_told_otherwise(helm: Helm, name: str, kind: str) -> None:
+    _, endpoint = scraped(helm.render(SERVER | PROMETHEUS | {name: {"enabled": True}}), kind)
+    assert endpoint["honorLabels"] is True
+    assert not {"relabelings", "metricRelabelings"} & endpoint.keys()
+    rule = [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}]
+    drop = [{"action": "labeldrop", "regex": "pod"}]
+    told = {"enabled": True, "honorLabels": False, "relabelings": rule, "metricRelabelings": drop}
+    _, endpoint = scraped(helm.render(SERVER | PROMETHEUS | {name: told}), kind)
+    assert "honorLabels" not in endpoint
+    assert (endpoint["relabelings"], endpoint["metricRelabelings"]) == (rule, drop)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dashboard_is_there_for_both_modes(helm: Helm, mode: str) -> None:
+    rendered = helm.render(MODES[mode] | {"dashboard": {"enabled": True}})
+    (text,) = rendered.one("ConfigMap", "argotun-dashboard")["data"].values()
+    assert json.loads(text)["uid"] == "argotun"
