@@ -1,6 +1,7 @@
 """Several servers, and several agents: how their pods find each other, come, go and are spread."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from argotun.config import PkiConfig
 from argotun.pki.folder import Folder
 from tests.chart.helm import ROOT, Helm, Rendered
 from tests.chart.test_network import EVERYBODY, peers
-from tests.chart.values import AGENT, CLUSTERS, MATRIX, PEER, REGISTRY, SERVER
+from tests.chart.values import CLUSTERS, MATRIX, PEER, REGISTRY, SERVER
 
 OWN = {
     "podSelector": {
@@ -254,7 +255,10 @@ def test_all_replicas_have_one_name(helm: Helm) -> None:
 
 
 def test_a_cluster_may_have_as_many_agents_as_its_entry_says(helm: Helm) -> None:
-    assert helm.render(AGENT | {"replicas": 3}).one("Deployment")["spec"]["replicas"] == 3
+    assert helm.render(MATRIX["agent-replicas"]).one("Deployment")["spec"]["replicas"] == 2
+    server = helm.render(SERVER | {"clusters": [{"id": "a", "token": "x" * 16, "agents": 2}]})
+    (entry,) = json.loads(base64.b64decode(server.one("Secret", "argotun-clusters")["data"]["clusters.json"]))
+    assert entry["agents"] == 2
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl program is not installed")
