@@ -75,7 +75,7 @@ def ask(rig: Rig, path: str, count: int) -> list[Peer]:
 
 def stall(rig: Rig, senders: dict[int, Stream], count: int) -> None:
     """Return once so many senders wait and nothing has moved for a while."""
-    until(lambda: sum(stream.waiter is not None for stream in senders.values()) == count, "the stall", 60.0)
+    until(lambda: sum(stream.waiter is not None for stream in senders.values()) == count, "the stall", 300.0)
     tunnels = [rig.session.tunnel, rig.agent.tunnels[0]]
     moved = None
     while moved != (moved := [tunnel.heard for tunnel in tunnels]):
@@ -135,7 +135,7 @@ def test_a_thousand_stalled_streams_hold_no_more_than_the_buffer(many: Rig) -> N
         waiting = sum(stream.waiter is not None for stream in agents.streams.values())
         return waiting == 1000 and mux.intake.account.used > 0.6 * mux.intake.account.pool
 
-    until(full, "the stall", 60.0)
+    until(full, "the stall", 300.0)
     assert many.get().body == b"ok"
     # It waited, and was not given up.
     taken = [0]
