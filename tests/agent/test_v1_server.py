@@ -224,7 +224,7 @@ def test_a_ping_is_answered_with_its_own_bytes(rig: Rig, listening: Listening, p
 
 
 def test_a_server_that_stops_answering_is_left_and_dialled_anew(rig: Rig, listening: Listening) -> None:
-    site = Site(rig, listening, keepalive=0.1, keepalive_timeout=0.3)
+    site = Site(rig, listening, keepalive=0.5, keepalive_timeout=2.0)
     site.server.silent = True
     second = V1Server(listening)
     second.expect(CONNECTED, second.connect(site.target))

@@ -139,7 +139,7 @@ def test_the_server_sends_pings_and_measures_the_round_trip() -> None:
 
 
 def test_an_agent_that_stops_answering_is_given_up_with_its_requests() -> None:
-    with Rig(mutual=False, agent=None, server={"keepalive": 0.1, "keepalive_timeout": 0.3}) as rig:
+    with Rig(mutual=False, agent=None, server={"keepalive": 0.5, "keepalive_timeout": 2.0}) as rig:
         agent = V1Agent(rig)
         until(lambda: len(rig.server.registry) == 1, "the session")
         client = ask(rig)

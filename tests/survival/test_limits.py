@@ -42,6 +42,12 @@ def deaf(head: bytes = b"") -> Callable[[Peer], None]:
     return script
 
 
+def time_is_up(rig: Rig, pass_time: Callable[[Rig, float], None]) -> None:  # noqa: F811
+    """More than PATIENT seconds pass in which nothing moves."""
+    pass_time(rig, 0.0)
+    pass_time(rig, PATIENT + 1)
+
+
 def reads_all(peer: Peer) -> None:
     peer.head()
     peer.rest()
@@ -61,16 +67,19 @@ def test_a_client_that_stops_in_the_middle_of_its_upload_is_a_408() -> None:
         rig.settle()
 
 
-def test_a_client_that_stops_in_an_answered_upload_is_cut_off() -> None:
+def test_a_client_that_stops_in_an_answered_upload_is_cut_off(
+    pass_time: Callable[[Rig, float], None],  # noqa: F811
+) -> None:
     def script(peer: Peer) -> None:
         peer.head()
         peer.send(CHUNKED + EVENT)
         peer.rest()
 
-    with Rig(Api(script), server={"body_timeout": 0.3}) as rig:
+    with Rig(Api(script), server={"body_timeout": PATIENT}) as rig:
         client = rig.client()
         client.send(POST % 100 + b"half")
         client.until(b"event\r\n")
+        time_is_up(rig, pass_time)
         assert client.ended() == "reset"
         rig.settle()
 
@@ -107,16 +116,20 @@ def test_an_upload_in_small_pieces_is_not_cut(pass_time: Callable[[Rig, float], 
     ],
     ids=["length", "chunked", "in a chunk"],
 )
-def test_an_api_that_stops_in_the_middle_of_its_answer_is_an_abort(begun: bytes) -> None:
+def test_an_api_that_stops_in_the_middle_of_its_answer_is_an_abort(
+    pass_time: Callable[[Rig, float], None],  # noqa: F811
+    begun: bytes,
+) -> None:
     def script(peer: Peer) -> None:
         peer.head()
         peer.send(begun)
         peer.rest()
 
-    with Rig(Api(script), server={"response_timeout": 0.3}) as rig:
+    with Rig(Api(script), server={"response_timeout": PATIENT}) as rig:
         client = rig.client()
         client.send(GET % b"api/v1/pods")
         client.head()
+        time_is_up(rig, pass_time)
         assert client.ended() == "reset"
         until(lambda: not rig.api.live, "the end of the API's connection")
         rig.settle()
@@ -147,7 +160,10 @@ def test_an_answer_in_small_pieces_is_not_cut(pass_time: Callable[[Rig, float], 
         b"api/v1/namespaces/d/services/s:80/proxy/events",
     ],
 )
-def test_what_may_be_silent_for_hours_is_not_cut(target: bytes) -> None:
+def test_what_may_be_silent_for_hours_is_not_cut(
+    pass_time: Callable[[Rig, float], None],  # noqa: F811
+    target: bytes,
+) -> None:
     speak = Gate()
 
     def script(peer: Peer) -> None:
@@ -157,16 +173,25 @@ def test_what_may_be_silent_for_hours_is_not_cut(target: bytes) -> None:
             peer.send(EVENT + b"0\r\n\r\n")
         peer.rest()
 
-    with Rig(Api(script), server={"response_timeout": 0.3, "body_timeout": 0.3}) as rig:
+    with Rig(Api(script), server={"response_timeout": PATIENT, "body_timeout": PATIENT}) as rig:
         watcher = rig.client()
         watcher.send(GET % target)
         watcher.until(b"event\r\n")
-        assert rig.get().status == 504
+        assert_times_out(rig, pass_time)
         speak.open()
         watcher.until(b"0\r\n\r\n")
 
 
-def test_a_silent_terminal_is_not_cut() -> None:
+def assert_times_out(rig: Rig, pass_time: Callable[[Rig, float], None]) -> None:  # noqa: F811
+    """One more request meanwhile, which its API leaves without an answer."""
+    client = rig.client()
+    client.send(GET % b"api/v1/pods")
+    until(lambda: len(rig.api.live) == 2, "the request")
+    time_is_up(rig, pass_time)
+    assert client.response().status == 504
+
+
+def test_a_silent_terminal_is_not_cut(pass_time: Callable[[Rig, float], None]) -> None:  # noqa: F811
     speak = Gate()
 
     def script(peer: Peer) -> None:
@@ -176,11 +201,12 @@ def test_a_silent_terminal_is_not_cut() -> None:
             peer.send(b"done")
         peer.rest()
 
-    with Rig(Api(script), server={"response_timeout": 0.3, "body_timeout": 0.3, "stall_timeout": 0.3}) as rig:
+    limits = {"response_timeout": PATIENT, "body_timeout": PATIENT, "stall_timeout": PATIENT}
+    with Rig(Api(script), server=limits) as rig:
         terminal = rig.client()
         terminal.send(EXEC)
         assert terminal.response().status == 101
-        assert rig.get().status == 504
+        assert_times_out(rig, pass_time)
         speak.open()
         assert terminal.read(4) == b"done"
 
