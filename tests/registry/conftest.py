@@ -115,4 +115,6 @@ def nothing_left() -> Iterator[None]:
     before = leaks.greenlets()
     yield
     gc.collect()
-    until(lambda: len(leaks.greenlets()) <= len(before), "the end of all", leaks.SOON, explain=leaks.greenlets)
+    until(
+        lambda: len(leaks.greenlets()) <= len(before), "the end of all", leaks.SOON, explain=leaks.greenlets
+    )
