@@ -321,7 +321,7 @@ def test_a_stopped_agent_gives_way_to_a_second_one(worlds: Any) -> None:
     asked = world.in_flight()
     first.signal(signal.SIGSTOP)
     second = world.script_agent()
-    # A GET without an answer is asked again once the first one is lost, at worst before the other request comes.
+    # A GET without an answer is asked again once the first one is lost, at worst before the other one comes.
     assert_answered_by(second, world.ask(b"/ok"), asked[b"/waiting"])
     # What the first one has begun to answer is not moved, and does not wait until the drain is over.
     assert asked[WATCH].rest() == b"0\r\n\r\n"
