@@ -222,7 +222,8 @@ def test_of_two_that_come_at_once_exactly_the_later_one_stays(first: int, redis_
     with Joined(redis_server.url, cluster={"agents": 1}) as joined:
         for number in (first, 1 - first):
             url = f"wss://127.0.0.1:{joined.servers[number].public_address[1]}/connect"
-            joined.make_agent(server=url).start()
+            # One that was replaced stays away for half of that.
+            joined.make_agent(server=url, max_retry=60.0).start()
             until(lambda at=number: joined.servers[at].registry.of("c1"), "the session")  # type: ignore[misc]
         later = joined.servers[1 - first].registry.of("c1")[0]
         until(lambda: not any(s.usable for s in joined.servers[first].registry.of("c1")), "the end of one")

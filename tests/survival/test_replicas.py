@@ -114,15 +114,15 @@ class Fleet:
         self._processes.append(process)
         return process
 
-    def agent(self, replica: Replica) -> Process:
-        """An agent at one replica, of which all others know when this returns."""
+    def agent(self, replica: Replica, retry: str = "1s") -> Process:
+        """An agent at one replica, connected when this returns."""
         path = self._authority.path
         process = Process(
             *("--mode", "agent", "--server", f"wss://127.0.0.1:{replica.public[1]}/connect"),
             *("--token", self.TOKEN, "--server-ca-cert", path("ca.pem"), "--client-cert", path("agent.pem")),
             *("--client-key", path("agent.key"), "--target", f"127.0.0.1:{self.api.port}"),
             *("--ca-cert", path("ca.pem"), "--sa-token-path", str(self._folder / "sa-token")),
-            *("--health-addr", "off", "--no-access-log", "--max-retry", "1s"),
+            *("--health-addr", "off", "--no-access-log", "--max-retry", retry),
         )  # fmt: skip
         self._processes.append(process)
         until(lambda: " connected " in process.log, "an agent", STARTED, explain=lambda: process.log)
@@ -357,7 +357,8 @@ def test_a_replica_that_comes_later_serves_everything_at_once(fleet: Fleet) -> N
 
 def test_of_agents_that_stand_alone_the_newest_stays_over_replicas(fleet: Fleet) -> None:
     here, there = fleet.add(2, agents=1)
-    fleet.agent(here)
+    # Half of that is how long it stays away when it has been replaced.
+    fleet.agent(here, retry="60s")
     fleet.known(here)
     fleet.agent(there)
     here.process.says("a newer agent is at another replica")
