@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Self
 
 SERVER, ROUTER, AGENT, CLIENT, API, SPARE = "server", "router", "agent", "client", "api", "spare"
@@ -43,7 +44,9 @@ class Network:
 
     def __init__(self, *more: str) -> None:
         self._hosts = (SERVER, AGENT, *more)
-        self._names = {host: f"argotun-{os.getpid()}-{host}" for host in (ROUTER, *self._hosts)}
+        # A process may have several, and one that was killed left its own behind.
+        mark = token_hex(4)
+        self._names = {host: f"argotun-{mark}-{host}" for host in (ROUTER, *self._hosts)}
         self._cut: set[str] = set()
         self._lost: set[str] = set()
 
