@@ -233,12 +233,12 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
 
 
 def test_a_client_that_reads_slowly_is_not_cut() -> None:
-    with Rig(Api(floods), server={"stall_timeout": 2.0}) as rig:
+    with Rig(Api(floods), server={"stall_timeout": 3.0}) as rig:
         client = rig.client(buffer=4096)
         client.send(GET % b"api/v1/pods")
         client.head()
         for _ in range(10):
-            gevent.sleep(0.25)
+            gevent.sleep(0.35)
             client.read(240_000)
         assert rig.api.live
 

@@ -278,11 +278,11 @@ def test_a_peer_that_takes_nothing_is_given_up(pair: Pair, errors: list[str], re
 
 
 def test_a_peer_that_takes_little_is_not_given_up(pair: Pair, errors: list[str]) -> None:
-    writer = Writer(pair[0], errors.append, stall=1.0)
+    writer = Writer(pair[0], errors.append, stall=3.0)
     writer.write(BIG)
     reader = Peer(pair[1])
     for _ in range(10):
-        gevent.sleep(0.15)
+        gevent.sleep(0.35)
         reader.read(100_000)
     assert writer.pending
     assert not errors
