@@ -1,6 +1,7 @@
 """What makes replicas of servers: a registry of their own, and certificates for the links between them."""
 
 import shutil
+import signal
 
 from bench import certificates
 from bench.site import Child, Site, free_port
@@ -20,6 +21,7 @@ class Registry:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._port = free_port()
+        self.replaced = 0
         self.child = self._start()
         folder = site.folder / "peers"
         folder.mkdir()
@@ -29,10 +31,11 @@ class Registry:
             *("--peer-ca", str(made.ca), "--peer-cert", str(made.certificate), "--peer-key", str(made.key)),
         ]
 
-    def replace(self) -> None:
-        """Kill it, and start an empty one in its place."""
-        self.child.process.kill()
+    def replace(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it, and start an empty one in its place."""
+        self.child.process.send_signal(how)
         self.child.process.wait()
+        self.replaced += 1
         self._site.stop([self.child])
         self.child = self._start()
 

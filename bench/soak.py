@@ -1,9 +1,10 @@
 """Everything at once, for long: whether argotun ends as it began.
 
 A server and two agents serve requests, watches, terminals, uploads, floods and slow readers while they
-are killed, or told to end, at random. Agent `a` is spared, and so is the server in the second half: what
-they hold after the load is compared with what they held before it, and their memory must not have grown
-meanwhile.
+are killed, or told to end, at random. Agent `b` is at another replica, and all its requests take a hop there;
+that replica and the registry are killed too. Agent `a` is spared, and so is the server in the second half:
+what they hold after the load is compared with what they held before it, and their memory must not have grown
+meanwhile. Where there is no redis-server there is one server only.
 
     python -m bench.soak --seconds 600 [--seed N]
 """
@@ -27,9 +28,10 @@ from urllib.request import urlopen
 
 import gevent
 
-from bench import certificates, procfs
+from bench import certificates, procfs, registry
 from bench.certificates import Certificates
 from bench.errors import BenchError
+from bench.registry import Registry
 from bench.site import Child, Site, wait_until
 from bench.soak_api import Api
 from bench.soak_load import Client, Load, Refused, requests
@@ -186,22 +188,33 @@ class Soak:
         self._dice = random.Random(seed)
         made = certificates.make(site.folder)
         self._api = Api(made, seed)
-        public, self._internal = kept_port(), kept_port()
+        self.registry = Registry(site) if registry.missing() is None else None
+        self._internal = kept_port()
         entries = [
             {"id": name, "token": f"token-of-cluster-{name}", "certNames": [certificates.AGENT_NAME]}
             for name in CLUSTERS
         ]
         clusters = site.write("clusters.json", entries)
-        self.server = Process(
-            site,
-            "server",
-            [
-                f"--mode=server --addr=127.0.0.1:{public} --internal-addr=127.0.0.1:{self._internal}",
+
+        def server(name: str, public: int, internal: int) -> Process:
+            options = [
+                f"--mode=server --addr=127.0.0.1:{public} --internal-addr=127.0.0.1:{internal}",
                 f"--clusters={clusters} --tls-cert={made.server} --tls-key={made.server_key}",
                 f"--tls-client-ca={made.ca} {SERVER}",
-            ],
-        )
-        self.agents = [self._agent(site, made, name, public) for name in CLUSTERS]
+                *(self.registry.options if self.registry is not None else []),
+            ]
+            return Process(site, name, options)
+
+        ports = [kept_port(), kept_port()]
+        self.server = server("server", ports[0], self._internal)
+        self.others = []
+        if self.registry is None:
+            ports[1] = ports[0]
+        else:
+            self.others = [server("replica", ports[1], kept_port())]
+        self.agents = [
+            self._agent(site, made, name, port) for name, port in zip(CLUSTERS, ports, strict=True)
+        ]
 
     def _agent(self, site: Site, made: Certificates, name: str, public: int) -> Process:
         token = site.write(f"sa-{name}", f"sa-{name}")
@@ -218,7 +231,13 @@ class Soak:
 
     @property
     def processes(self) -> list[Process]:
-        return [self.server, *self.agents]
+        return [self.server, *self.others, *self.agents]
+
+    def _victims(self, spared: bool) -> list[Process | Registry]:
+        """Who may be killed; the server is not, where it is spared."""
+        found: list[Process | Registry] = [*self.others, *self.agents[1:]]
+        found += [] if self.registry is None else [self.registry]
+        return found if spared else [self.server, *found]
 
     def run(self) -> Outcome:
         """Warm up, load and kill, and look what is left."""
@@ -240,6 +259,8 @@ class Soak:
         self._ready()
         for process in self.processes:
             self._judge(process, before[process.name])
+        if self.registry is not None:
+            outcome.lines.append(f"registry: replaced {self.registry.replaced} times")
         deadline = time.monotonic() + SETTLE
         while self._api.connections and time.monotonic() < deadline:
             # A watch notices only when it writes that nobody is there.
@@ -277,7 +298,7 @@ class Soak:
                 due = now + self._pause() if all(process.ready() for process in self.processes) else 0.0
             elif now > due:
                 spared = now > began + seconds * SPARED
-                who = self._dice.choice(self.agents[1:] if spared else [self.server, *self.agents[1:]])
+                who = self._dice.choice(self._victims(spared))
                 who.replace(self._dice.choice([signal.SIGKILL, signal.SIGTERM]))
                 due = 0.0
             gevent.sleep(0.5)
