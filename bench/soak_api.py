@@ -79,6 +79,11 @@ class Api:
             stream.close()
             sock.close()
 
+    def _version(self, sock: Any, _stream: Any, fields: dict[bytes, bytes], _wanted: Any) -> bool:
+        """What an agent asks by itself."""
+        sock.sendall(head(b"200 OK", fields, b"Content-Length: 2") + b"{}")
+        return True
+
     def _small(self, sock: Any, _stream: Any, fields: dict[bytes, bytes], wanted: dict[str, str]) -> bool:
         body = f"small {wanted['n']}".encode()
         sock.sendall(head(b"200 OK", fields, b"Content-Length: %d" % len(body)) + body)

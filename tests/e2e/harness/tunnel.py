@@ -1,4 +1,7 @@
-"""argotun between the tests and a cluster: a server and an agent, with mutual TLS, as two processes."""
+"""argotun between the tests and a cluster: a server and an agent, with mutual TLS, as two processes.
+
+With ARGOTUN_E2E_HOP the agent is at another replica of the server, and every request takes a hop.
+"""
 
 import json
 import os
@@ -23,6 +26,7 @@ from .waiting import free_port, until
 REPOSITORY = Path(__file__).parents[3]
 CLUSTER_ID = "e2e"
 CLIENT_TOKEN = "only-for-the-tunnel"  # what clients send: it must never reach the API
+HOP = bool(os.environ.get("ARGOTUN_E2E_HOP"))
 _JSON_LINE = re.compile(r"^\{.*\}$", re.MULTILINE)
 
 
@@ -40,6 +44,20 @@ class Tunnel:
         self._serving = authority.issue("tunnel-server", "127.0.0.1", "localhost")
         self._client = authority.issue(CLUSTER_ID)
         self._public, self._internal, self._agent_health = free_port(), free_port(), free_port()
+        self._shared: list[str | Path] = []
+        self._between: list[Process] = []
+        # Where the agent is, and who knows of its tunnel.
+        self._home = self._public, self._internal
+        if HOP:
+            self._home = free_port(), free_port()
+            self._registry = free_port()
+            (folder / "peers").mkdir()
+            peers = Authority("peers", folder / "peers")
+            peer = peers.issue("peer", "argotun-peer")
+            self._shared = [
+                *("--registry", f"redis://127.0.0.1:{self._registry}", "--peer-addr", "127.0.0.1:0"),
+                *("--peer-cert", peer.cert, "--peer-key", peer.key, "--peer-ca", peers.cert),
+            ]
         self.agent_token = folder / "agent-token"
         self.agent_token.write_text(secrets.token_urlsafe(32))
         self._clusters = folder / "clusters.json"
@@ -76,18 +94,14 @@ class Tunnel:
         self.wait()
 
     def start_server(self) -> None:
-        """Run the server."""
-        self.server = self._run(
-            "server",
-            "--addr", f"127.0.0.1:{self._public}",
-            "--internal-addr", f"127.0.0.1:{self._internal}",
-            "--clusters", self._clusters,
-            "--drain", "5s",
-            "--tls-cert", self._serving.cert,
-            "--tls-key", self._serving.key,
-            "--tls-client-ca", self._ca,
-            *self._options,
-        )  # fmt: skip
+        """Run the server, and with a hop the agent's as well."""
+        if HOP:
+            redis = ("redis-server", "--port", str(self._registry), "--save", "", "--dir", str(self.folder))
+            self._between = [
+                Process("redis", redis, self.folder, dict(os.environ)),
+                self._run("server", *self._server_options(*self._home), name="home"),
+            ]
+        self.server = self._run("server", *self._server_options(self._public, self._internal))
         server = self.server
 
         def listening() -> bool:
@@ -96,11 +110,24 @@ class Tunnel:
 
         until("the server listens", listening)
 
+    def _server_options(self, public: int, internal: int) -> list[str | Path]:
+        return [
+            "--addr", f"127.0.0.1:{public}",
+            "--internal-addr", f"127.0.0.1:{internal}",
+            "--clusters", self._clusters,
+            "--drain", "5s",
+            "--tls-cert", self._serving.cert,
+            "--tls-key", self._serving.key,
+            "--tls-client-ca", self._ca,
+            *self._shared,
+            *self._options,
+        ]  # fmt: skip
+
     def start_agent(self) -> None:
         """Run the agent; wait() waits for its tunnel."""
         self.agent = self._run(
             "agent",
-            "--server", f"wss://127.0.0.1:{self._public}/connect",
+            "--server", f"wss://127.0.0.1:{self._home[0]}/connect",
             "--token-file", self.agent_token,
             "--server-ca-cert", self._ca,
             "--client-cert", self._client.cert,
@@ -135,6 +162,8 @@ class Tunnel:
         assert self.server
         code = self.server.stop(how, seconds=30)
         self.server = None
+        while self._between:
+            self._between.pop().stop(how, seconds=30)
         return code
 
     def stop(self) -> None:
@@ -148,12 +177,13 @@ class Tunnel:
         """How many streams the server counts on its tunnel."""
         # An answer may be as old as that, and nothing in it says so.
         time.sleep(FRESH)
-        sessions = self.internal.get("/status").json()["clusters"][CLUSTER_ID]
+        home = replace(self.internal, port=self._home[1])
+        sessions = home.get("/status").json()["clusters"][CLUSTER_ID]
         return sum(session["streams"] for session in sessions)
 
     def processes(self) -> list[Process]:
         """The running ones, in the order in which they are to end."""
-        return [p for p in (self.agent, self.server) if p]
+        return [p for p in (self.agent, self.server, *reversed(self._between)) if p]
 
     def log_records(self) -> Iterator[dict[str, object]]:
         """The server's log lines."""
@@ -161,11 +191,11 @@ class Tunnel:
         for line in _JSON_LINE.finditer(text):
             yield json.loads(line[0])
 
-    def _run(self, mode: str, *args: str | Path) -> Process:
+    def _run(self, mode: str, *args: str | Path, name: str = "") -> Process:
         env = {
             k: v
             for k, v in os.environ.items()
             if not k.startswith("ARGOTUN_") and not k.lower().endswith("_proxy")
         }
         argv = [sys.executable, REPOSITORY / "argotun.py", "--mode", mode, "--log-format", "json", *args]
-        return Process(f"argotun-{mode}", argv, self.folder, env)
+        return Process(f"argotun-{name or mode}", argv, self.folder, env)
