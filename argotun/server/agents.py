@@ -1,7 +1,7 @@
 """The port for agents: they are let in here, and nothing else is."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -40,7 +40,8 @@ DEFAULT_TARGET = host_port(*KUBERNETES)
 """What CONNECT names in version 1 when the clusters file does not say (the seed's default)."""
 
 MAX_TUNNELS = 16
-"""Of one cluster, those included that have not said HELLO or that drain: a rolling agent has two or three."""
+"""Of one cluster, those included that drain: a rolling agent has two or three. One more may be there that has
+not said HELLO, as that of a check does not."""
 
 REFUSED_CLUSTERS = 4096
 """Clusters that have lines of their own when their agents are refused, as when a CA has ended for all."""
@@ -242,9 +243,8 @@ class AgentPort:
         # One that was ended leaves the list in a later turn, and many may arrive in this one.
         living = [each for each in tunnels if not each.ended.is_set()]
         if len(living) >= MAX_TUNNELS:
-            # One that has not said HELLO serves nobody yet, and may never do so.
-            oldest = next((each for each in living if each.mux.theirs is None), living[0])
-            oldest.end(f"the cluster has more than {MAX_TUNNELS} tunnels")
+            # One that has not said HELLO serves nobody yet, and may never do so: none that serves gives way.
+            _end_oldest(each for each in living if each.mux.theirs is None)
         # Whoever was ended for a flood has no new store of trifles with another tunnel.
         socket.patience = self._patience.setdefault(cluster.id, socket.patience)
         named = cluster.target_addr or ""
@@ -252,6 +252,9 @@ class AgentPort:
 
         def arrived(tunnel: Tunnel, theirs: Hello) -> None:
             nonlocal session
+            serving = [each for each in tunnels if each.mux.theirs is not None and not each.ended.is_set()]
+            if len(serving) > MAX_TUNNELS:
+                _end_oldest(serving)
             session = Session(
                 cluster.id,
                 tunnel,
@@ -354,6 +357,13 @@ class AgentPort:
             "an agent took over from another one that is still connected",
             extra=fields(cluster=session.cluster, peer=session.peer, before=old.peer),
         )
+
+
+def _end_oldest(tunnels: Iterable[Tunnel]) -> None:
+    """End the first of some tunnels, if there is any, for want of room."""
+    for oldest in tunnels:
+        oldest.end(f"the cluster has more than {MAX_TUNNELS} tunnels")
+        return
 
 
 def tally(tunnel: Tunnel, stats: ClusterStats) -> None:

@@ -182,6 +182,17 @@ def test_one_that_says_no_hello_takes_no_place_from_one_that_serves(rig: Rig, ag
     agent.pong()
 
 
+def test_one_that_says_no_hello_takes_no_place_where_all_serve() -> None:
+    with Rig(agent=None, mutual=False, cluster={"agents": MAX_TUNNELS}) as rig:
+        serving = [V2Agent(rig, instance=f"agent-{number}") for number in range(MAX_TUNNELS)]
+        until(lambda: len(rig.server.registry.of("c1")) == MAX_TUNNELS, "all sessions")
+        silent = [V2Agent(rig, greet=False) for _ in range(2)]
+        assert silent[0].ws.close_code() == 1001
+        for agent in serving:
+            agent.pong()
+        assert len(rig.server.registry.of("c1")) == MAX_TUNNELS
+
+
 def test_an_agent_that_drains_for_ever_loses_its_tunnel() -> None:
     rig = Rig(mutual=False, agent={"token": "token-of-agent-c2"}, server={"drain": 0.2})
     rig.write_clusters([{"id": "c1", "token": Rig.TOKEN}, {"id": "c2", "token": "token-of-agent-c2"}])
