@@ -19,11 +19,14 @@ from argotun.options.completion import script
 from argotun.options.help import CHECKED, short
 from argotun.options.load import Loaded, describe, load
 from argotun.options.sources import CHECK, Sources, help_text, read
+from argotun.options.table import BY_NAME
 from argotun.process import forbid_core_dumps
 
 USAGE_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
+
+LOG_FORMAT = BY_NAME["log-format"]
 
 RUNNERS = {
     ServerConfig: "argotun.server.app",
@@ -41,16 +44,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 failed, or refused by --policy-check or --check, 2 an option or a file that it names is wrong
     (one sentence on stderr, before anything listens), 130 interrupted.
     """
+    given = sys.argv[1:] if argv is None else argv
     try:
-        return start(sys.argv[1:] if argv is None else argv, os.environ)
-    except ConfigError as error:
-        print(f"argotun: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except ArgotunError as error:
-        print(f"argotun: {error}", file=sys.stderr)
-        return FAILURE
+        return start(given, os.environ)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except ArgotunError as error:
+        tell(str(error), wants_json(given, os.environ))
+        return USAGE_ERROR if isinstance(error, ConfigError) else FAILURE
+
+
+def wants_json(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether the log is to be JSON, as far as that can be read beside options that are wrong."""
+    try:
+        asked = read(argv, environ).settings.get(LOG_FORMAT.name)
+    except ArgotunError:
+        words = " ".join(argv).replace(f"{LOG_FORMAT.flag} ", f"{LOG_FORMAT.flag}=").split()
+        return f"{LOG_FORMAT.flag}=json" in words or environ.get(LOG_FORMAT.environment[0]) == "json"
+    return asked is not None and asked.text == "json"
+
+
+def tell(sentence: str, as_json: bool) -> None:
+    """Say what ended the run: a line of the log's form where that is JSON, so that one reader takes both."""
+    if not as_json:
+        print(f"argotun: {sentence}", file=sys.stderr)
+        return
+    from argotun.observe.logs import JsonFormatter
+
+    facts = {"name": "argotun", "levelno": logging.ERROR, "msg": sentence}
+    print(JsonFormatter().format(logging.makeLogRecord(facts)), file=sys.stderr)
 
 
 def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:

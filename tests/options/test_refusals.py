@@ -1,5 +1,7 @@
 """Every wrong option ends the run before it begins: exit code 2 and one sentence of three parts."""
 
+import json
+
 import pytest
 
 SERVER = ("--mode", "server", "--clusters", "[]")
@@ -405,3 +407,27 @@ def test_a_file_out_of_all_proportion_is_refused(argotun, tmp_path):
 def test_a_directory_is_no_configuration_file(argotun, tmp_path):
     outcome = argotun(("--config", "DIR"))
     assert outcome.err == sentence("--config", f"'{tmp_path}'", "a readable YAML file (Is a directory)")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [
+        (("--mode", "server", "--clusters", "/no", "--log-format", "json"), {}),
+        (("--mode", "server", "--clusters", "/no", "--log-format=json"), {}),
+        (("--mode", "server", "--clusters", "/no"), {"ARGOTUN_LOG_FORMAT": "json"}),
+        (("--mode", "server", "--cluster", "/no", "--log-format", "json"), {}),
+        (("--mode", "server", "--cluster", "/no"), {"ARGOTUN_LOG_FORMAT": "json"}),
+    ],
+)
+def test_where_the_log_is_json_so_is_an_error(argotun, argv, environ):
+    done = argotun(argv, environ)
+    said = json.loads(done.err)
+    assert (done.code, done.out) == (2, "")
+    assert list(said) == ["ts", "level", "logger", "msg"]
+    assert said["level"] == "error"
+    assert "--cluster" in said["msg"]
+
+
+def test_a_config_file_too_may_ask_for_json(argotun):
+    done = argotun(["--mode", "server"], config_file="log-format: json\nclusters: /no\n")
+    assert "'/no' is not valid" in json.loads(done.err)["msg"]
