@@ -27,6 +27,7 @@ file that is no option at all is an error.
 `--print-config` prints what is in force and where each value came from, in the form of the file and without
 secrets. `--help` shows what most people need, beside a mode the mode's options; `--help-all` shows all. The
 mode may also be the first word: `argotun agent --server …` is `argotun --mode agent --server …`.
+`python -m argotun.options.manual > argotun.1` writes all of it as a man page.
 
 `--check` beside them, or `argotun check agent …`, walks all that server or agent would do with these
 options and says of each step what became of it; nothing is changed, and no agent that is connected gives
