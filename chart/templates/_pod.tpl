@@ -75,6 +75,9 @@
 - {{ printf "--proxy=%s" . | quote }}
 {{- end }}
 - --max-retry={{ .Values.maxRetryInterval }}
+{{- if ne (int .Values.tunnels) 2 }}
+- --tunnels={{ int .Values.tunnels }}
+{{- end }}
 {{- if include "argotun.policy.configMap" . }}
 - --policy=/policy/policy.yaml
 {{- end }}

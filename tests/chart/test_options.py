@@ -99,6 +99,8 @@ def test_every_option_can_be_set_by_the_chart(helm: Helm, tmp_path: Path, mode: 
         (SERVER | {"logLevel": "debug"}, "log_level", "debug"),
         (AGENT | {"logFormat": "json"}, "log_format", "json"),
         (AGENT | {"maxRetryInterval": "1m30s"}, "max_retry", 90.0),
+        (AGENT | {}, "tunnels", 2),
+        (AGENT | {"tunnels": 3}, "tunnels", 3),
         (AGENT | {"proxy": "http://proxy:3128"}, "proxy", parse_proxy("http://proxy:3128")),
         (AGENT | {"extraArgs": ["--max-conns=7"]}, "max_conns", 7),
         (AGENT | {"extraEnv": [{"name": "ARGOTUN_MAX_CONNS", "value": "8"}]}, "max_conns", 8),
