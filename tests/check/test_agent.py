@@ -197,7 +197,7 @@ def test_a_server_certificate_of_another_time_fails(
     ("ahead", "result", "words"),
     [
         (0, "ok", "agrees"),
-        (-20, "warning", "20 seconds ahead of"),
+        (-20, "warning", " seconds ahead of"),
         (7300, "failed", "2 hours behind"),
         (-86400 * 3 - 60, "failed", "3 days ahead of"),
     ],
@@ -208,8 +208,7 @@ def test_the_clock_is_compared_with_the_servers(
     monkeypatch.setattr(heads, "formatdate", lambda **_: formatdate(time.time() + ahead, usegmt=True))
     finding = check().of("clock")
     assert finding["result"] == result
-    # A second may pass, and a Date has none of their parts.
-    assert words in finding["says"] or (ahead == -20 and "21 seconds ahead of" in finding["says"])
+    assert words in finding["says"]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +269,7 @@ def test_a_wrong_path_is_told(check: Check, rig: Rig) -> None:
     ("claims", "result", "words"),
     [
         ({"exp": time.time() - 7300}, "failed", "ended 2 hours ago"),
-        ({"exp": time.time() + 7300, "nbf": time.time() + 3700}, "failed", "valid in 1 hour only"),
+        ({"exp": time.time() + 9000, "nbf": time.time() + 5400}, "failed", "valid in 1 hour only"),
         ({"exp": time.time() + 90000}, "ok", "ends in 1 day"),
     ],
 )
