@@ -67,8 +67,10 @@ def many() -> Iterator[Rig]:
 
 def ask(rig: Rig, path: str, count: int) -> list[Peer]:
     """Clients whose kernel keeps little, and that have not read anything yet."""
-    clients = [rig.client(buffer=4096) for _ in range(count)]
-    for client in clients:
+    clients = []
+    for _ in range(count):
+        # One that has not asked anything yet has its own time limit.
+        clients.append(client := rig.client(buffer=4096))
         client.send(f"GET /tunnel/c1{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     return clients
 
