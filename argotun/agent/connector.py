@@ -278,6 +278,8 @@ class Connector:
         log.info("the server sends this tunnel away: %s", text)
         if reason != REPLACED:
             self.spread.left(self.number, tunnel)
+            if leave.is_set():
+                self.spread.news()
             leave.set()
         elif self.spread.doubled(self.number, tunnel):
             self._doubled = True
@@ -307,7 +309,7 @@ class Connector:
             woken = self.spread.pause(self.number, self._next - monotonic())
         if woken == Woken.NEWS:
             self._search.again()
-        elif woken == Woken.ALONE:
+        elif woken == Woken.NEEDED:
             self._backoff.alone()
             self._search.again()
             self._rest(self._backoff.delay())

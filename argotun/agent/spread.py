@@ -31,8 +31,8 @@ class Woken(Enum):
     """Why a wait is over."""
 
     TIME = auto()
-    ALONE = auto()
-    """The first connector is the only one that is left: the agent has no tunnel."""
+    NEEDED = auto()
+    """It is for the first connector to dial soon: there is no other tunnel any more, or none at all."""
     NEWS = auto()
     """Another connector has a new tunnel, and replicas may have come."""
 
@@ -103,6 +103,11 @@ class Spread:
             del self._standing[number]
         self._tell()
 
+    def news(self) -> None:
+        """Replicas may have come: a server sends a tunnel away that it had asked to move before."""
+        self._arrivals += 1
+        self._tell()
+
     def _tell(self) -> None:
         changed, self._changed = self._changed, Event()
         changed.set()
@@ -122,14 +127,18 @@ class Spread:
     def pause(self, number: int, seconds: float) -> Woken:
         """Wait before the next dial, for so many seconds or until there is another reason to go on."""
         until, arrivals = monotonic() + seconds, self._arrivals
-        beside = self.beside(number)
+        before = self._cover(number)
         while (left := until - monotonic()) > 0:
             self._changed.wait(left)
-            if beside and number == 0 and not self.beside(number):
-                return Woken.ALONE
+            if number == 0 and self._cover(number) < before:
+                return Woken.NEEDED
             if self._arrivals != arrivals:
                 return Woken.NEWS
         return Woken.TIME
+
+    def _cover(self, number: int) -> tuple[bool, bool]:
+        """Whether another connector has a tunnel that stays, and whether there is any at all."""
+        return self.beside(number), bool(self._living)
 
     def _looks(self, number: int) -> bool:
         """Whether it is for this connector to look for replicas that nobody has told the agent of."""

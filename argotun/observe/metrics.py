@@ -433,6 +433,8 @@ class ServerMetrics(Metrics):
         self.links: Iterable[PeerLink] = ()
         self.same_replica = 0
         """Agents that were led to a replica that they were connected to already."""
+        self.agents_asked = 0
+        """Agents that were asked to move to another replica."""
         self._auth_failures: dict[str, int] = dict.fromkeys(get_args(AuthFailure), 0)
         super().__init__(registry)
 
@@ -514,6 +516,11 @@ class ServerMetrics(Metrics):
             "argotun_agents_same_replica",
             "Agents that looked for another replica and were led to this one again",
             self.same_replica,
+        )
+        yield CounterMetricFamily(
+            "argotun_agents_asked_to_move",
+            "Agents that were asked to move to a replica with fewer",
+            self.agents_asked,
         )
         yield from self._places()
         yield from _rows(_REGISTRY_ROWS, [((), registry) for registry in self._registries], ())

@@ -35,8 +35,8 @@ _UNSURE = -1
 class Replica:
     """Another replica: where it is dialled, its release, whether it drains, when it was `heard`.
 
-    `seq` is the number of its last beat that is known, `routes` what it holds, by cluster. Of those, the
-    registry has not said `promised` yet, only its link.
+    `seq` is the number of its last beat that is known, `routes` what it holds, by cluster, and `sessions` how
+    many tunnels these are. Of the routes, the registry has not said `promised` yet, only its link.
     """
 
     address: str
@@ -46,6 +46,7 @@ class Replica:
     seq: int = 0
     routes: dict[str, Route] = field(default_factory=dict)
     promised: set[str] = field(default_factory=set)
+    sessions: int = 0
 
 
 class Directory:
@@ -233,6 +234,7 @@ class Directory:
             if before is None:
                 return
             del replica.routes[cluster]
+            replica.sessions -= before.sessions
             where = self._where[cluster]
             del where[name]
             if not where:
@@ -247,6 +249,7 @@ class Directory:
                     return
                 self._routes += 1
             replica.routes[cluster] = route
+            replica.sessions += route.sessions - (before.sessions if before is not None else 0)
             self._where.setdefault(cluster, {})[name] = route
         self._changed[cluster] = None
 

@@ -239,6 +239,7 @@ class Server:
         if self.membership is not None:
             self.membership.drain()
         for session in self.registry.all():
+            session.asked = False
             session.tunnel.mux.goaway(DRAINING, "the server is draining")
         until = monotonic() + self.config.drain
         self.clients.drain(self.config.drain, self._stop_accepting)

@@ -24,6 +24,7 @@ from argotun.replicas.records import CALLERS, EXCLUSIVE, LEAVING, V1, Claim, Rou
 from argotun.replicas.shared import SharedRegistry, new_id
 from argotun.server import links
 from argotun.server.auth import Authenticator
+from argotun.server.balance import Balance
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.links import Link, Links
@@ -110,14 +111,17 @@ class Membership:
         self._replace = replace
         self.shared: SharedRegistry | None = None
         self._table: Directory | None = None
+        self._balance: Balance | None = None
         if directory is None:
             directory = self._table = Directory(self.me, self._moved, self._met)
+            self._balance = Balance(registry, self._table)
         self.directory = directory
         self._claims = Claims(registry)
         # Who was asked for which cluster's newer agent, and until when an answer counts.
         self._disputes: dict[tuple[str, str], float] = {}
         self._greenlets: list[gevent.Greenlet] = []
         self._since = monotonic()
+        self._leaving = False
         dialling, accepting = self._tls(tls)
         metrics.watch_certificates(dialling)
         self.links = placement.elsewhere = Links(
@@ -191,6 +195,7 @@ class Membership:
 
     def drain(self) -> None:
         """Others use this replica last from now on; what still comes is served."""
+        self._leaving = True
         if self.shared is not None:
             self.shared.leaving()
         self.peers.drain()
@@ -293,6 +298,13 @@ class Membership:
             self._disputes = {key: until for key, until in self._disputes.items() if now < until}
             for cluster in self._claims:
                 self._dispute(cluster)
+            if self._balance is not None and not self._leaving:
+                for session in self._balance.look(now):
+                    self._metrics.agents_asked += 1
+                    log.info(
+                        "an agent is asked to move: this replica has more than its share",
+                        extra=fields(cluster=session.cluster, peer=session.peer),
+                    )
 
     def _dispute(self, cluster: str) -> None:
         """Ask the replicas that are said to have a newer agent which may not stand beside ours."""

@@ -42,7 +42,7 @@ class Partings:
     def replace(self, old: Session) -> None:
         """A newer agent has come: what the old one still serves may finish, where it can be told."""
         mux = old.tunnel.mux
-        if mux.going_away or old.leaving:
+        if (mux.going_away and not old.asked) or old.leaving:
             return
         old.settled.set()
         if mux.goaway(REPLACED):

@@ -116,4 +116,5 @@ class Placement:
 
 def _is_doubtful(session: Session) -> bool:
     """Whether another replica's agent is better than this one."""
-    return session.lingering or session.tunnel.mux.going_away or session.rests > monotonic()
+    going = session.tunnel.mux.going_away and not session.asked
+    return session.lingering or going or session.rests > monotonic()

@@ -72,7 +72,7 @@ class Session(Way):
 
     An agent that drains is `lingering` while it serves new requests until another one comes, and `leaving`
     once it takes none; `settled` is set when it need not linger. `moved` says that it has a tunnel to another
-    server.
+    server, `asked` that it was asked for one because others have more room: until then it serves as ever.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Session(Way):
         self.ends = certificate.ends
         self.since = monotonic()
         self.lingers = theirs is not None and theirs.lingers
-        self.replaced = self.lingering = self.leaving = self.moved = False
+        self.replaced = self.lingering = self.leaving = self.moved = self.asked = False
         self.settled = Event()
         self.agents = agents
         self.exclusive = agents == 1 or not self.instance

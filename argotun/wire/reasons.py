@@ -21,7 +21,8 @@ from argotun.wire.frames import MAX_ERROR_TEXT
     ENDING,
     NOT_HERE,
     LOST,
-) = range(12)
+    MOVE,
+) = range(13)
 
 WORDS = {
     NONE: "",
@@ -36,6 +37,7 @@ WORDS = {
     ENDING: "ending",
     NOT_HERE: "no agent of this cluster is here",
     LOST: "the agent's tunnel was lost",
+    MOVE: "another replica has fewer agents",
 }
 """What is said where the sender has no words of its own."""
 
