@@ -9,14 +9,18 @@ they have another one, and if they find none it stays. Calm comes before even nu
   nobody is for as long: their load balancer leads to no other replica.
 """
 
+import logging
 from collections.abc import Hashable, Mapping
 from heapq import nsmallest
 from math import ceil
 from random import random
 
+from argotun.observe.logs import fields
 from argotun.replicas.directory import Directory
 from argotun.server.registry import Registry, Session
 from argotun.wire.reasons import MOVE
+
+log = logging.getLogger("argotun.server")
 
 QUIET = 30.0
 """Seconds without a change of replicas, as a rolling update makes one after the other."""
@@ -116,8 +120,8 @@ class Balance:
         self._rests: dict[str, float] = {}
         self._waits: list[Session] = []
 
-    def look(self, now: float) -> list[Session]:
-        """Ask who is to move now; to be called once a second."""
+    def look(self, now: float) -> int:
+        """Ask who is to move now, and how many these are; to be called once a second."""
         for session in [each for each in self._waits if not each.usable]:
             self._waits.remove(session)
             self.scales.gone(session)
@@ -125,7 +129,7 @@ class Balance:
         usable = [session for session in self._registry.all() if session.usable and not session.lingering]
         count = self.scales.due(len(usable), others, now)
         if not count or not self._table.follows(now):
-            return []
+            return 0
         self._rests = {cluster: until for cluster, until in self._rests.items() if now < until}
         able = [each for each in usable if each.instance and each.lingers and each.cluster not in self._rests]
         asked = nsmallest(count, able, key=self._hardship)
@@ -135,7 +139,11 @@ class Balance:
             self.scales.ask(session, now)
             session.asked = True
             session.tunnel.mux.goaway(MOVE)
-        return asked
+            log.info(
+                "an agent is asked to move: this replica has more than its share",
+                extra=fields(cluster=session.cluster, peer=session.peer),
+            )
+        return len(asked)
 
     def _hardship(self, session: Session) -> tuple[bool, int, float]:
         """Who is asked last: agents without another tunnel, then those with most streams.

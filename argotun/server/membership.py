@@ -120,8 +120,7 @@ class Membership:
         # Who was asked for which cluster's newer agent, and until when an answer counts.
         self._disputes: dict[tuple[str, str], float] = {}
         self._greenlets: list[gevent.Greenlet] = []
-        self._since = monotonic()
-        self._leaving = False
+        self._since, self._leaving = monotonic(), False
         dialling, accepting = self._tls(tls)
         metrics.watch_certificates(dialling)
         self.links = placement.elsewhere = Links(
@@ -299,12 +298,7 @@ class Membership:
             for cluster in self._claims:
                 self._dispute(cluster)
             if self._balance is not None and not self._leaving:
-                for session in self._balance.look(now):
-                    self._metrics.agents_asked += 1
-                    log.info(
-                        "an agent is asked to move: this replica has more than its share",
-                        extra=fields(cluster=session.cluster, peer=session.peer),
-                    )
+                self._metrics.agents_asked += self._balance.look(now)
 
     def _dispute(self, cluster: str) -> None:
         """Ask the replicas that are said to have a newer agent which may not stand beside ours."""

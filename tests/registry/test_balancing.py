@@ -10,7 +10,7 @@ import pytest
 from argotun.agent import backoff
 from argotun.agent.app import Agent
 from argotun.server import balance, membership
-from tests.balancer import Balancer, always
+from tests.balancer import Balancer, always, round_robin
 from tests.redis_server import RedisServer
 from tests.replicas import Joined
 from tests.rig import Api, answers_its_own, until
@@ -79,6 +79,17 @@ def traffic(joined: Joined) -> Iterator[Counter[int]]:
     finally:
         over.append(True)
         gevent.joinall(asking, timeout=30, raise_error=True)
+
+
+def test_agents_with_two_tunnels_move_one_to_the_replica_that_has_few(joined: Joined) -> None:
+    with Balancer([each.public_address for each in joined.servers], lambda number: number % 2) as balancer:
+        agents(joined, balancer, 2)
+        assert sessions(joined) == [8, 8, 0]
+        with traffic(joined) as statuses:
+            balancer.choose = round_robin
+            until(lambda: sessions(joined)[2] >= 2, "tunnels there", explain=lambda: sessions(joined))
+            until(lambda: sum(sessions(joined)) == 16, "all of them", explain=lambda: sessions(joined))
+        assert set(statuses) == {200}
 
 
 def test_agents_with_one_tunnel_move_without_a_gap(joined: Joined) -> None:
