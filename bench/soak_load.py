@@ -246,6 +246,10 @@ class Load:
         """End every client where it is."""
         gevent.killall(self._greenlets)
 
+    def missing(self, *acts: str) -> list[str]:
+        """Those of these acts that have never come to their end."""
+        return [act for act in acts if not self.seen[act, "done"]]
+
     def _repeat(self, act: Act, cluster: str, dice: random.Random) -> None:
         gevent.sleep(dice.random())
         while True:
