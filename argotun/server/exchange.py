@@ -233,7 +233,8 @@ class Exchange:
             return action
         if action >= Action.ELSEWHERE:
             if self._asks_again(action, way):
-                self._verdict = verdict, words
+                if self._again[1] == 1 or not self._lost:
+                    self._verdict = verdict, words
                 return action
             self.answer.stop()
             action = Action.ANSWER
@@ -377,8 +378,15 @@ class Exchange:
         self._again = request, times + 1
         return True
 
+    @property
+    def _lost(self) -> bool:
+        """Whether an agent may have carried the request out before it was asked again."""
+        return self._again[0] is self.request and self._verdict[0].action == Action.AGAIN_IF_SAFE
+
     def _refuse(self, verdict: Verdict, words: str, status: int) -> None:
         request = self.request
+        if verdict.retry_after and self._lost:
+            verdict = self._verdict[0]
         last = self._is_last()
         status, answer = error_response(
             verdict.status or status,

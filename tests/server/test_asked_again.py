@@ -77,6 +77,23 @@ def test_an_agent_that_comes_back_to_its_replica_is_asked(
     assert client.response().status == 200
 
 
+def test_what_may_have_been_carried_out_is_never_said_not_to_have_been(replicas: Replicas) -> None:
+    """It was lost, asked again, and then nobody was there: Retry-After would say that nobody had it."""
+    agent = raw_agent(replicas, 1)
+    client = replicas.client_of(0)
+    client.send(GET)
+    stream = agent.expect(CONNECT).stream
+    agent.send(CONNECTED, stream)
+    agent.pong()
+    agent.ws.peer.close()
+    answer = client.response()
+    assert (answer.status, answer.header("retry-after")) == (502, None)
+    # The next one on the same connection is another request.
+    client.send(POST)
+    answer = client.response()
+    assert (answer.status, answer.header("retry-after")) == (503, "1")
+
+
 def test_a_link_that_has_just_ended_gets_no_request(replicas: Replicas) -> None:
     replicas.agent_at(1)
     replicas.agent_at(2)

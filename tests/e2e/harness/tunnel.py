@@ -186,8 +186,8 @@ class Tunnel:
         return [p for p in (self.agent, self.server, *reversed(self._between)) if p]
 
     def log_records(self) -> Iterator[dict[str, object]]:
-        """The server's log lines."""
-        text = (self.folder / "argotun-server.log").read_text()
+        """The servers' log lines."""
+        text = "".join(path.read_text() for path in self.folder.glob("argotun-[sh]*.log"))
         for line in _JSON_LINE.finditer(text):
             yield json.loads(line[0])
 
