@@ -9,27 +9,15 @@ import pytest
 from tests.redis_server import RedisServer, Sentinel, free_port
 from tests.relay import Lane, Relay
 from tests.rig import until
-from tests.survival.test_replicas import STARTED, Fleet, Replica, Traffic
+from tests.survival.fleet import STARTED, Fleet, Replica, Traffic, fleet, redis
+
+__all__ = ["fleet", "redis"]
 
 DIRECTIONS: dict[str, Callable[[Relay], tuple[Lane, ...]]] = {
     "both directions": lambda relay: (),
     "what it hears": lambda relay: (relay.forth,),
     "what it says": lambda relay: (relay.back,),
 }
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, redis: RedisServer) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path, redis)
-    yield fleet
-    fleet.close()
 
 
 @pytest.fixture

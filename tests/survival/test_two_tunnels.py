@@ -9,7 +9,7 @@ import pytest
 from tests.balancer import Balancer
 from tests.rig import until
 from tests.server.test_drain import Process
-from tests.survival.test_replicas import STARTED, Fleet, Replica, Traffic, fleet, redis
+from tests.survival.fleet import STARTED, Fleet, Replica, Traffic, fleet, redis
 
 __all__ = ["fleet", "redis"]
 
