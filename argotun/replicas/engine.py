@@ -19,6 +19,7 @@ from redis.sentinel import Sentinel
 from argotun.config.models import Address, ServerConfig
 from argotun.errors import ConfigError, DialError, TransportError
 from argotun.files import read
+from argotun.replicas.records import LARGEST
 from argotun.transport.tls import ClientTls, handshake_client
 
 TIMEOUT = 2.0
@@ -26,6 +27,8 @@ TIMEOUT = 2.0
 FAILURES = (RedisError, OSError, TransportError)
 """What a client's commands raise when the registry cannot be had, beside ConfigError."""
 LARGEST_PASSWORD = 64 << 10
+LARGEST_ANSWER = 2 * LARGEST
+"""Bytes of one answer or message: none that a replica wrote or asks for is larger than LARGEST."""
 
 BEAT = """
 local routes, members, feed = KEYS[1], KEYS[2], KEYS[3]
@@ -94,7 +97,48 @@ class _Passwords(CredentialProvider):
         return (self._user, password) if self._user else (password,)
 
 
-class _TlsConnection(Connection):
+class _Bounded:
+    """A socket that reads `left` bytes more at most: redis-py keeps an answer whole, up to 512 MiB."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self.left = LARGEST_ANSWER
+
+    def recv(self, size: int) -> bytes:
+        """Some bytes; OSError once they are too many."""
+        data: bytes = self._sock.recv(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(f"an answer of more than {LARGEST_ANSWER} bytes")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class _BoundedAnswers:
+    """What makes each answer of a connection a bounded one, and each message of a subscription."""
+
+    def _connect(self) -> Any:
+        return _Bounded(super()._connect())  # type: ignore[misc]
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """The next answer, as redis-py has it."""
+        answer = super().read_response(*arguments, **options)  # type: ignore[misc]
+        if (sock := getattr(self, "_sock", None)) is not None:
+            sock.left = LARGEST_ANSWER
+        return answer
+
+
+class _PlainConnection(_BoundedAnswers, Connection):
+    """A connection without TLS."""
+
+
+class _PathConnection(_BoundedAnswers, UnixDomainSocketConnection):
+    """A connection to a path of this machine."""
+
+
+class _TlsSocket(Connection):
     """A connection whose TLS is made as all of argotun's, by contexts that follow their files."""
 
     def __init__(self, tls: ClientTls, **options: Any) -> None:
@@ -106,6 +150,10 @@ class _TlsConnection(Connection):
         shaken = handshake_client(raw, self._tls.context(), self.host, TIMEOUT)
         shaken.settimeout(self.socket_timeout)
         return shaken
+
+
+class _TlsConnection(_BoundedAnswers, _TlsSocket):
+    """A connection with TLS."""
 
 
 class Engine:
@@ -123,6 +171,7 @@ class Engine:
             "socket_connect_timeout": TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            "connection_class": _PlainConnection,
         }
         if url.tls:
             options = ("--registry-ca-cert", "--registry-client-cert", "--registry-client-key")
@@ -151,7 +200,7 @@ class Engine:
         no more use then.
         """
         if self._url.path:
-            place: dict[str, Any] = {"connection_class": UnixDomainSocketConnection, "path": self._url.path}
+            place: dict[str, Any] = {"connection_class": _PathConnection, "path": self._url.path}
         else:
             host, port = self._address()
             place = {"host": host, "port": port, "db": self._url.database}

@@ -14,6 +14,7 @@ import pytest
 
 from argotun.replicas import feed as feed_module
 from argotun.replicas.directory import MOST_REPLICAS, Directory
+from argotun.replicas.engine import LARGEST_ANSWER
 from argotun.replicas.feed import Feed
 from argotun.replicas.records import LARGEST, MOST_FIELDS, Wrong, read_hash, read_message
 from argotun.replicas.shared import new_id
@@ -217,6 +218,19 @@ def test_a_flood_of_strangers_is_taken_in_and_over(
     party.settle()
     assert len(a.directory.replicas) == 1
     assert len(a.shared._feed._unread) <= MOST_REPLICAS
+
+
+def test_a_message_that_is_larger_than_any_of_ours_is_not_read_to_its_end(
+    two: tuple[Member, Member], party: Party, redis_server: RedisServer
+) -> None:
+    a, b = two
+    errors, unsound = a.shared._feed.errors, a.shared._feed.gaps
+    with redis_server.client() as client:
+        client.publish("{argotun}:feed", b"x" * (LARGEST_ANSWER + (1 << 20)))
+    until(lambda: a.shared._feed.errors > errors, "the end of the connection")
+    assert a.shared._feed.gaps == unsound
+    assert b.id in a.directory.replicas
+    party.settle()
 
 
 class Flood:
