@@ -37,7 +37,7 @@ def refuse_unknown(expression: str) -> None:
     named = METRIC.findall(expression)
     assert named, expression
     assert set(named) <= metrics.keys(), expression
-    labels = {"le", "namespace"}.union(*(metrics[name] for name in named))
+    labels = {"le", "namespace", "job"}.union(*(metrics[name] for name in named))
     for group in re.findall(r"by \(([a-z, ]+)\)", expression):
         assert set(group.split(", ")) <= labels, expression
     for label in re.findall(r"[{,](\w+)(?:=|!)", expression):
@@ -138,8 +138,10 @@ FIRING: dict[str, tuple[Series, Series]] = {
         },
         # Two installations.
         {
-            'argotun_replicas{namespace="a",pod="x"}': "3x180",
-            'argotun_replicas{namespace="b",pod="y"}': "2x180",
+            'argotun_replicas{namespace="a",job="argotun",pod="x"}': "3x180",
+            # Another namespace, and another release in the same one.
+            'argotun_replicas{namespace="b",job="argotun",pod="y"}': "2x180",
+            'argotun_replicas{namespace="a",job="second",pod="z"}': "1x180",
         },
     ),
     "ArgotunPeerLinkDown": (

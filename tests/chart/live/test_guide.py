@@ -49,7 +49,8 @@ case " $* " in
   *) exec {kubectl} "$@" ;;
 esac
 : > "{folder}/wanted-$wanted"
-until [ -e "{folder}/done-$wanted" ]; do sleep 0.1; done
+# The shell that asked may be killed.
+until [ -e "{folder}/done-$wanted" ] || ! kill -0 $PPID 2>/dev/null; do sleep 0.1; done
 """
 HELM = """\
 #!/bin/sh
