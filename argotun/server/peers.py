@@ -82,13 +82,12 @@ class PeerPort:
         """Answer one connection; a replica's stays here until its link ends."""
         certificate = shown_by(sock)
         try:
-            why = self._refusal(certificate)
-            if why:
+            # A request that is not read would have the kernel reset the connection, and the answer be lost.
+            head, rest = read_head(sock, self._config.head_timeout)
+            if why := self._refusal(certificate):
                 answer(sock, 403, why)
                 self._say(peer, why)
-                return
-            head, rest = read_head(sock, self._config.head_timeout)
-            if head.target != PATH.encode():
+            elif head.target != PATH.encode():
                 answer(sock, 404, "not found")
             elif PEER_SUBPROTOCOL.encode() not in offered(head):
                 answer(sock, 426, f"replicas speak {PEER_SUBPROTOCOL} here")
