@@ -20,6 +20,7 @@ from argotun.config.values import (
     Words,
     one_of,
     quoted,
+    repeated,
 )
 from argotun.errors import ClustersError
 
@@ -155,6 +156,9 @@ def read_labels(value: Any) -> tuple[tuple[str, str], ...]:
     """Labels by which a caller's entry may name clusters; as Kubernetes writes them, a value may be empty."""
     if value is None:
         return ()
+    if isinstance(value, dict) and not value.keys().isdisjoint(TOKEN_KEYS):
+        # Labels are shown; a line that is indented too far is not to be.
+        raise Refused("labels, and the token beside them", HIDDEN)
     if not isinstance(value, dict) or not all(
         LABEL.fullmatch(key) and isinstance(label, str) and (not label or LABEL.fullmatch(label))
         for key, label in value.items()
@@ -256,7 +260,7 @@ def read_entry(where: str, entry: dict[str, Any]) -> Cluster:
             shown = Words(refused.shown) if refused.shown else None
             raise ClustersError(f"{where}, {key}.{refused.key}", shown, str(refused)) from None
         except Refused as refused:
-            given = Words(refused.shown or quoted(repr(entry.get(key)))) if key in entry else None
+            given = Words(refused.shown or repeated(entry.get(key))) if key in entry else None
             raise ClustersError(f"{where}, {key}", given, str(refused)) from None
 
     refuse_unknown_keys(where, entry)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from argotun.config.jwks import parse_jwks
-from argotun.config.values import Refused, Words, nearest, quoted
+from argotun.config.values import Refused, Words, nearest, quoted, repeated
 
 TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
 SUBJECT = re.compile(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+")
@@ -122,5 +122,5 @@ def read(value: Mapping[str, Any], key: str) -> str | None:
     try:
         return KEYS[key](value.get(key))
     except Refused as refused:
-        shown = refused.shown or quoted(repr(value[key])) if key in value else ""
+        shown = refused.shown or repeated(value[key]) if key in value else ""
         raise RefusedKey(key, str(refused), shown) from None

@@ -43,6 +43,12 @@ def quoted(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
 
 
+def repeated(value: Any) -> str:
+    """A wrong value of a list as an error may repeat it: a mapping that should be none may hold a token."""
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value))
+    return HIDDEN if nested else quoted(repr(value))
+
+
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The name that `word` was probably meant to be: one that begins with it, or looks like it."""
     among = list(names)

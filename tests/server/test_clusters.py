@@ -411,3 +411,20 @@ def test_no_log_line_shows_a_token(path, followed, caplog):
         followed.refresh()
     assert len(caplog.records) == 3
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "misplaced",
+    [
+        "labels: {stage: test, token: token-nobody-sees}",
+        "labels: {stage: [], bank: {token: token-nobody-sees}}",
+        "agents: {token: token-nobody-sees}",
+        "certNames: [{token: token-nobody-sees}]",
+        "serviceAccount: {issuer: {token: token-nobody-sees}}",
+    ],
+)
+def test_a_token_in_the_wrong_place_is_refused_and_not_repeated(misplaced: str) -> None:
+    with pytest.raises(ClustersError) as refused:
+        parse_clusters(f"- id: c1\n  token: another-token-of-this\n  {misplaced}\n")
+    assert "token-nobody-sees" not in str(refused.value)
+    assert "(hidden)" in str(refused.value)
