@@ -315,3 +315,13 @@ it goes; by itself it would only keep the agents from the pod that clients are s
 {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/* The environment of the program: who it is among replicas, and what the values add. */}}
+{{- define "argotun.env" -}}
+{{- if include "argotun.registry" . }}
+{{ include "argotun.replicas.env" . | trim }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -6,7 +6,7 @@ from tests.chart.golden import FOLDER, expected, file
 from tests.chart.helm import Helm
 from tests.chart.values import MATRIX
 
-LONGEST = 300
+LONGEST = 400
 """Lines; a file that is longer is read by nobody."""
 
 
