@@ -119,14 +119,16 @@ class _Bounded:
 class _BoundedAnswers:
     """What makes each answer of a connection a bounded one, and each message of a subscription."""
 
+    _bounded: _Bounded
+
     def _connect(self) -> Any:
-        return _Bounded(super()._connect())  # type: ignore[misc]
+        self._bounded = _Bounded(super()._connect())  # type: ignore[misc]
+        return self._bounded
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """The next answer, as redis-py has it."""
         answer = super().read_response(*arguments, **options)  # type: ignore[misc]
-        if (sock := getattr(self, "_sock", None)) is not None:
-            sock.left = LARGEST_ANSWER
+        self._bounded.left = LARGEST_ANSWER
         return answer
 
 
