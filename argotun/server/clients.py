@@ -359,14 +359,9 @@ class ClientPort:
         deadline = monotonic() + seconds
         while session.tunnel.mux.streams and (began := monotonic()) < deadline:
             for connection in list(self.connections):
-                if connection.exchange.session is not session:
-                    continue
-                if connection.idle:
-                    connection.exchange.release()
-                elif connection.watching:
-                    connection.end_watch()
-            # A cluster may have fifteen sessions go at once, and a server ten thousand connections.
-            gevent.sleep(max(0.05, REST * (monotonic() - began)))
+                if connection.exchange.session is session:
+                    _part(connection)
+            _pause(began)
 
     def release_link(self, link: Link) -> None:
         """Free a link whose replica goes away for as long as it lives, and streams whose agents do.
@@ -375,6 +370,7 @@ class ClientPort:
         """
         tunnel = link.tunnel
         while tunnel is not None and not tunnel.ended.is_set() and (link.leaving or link.going):
+            began = monotonic()
             link.going.intersection_update(tunnel.mux.streams)
             for connection in list(self.connections):
                 exchange = connection.exchange
@@ -383,11 +379,8 @@ class ClientPort:
                     continue
                 if channel.id not in link.going and not self._placement.replaceable(way):
                     continue
-                if connection.idle:
-                    exchange.release()
-                elif connection.watching:
-                    connection.end_watch()
-            gevent.sleep(0.05)
+                _part(connection)
+            _pause(began)
 
     def recheck(self) -> None:
         """Who may call has changed: end what is in progress for those who may not any more.
@@ -455,3 +448,17 @@ def _count(stats: ClusterStats, request: Request) -> None:
     stats.bytes_in += request.bytes_in - request.counted_in
     stats.bytes_out += request.bytes_out - request.counted_out
     request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
+
+
+def _part(connection: Connection) -> None:
+    """Give up the stream that an idle connection keeps; a watch ends well."""
+    if connection.idle:
+        connection.exchange.release()
+    elif connection.watching:
+        connection.end_watch()
+
+
+def _pause(began: float) -> None:
+    """Wait between two looks at all connections, of which the last one `began` then (monotonic seconds)."""
+    # A cluster may have fifteen sessions go at once, and a server ten thousand connections.
+    gevent.sleep(max(0.05, REST * (monotonic() - began)))
