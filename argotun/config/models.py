@@ -14,6 +14,9 @@ from argotun.config.registries import RegistryUrl
 Address = tuple[str, int]
 """Host and port. An empty host, in an address to listen on, is every interface."""
 
+ANYWHERE = ("", "0.0.0.0", "::")
+"""Hosts of an address to listen on that stand for every address of the machine."""
+
 Networks = tuple[IPv4Network | IPv6Network, ...]
 """Networks, as CIDR writes them."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from argotun.config.models import (
+    ANYWHERE,
     Address,
     AgentConfig,
     Config,
@@ -18,9 +19,6 @@ from argotun.config.values import check_file
 
 Given = Collection[str]
 """The names of the options that a flag, the environment or the file set."""
-
-ANYWHERE = ("", "0.0.0.0", "::")
-"""Hosts of an address to listen on that stand for every address of the machine."""
 
 CLIENT_IDLE = 300.0
 """Seconds that Go's HTTP client, and so Argo CD, keeps an idle connection: we must outlive it."""
