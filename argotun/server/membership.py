@@ -16,6 +16,7 @@ from gevent import socket
 
 from argotun.address import host_port
 from argotun.config import ServerConfig
+from argotun.config.models import ANYWHERE
 from argotun.errors import ConfigError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
@@ -345,16 +346,19 @@ class Membership:
         return (known and all(link.tried for link in self.links)) or monotonic() - self._since > JOINED
 
     def status(self) -> dict[str, object]:
-        """For a person: who this is, the registry, each link, and the clusters whose agents others have."""
+        """For a person: who this is, the registry, and each link."""
         return {
             "replica": self.me,
             "registry": self.shared.status() if self.shared is not None else {},
             "links": self.links.status(),
-            "elsewhere": {
-                cluster: [replica for replica, _ in routes]
-                for cluster in self._clusters.clusters
-                if (routes := self.directory.routes(cluster))
-            },
+        }
+
+    def elsewhere(self) -> dict[str, list[str]]:
+        """The clusters whose agents other replicas have, and which ones do."""
+        return {
+            cluster: [replica for replica, _ in routes]
+            for cluster in self._clusters.clusters
+            if (routes := self.directory.routes(cluster))
         }
 
 
@@ -367,7 +371,7 @@ def advertised(config: ServerConfig, port: int) -> tuple[str, int]:
         host, port = config.advertise[0], config.advertise[1] or port
     else:
         host = config.peer_addr[0]
-        if host in ("", "0.0.0.0", "::"):
+        if host in ANYWHERE:
             host = _own_address()
     if _is_here(host) and not _is_near(config):
         raise ConfigError("--advertise", host_port(host, port), "an address that other replicas can dial")

@@ -1,7 +1,7 @@
 """What a server says of itself to a person and to probes: whether it is ready, and who is connected."""
 
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import argotun
 from argotun.observe.metrics import ServerMetrics
@@ -58,15 +58,12 @@ class Status:
 
     def summary(self) -> dict[str, object]:
         """The whole without what is said of each cluster and caller: for whoever shows nothing of himself."""
-        whole = self.whole()
-        clusters: Any = whole.pop("clusters")
-        connected = sum(map(bool, clusters.values()))
-        for private in ("callers", "history", "strangers", "traffic", "elsewhere"):
-            whole.pop(private, None)
-        return whole | {
-            "clusters": len(clusters),
-            "connected": connected,
-            "agents": len(self._server.registry),
+        server = self._server
+        return {
+            **self._own(),
+            "clusters": len(server.clusters.clusters),
+            "connected": sum(bool(server.registry.of(name)) for name in server.clusters.clusters),
+            "agents": len(server.registry),
         }
 
     def whole(self) -> dict[str, object]:
@@ -76,18 +73,27 @@ class Status:
             name: [_agent(session, now) for session in server.registry.of(name)]
             for name in server.clusters.clusters
         }
+        elsewhere = {"elsewhere": server.membership.elsewhere()} if server.membership is not None else {}
         return {
-            "mode": "server",
-            "version": argotun.__version__,
-            "uptimeSeconds": round(now - self._since, 1),
-            "draining": server.draining,
-            "connections": len(server.clients.connections),
-            "certificates": server.metrics.certificates(time()),
+            **self._own(),
             "clusters": clusters,
             "history": {name: server.history.of(name, bool(agents)) for name, agents in clusters.items()},
             "traffic": {name: self._traffic(name) for name in clusters},
             "strangers": server.history.strangers(),
             "callers": server.metrics.caller_status(),
+            **elsewhere,
+        }
+
+    def _own(self) -> dict[str, object]:
+        """What is said of no cluster and no caller."""
+        server = self._server
+        return {
+            "mode": "server",
+            "version": argotun.__version__,
+            "uptimeSeconds": round(monotonic() - self._since, 1),
+            "draining": server.draining,
+            "connections": len(server.clients.connections),
+            "certificates": server.metrics.certificates(time()),
             **(server.membership.status() if server.membership is not None else {}),
         }
 
