@@ -1,5 +1,7 @@
 """Files that others replace while a process runs: has one changed, what is in it, and what is wrong with it.
 
+`replace` is how argotun itself writes one of which others must never read a half.
+
 All of them are text. Editors and shells of Windows begin it with a byte order mark, which is dropped here, in
 one place; UTF-16, which such a mark announces, becomes UTF-8.
 
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EFBIG, EILSEQ, EINVAL
+from pathlib import Path
 from typing import Generic, TypeVar
 
 SETTLED = 50_000_000
@@ -41,6 +44,16 @@ def settled(seen: Fingerprint | None) -> bool:
         return True
     now = time.time_ns()
     return all(abs(now - at) >= SETTLED for at in seen[-2:])
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, in one step where there is one already; raises OSError."""
+    new = path.with_name(f".new-{path.name}")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    new.replace(path)
 
 
 @dataclass(frozen=True, slots=True)

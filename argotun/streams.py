@@ -8,6 +8,7 @@ import io
 import os
 import select
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 STANDARD = (0, 1, 2)
@@ -43,6 +44,14 @@ class Forgiving(io.RawIOBase):
     def isatty(self) -> bool:
         """Whether a person reads it."""
         return os.isatty(self._fd)
+
+
+def coloured(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a person reads it, on a terminal that knows colours, and has not asked for none.
+
+    https://no-color.org
+    """
+    return out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def secure() -> None:

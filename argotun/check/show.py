@@ -9,8 +9,7 @@ from typing import TextIO
 
 import argotun
 from argotun.check.steps import FAILED, OK, WARNING, Finding, Walk
-
-FORMS = ("text", "json")
+from argotun.streams import coloured
 
 MARKS = {OK: "✓", WARNING: "!", FAILED: "✗"}
 PLAIN_MARKS = {OK: "+", WARNING: "!", FAILED: "x"}
@@ -32,9 +31,8 @@ class Lines:
     def __init__(self, out: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         self._out = out
         self._marks = MARKS if _writes(out, "".join(MARKS.values())) else PLAIN_MARKS
-        # https://no-color.org
         self._width = min(WIDTH, shutil.get_terminal_size().columns) if out.isatty() else WIDTH
-        self._coloured = out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self._coloured = coloured(out, environ)
 
     def tell(self, finding: Finding) -> None:
         """One finding: its line, and what to do below it."""

@@ -1,6 +1,5 @@
 """The guided run: set the stage, walk through the steps, say what to try, stay up until Ctrl-C."""
 
-import os
 import sys
 
 from gevent.event import Event
@@ -11,6 +10,7 @@ from argotun.demo.stage import CLUSTER, Stage
 from argotun.demo.steps import OWN_CLUSTER_STEPS, STAND_IN_STEPS, Scene
 from argotun.errors import ArgotunError
 from argotun.process import interruptible
+from argotun.streams import coloured
 
 FAILED = 1
 
@@ -103,7 +103,7 @@ def _stay() -> None:
 
 
 def _bold(text: str) -> str:
-    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+    return f"\x1b[1m{text}\x1b[0m" if coloured(sys.stdout) else text
 
 
 def _say(text: str = "") -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import gevent
 
+from argotun import files
 from argotun.errors import ArgotunError
 from argotun.observe.logs import fields
 
@@ -117,7 +118,6 @@ class Plugin:
 
     def renew(self, file: str, ends: float) -> None:
         """Put a new token into `file` before the one in it ends, for ever or until a plugin names no end."""
-        new = f"{file}.new"
         while True:
             gevent.sleep(max(ends - time() - BEFORE, LEAST))
             try:
@@ -125,13 +125,7 @@ class Plugin:
             except ArgotunError as error:
                 log.warning("%s", error, extra=fields(retry_seconds=LEAST))
                 continue
-            with open(new, "w", opener=_private) as opened:
-                opened.write(credential.token)
-            os.replace(new, file)
+            files.replace(Path(file), credential.token.encode())
             if credential.ends is None:
                 return
             ends = credential.ends
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

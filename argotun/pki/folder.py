@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from argotun import files
 from argotun.config import PkiConfig, ServerConfig
 from argotun.errors import ArgotunError, ConfigError
 from argotun.files import unmarked
@@ -255,10 +256,4 @@ def _failures() -> Iterator[None]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file in one step by one that only its owner can read."""
-    new = path.with_name(f".new-{path.name}")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    new.replace(path)
+    files.replace(path, text.encode())

@@ -2,6 +2,7 @@
 
 from argotun.config import StatusConfig
 from argotun.process import interruptible
+from argotun.streams import coloured
 
 TROUBLE = 1
 
@@ -18,6 +19,6 @@ def run(config: StatusConfig) -> int:
     with interruptible():
         said = ask(config)
     width = shutil.get_terminal_size().columns
-    marks = MARKS if sys.stdout.isatty() else {}
+    marks = MARKS if coloured(sys.stdout) else {}
     sys.stdout.write("".join(f"{line}\n" for line in lines(said, width, marks)))
     return TROUBLE if troubles(said) else 0
