@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from argotun.address import host_port
@@ -39,19 +39,17 @@ NAMES = {
 }
 """What a step of the agent's is called here."""
 
-T = TypeVar("T")
-
 
 def walk(config: AgentConfig, found: Walk) -> None:
     """Walk it all; a part that cannot be begun for want of the one before it is left out."""
     metrics = AgentMetrics()
     lookout = Lookout(config.ack_timeout)
-    connector = _try(found, "server.files", lambda: Connector(config, metrics, lookout, _nobody, _nobody))
-    target = _try(found, "api.files", lambda: KubernetesApi(config, metrics, 1, lookout))
+    connector = found.attempt("server.files", lambda: Connector(config, metrics, lookout, _nobody, _nobody))
+    target = found.attempt("api.files", lambda: KubernetesApi(config, metrics, 1, lookout))
     policy = None
     if config.policy is not None:
         path = config.policy
-        policy = _try(found, "policy", lambda: PolicyFile(path, metrics))
+        policy = found.attempt("policy", lambda: PolicyFile(path, metrics))
     if connector is not None and _files(config, connector, found):
         _Way(config, connector, found).walk()
     if target is not None:
@@ -60,15 +58,6 @@ def walk(config: AgentConfig, found: Walk) -> None:
 
 def _nobody(*_: object) -> None:
     """No tunnel comes to be."""
-
-
-def _try(found: Walk, step: str, make: Callable[[], T]) -> T | None:
-    """What `make` gives, or None where it cannot, and the finding."""
-    try:
-        return make()
-    except ArgotunError as error:
-        found.fail(step, str(error))
-        return None
 
 
 def _files(config: AgentConfig, connector: Connector, found: Walk) -> bool:

@@ -9,11 +9,9 @@ from cryptography.x509.oid import NameOID
 
 from argotun.check.steps import Walk
 from argotun.files import read
+from argotun.observe.words import SOON, plural
 from argotun.transport.certificates import certificates
 from argotun.transport.tls import LARGEST_FILE
-
-SOON = 14 * 86400.0
-"""Seconds before a certificate's end from which on somebody should look: what renews it has had its time."""
 
 MOST_NAMES = 4
 """Names that are shown of one certificate."""
@@ -21,11 +19,10 @@ MOST_NAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A certificate: its names, its issuer's, and its Unix times."""
+    """A certificate: its names, its issuer's, and the Unix time of its end."""
 
     names: str
     issuer: str
-    begins: float
     ends: float
 
 
@@ -33,8 +30,7 @@ def of_der(der: bytes) -> Shown:
     """What is shown of a certificate in DER form; raises ValueError when it is none."""
     found = x509.load_der_x509_certificate(der)
     issuer = found.issuer.rfc4514_string() or "an issuer without a name"
-    times = found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
-    return Shown(_names(found), _line(issuer), *times)
+    return Shown(_names(found), _line(issuer), found.not_valid_after_utc.timestamp())
 
 
 def of_file(path: str) -> Shown:
@@ -63,8 +59,7 @@ def span(seconds: float) -> str:
     """A length of time in one number and unit, rounded down."""
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count != 1 else ''}"
+            return plural(int(seconds // size), unit)
     return f"{seconds:.0f} seconds"
 
 

@@ -7,7 +7,6 @@ replica sees a TLS handshake that ends.
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
 
 from argotun import descriptors
 from argotun.address import host_port
@@ -19,6 +18,7 @@ from argotun.config.models import Address
 from argotun.errors import ArgotunError, ConfigError
 from argotun.files import read
 from argotun.observe.metrics import ServerMetrics
+from argotun.observe.words import plural
 from argotun.server.app import Server
 from argotun.server.callers import Callers
 from argotun.server.clusters import LARGEST_FILE, ClustersFile
@@ -29,8 +29,6 @@ from argotun.transport.tls import ClientTls, ServerTls
 
 MOST_NAMED = 5
 """Clusters that one sentence names."""
-
-T = TypeVar("T")
 
 
 def walk(config: ServerConfig, found: Walk) -> None:
@@ -45,7 +43,7 @@ def walk(config: ServerConfig, found: Walk) -> None:
             _keys(config, cluster.id, cluster.account.jwks_url, found)
     if not found.failed:
         # What only shows when all parts are there.
-        _try(found, "server", lambda: Server(replace(config, access_log=False)))
+        found.attempt("server", lambda: Server(replace(config, access_log=False)))
     if config.from_inside is None:
         # A server that is to answer has them already.
         _ports(config, found)
@@ -57,15 +55,6 @@ def walk(config: ServerConfig, found: Walk) -> None:
         replicas.walk(config, found)
     if config.from_inside is not None:
         inside.walk(config, config.from_inside, clusters.clusters, found)
-
-
-def _try(found: Walk, step: str, make: Callable[[], T]) -> T | None:
-    """What `make` gives, or None where it cannot, and the finding."""
-    try:
-        return make()
-    except ArgotunError as error:
-        found.fail(step, str(error))
-        return None
 
 
 # ── who may come ───────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +71,7 @@ def _clusters(config: ServerConfig, found: Walk) -> ClustersFile:
     if not clusters:
         found.warn("clusters", "there is no cluster, so that no agent is let in", "add one to --clusters")
     else:
-        found.ok("clusters", f"{_count(len(clusters), 'cluster')}: {_named(clusters)}")
+        found.ok("clusters", f"{plural(len(clusters), 'cluster')}: {_named(clusters)}")
     if weak := weak_tokens(_text(config.clusters)):
         found.warn(
             "clusters.weak",
@@ -150,7 +139,7 @@ def _callers(config: ServerConfig, clusters: ClustersFile, found: Walk) -> None:
     elif not callers.names:
         found.warn("callers", "there is no caller, so that nobody may call", "add one to --callers")
     else:
-        found.ok("callers", f"{_count(len(callers.names), 'caller')}: {_named(callers.names)}")
+        found.ok("callers", f"{plural(len(callers.names), 'caller')}: {_named(callers.names)}")
 
 
 def _revoked(path: str, found: Walk) -> None:
@@ -169,7 +158,7 @@ def _keys(config: ServerConfig, cluster: str, url: str, found: Walk) -> None:
     except ValueError as error:
         found.fail(f"keys {cluster}", f"{url} gives no keys: {error}")
     else:
-        found.ok(f"keys {cluster}", f"{url} gives {_count(len(keys), 'key')}")
+        found.ok(f"keys {cluster}", f"{url} gives {plural(len(keys), 'key')}")
 
 
 # ── certificates ───────────────────────────────────────────────────────────────────────────────────
@@ -204,7 +193,7 @@ def _set(
     found: Walk, prefix: str, make: Callable[[], ServerTls | ClientTls], cert: str | None, ca: str | None
 ) -> None:
     """Tell of one set of files: whose certificate it is, and when it and the CA end."""
-    tls = _try(found, "certificates", make)
+    tls = found.attempt("certificates", make)
     if tls is None:
         return
     ends = tls.expiry()
@@ -253,10 +242,6 @@ def _descriptors(config: ServerConfig, found: Walk) -> None:
             "raise the hard limit (ulimit -Hn, LimitNOFILE of systemd, the container runtime's), or lower "
             "--public-connections and --internal-connections",
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _named(names: Iterable[str]) -> str:

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from argotun.check.advice import advice
+from argotun.errors import ArgotunError
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 """What became of a step. A warning is something that works, and that somebody should look at."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,14 @@ class Walk:
     def fail(self, step: str, says: str, todo: str = "") -> None:
         """The step failed; `todo` is looked up where it is not given."""
         self._add(Finding(step, FAILED, says, todo or advice(step, says)))
+
+    def attempt(self, step: str, make: Callable[[], T]) -> T | None:
+        """What `make` gives; None where it raises ArgotunError, and then the step failed."""
+        try:
+            return make()
+        except ArgotunError as error:
+            self.fail(step, str(error))
+            return None
 
     def _add(self, finding: Finding) -> None:
         self.findings.append(finding)

@@ -15,6 +15,7 @@ from argotun.observe.page_parts import SCRIPT, STYLE
 from argotun.observe.words import (
     Said,
     ago,
+    by_need,
     ending,
     entries,
     is_agent,
@@ -24,6 +25,7 @@ from argotun.observe.words import (
     of_cluster,
     plural,
     reachable,
+    release,
     size,
     span,
     totals,
@@ -190,8 +192,7 @@ def _clusters(status: Said, clusters: Said) -> Iterator[str]:
     """A table body for each cluster, those without an agent first."""
     yield tag("h2", "Clusters")
     yield _heads(CLUSTERS, "clusters")
-    elsewhere = mapping(status.get("elsewhere"))
-    for name in sorted(clusters, key=lambda name: (bool(clusters[name]) or name in elsewhere, name)):
+    for name in by_need(status, clusters):
         yield _cluster(status, name, entries(clusters[name]))
     yield "</table>"
 
@@ -229,10 +230,9 @@ def _td(*cells: object) -> list[Markup]:
 
 
 def _about_agent(agent: Said) -> list[Markup]:
-    release = agent.get("release") or f"version {agent.get('version')}"
     drains = ", drains" if agent.get("draining") else ""
     return [
-        tag("td", f"{release}{drains} ", tag("small", agent.get("peer", ""))),
+        tag("td", f"{release(agent)}{drains} ", tag("small", agent.get("peer", ""))),
         *_td(
             span(agent.get("connectedSeconds")),
             milliseconds(agent.get("rttSeconds")),

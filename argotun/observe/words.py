@@ -82,6 +82,17 @@ def entries(said: object) -> list[Said]:
     return [each for each in said if isinstance(each, Mapping)]
 
 
+def by_need(status: Said, clusters: Said) -> list[str]:
+    """The clusters of a server's status, those first that no agent serves anywhere."""
+    elsewhere = mapping(status.get("elsewhere"))
+    return sorted(clusters, key=lambda name: (bool(clusters[name]) or name in elsewhere, name))
+
+
+def release(agent: Said) -> str:
+    """Which argotun an agent is, or which version it speaks where it does not say."""
+    return agent.get("release") or f"version {agent.get('version')}"
+
+
 def is_agent(status: Said) -> bool:
     """Whether this is an agent's status; else it is a server's."""
     return "tunnels" in status

@@ -3,6 +3,7 @@
 from shlex import quote
 
 from argotun.config import PkiConfig
+from argotun.observe.words import plural
 from argotun.pki import values
 from argotun.pki.folder import Folder
 
@@ -44,7 +45,7 @@ def introduction(folder: Folder, config: PkiConfig) -> str:
     """The text for a folder that was just filled."""
     clusters = folder.clusters()
     words = {"chart": quote(config.pki_chart), "url": config.pki_server}
-    text = _START.format(folder=folder.path, count=_count(len(clusters))) + folder.report.text()
+    text = _START.format(folder=folder.path, count=plural(len(clusters), "cluster")) + folder.report.text()
     text += _SERVER.format(
         **words,
         context=quote(config.pki_context),
@@ -69,9 +70,5 @@ def introduction(folder: Folder, config: PkiConfig) -> str:
             text += _AGENT.format(**words, cluster=cluster, file=file)
     if rest := len(clusters) - len(asked):
         verb = "has what it needs" if rest == 1 else "have what they need"
-        text += _UNCHANGED.format(count=_count(rest), verb=verb)
+        text += _UNCHANGED.format(count=plural(rest, "cluster"), verb=verb)
     return text
-
-
-def _count(number: int) -> str:
-    return "1 cluster" if number == 1 else f"{number} clusters"

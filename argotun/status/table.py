@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from argotun.observe.words import (
     Said,
     ago,
+    by_need,
     ending,
     entries,
     is_agent,
@@ -17,6 +18,7 @@ from argotun.observe.words import (
     mapping,
     milliseconds,
     plural,
+    release,
     size,
     span,
     totals,
@@ -131,7 +133,7 @@ def _clusters(status: Said, clusters: Said, wide: bool) -> _Part:
     carried = ("to it/s", "from it/s") if wide else ()
     part = _Part(("cluster", "agent", "since", "rtt", "streams", "cert ends", *carried))
     elsewhere = mapping(status.get("elsewhere"))
-    for name in sorted(clusters, key=lambda name: (bool(clusters[name]) or name in elsewhere, name)):
+    for name in by_need(status, clusters):
         history = mapping(mapping(status.get("history")).get(name))
         traffic = mapping(mapping(status.get("traffic")).get(name))
         words = list(last_words(history))
@@ -144,7 +146,7 @@ def _clusters(status: Said, clusters: Said, wide: bool) -> _Part:
             part.add(
                 [
                     name if not number else "",
-                    (agent.get("release") or f"version {agent.get('version')}") + _drains(agent),
+                    release(agent) + _drains(agent),
                     span(agent.get("connectedSeconds")),
                     milliseconds(agent.get("rttSeconds")),
                     agent.get("streams"),
