@@ -8,8 +8,9 @@ import gevent
 from bench import certificates
 from bench.certificates import Certificates
 from bench.light_agent import cluster, token
+from bench.ports import free_port
 from bench.rolling import PROGRAM, Connection
-from bench.site import Child, Site, free_port, wait_until
+from bench.site import Child, Site, wait_until
 from bench.words import Told
 
 PROCESSES = 4  # that the agents are spread over

@@ -20,9 +20,10 @@ from statistics import median
 from bench import bulk, certificates, machine, subjects, upstream
 from bench.client import Client
 from bench.errors import BenchError
+from bench.ports import free_port
 from bench.report import Aim, lined_up
 from bench.run import say
-from bench.site import Site, free_port, wait_until
+from bench.site import Site, wait_until
 from bench.subjects import CLONE, Ground
 from bench.upstream import BULK
 

@@ -4,7 +4,8 @@ import shutil
 import signal
 
 from bench import certificates
-from bench.site import Child, Site, free_port
+from bench.ports import free_port
+from bench.site import Child, Site
 
 PROGRAM = "redis-server"
 

@@ -34,8 +34,9 @@ from gevent.server import StreamServer
 from argotun.wire.body import chunk
 from bench import echo
 from bench.errors import BenchError
+from bench.ports import free_port
 from bench.registry import Registry
-from bench.site import Child, Site, free_port, wait_until
+from bench.site import Child, Site, wait_until
 
 CLONE = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, str(CLONE / "argotun.py")]

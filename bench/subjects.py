@@ -12,7 +12,8 @@ from pathlib import Path
 from bench import client, registry
 from bench.certificates import AGENT_NAME, Certificates
 from bench.errors import BenchError
-from bench.site import Child, Site, free_port, wait_until
+from bench.ports import free_port
+from bench.site import Child, Site, wait_until
 from bench.upstream import Upstream
 
 CLUSTER = "bench"

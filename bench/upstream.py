@@ -7,7 +7,8 @@ from pathlib import Path
 from bench import client
 from bench.certificates import Certificates
 from bench.errors import BenchError
-from bench.site import Child, Site, free_port, wait_until
+from bench.ports import free_port
+from bench.site import Child, Site, wait_until
 
 SMALL = 1024  # bytes of the small answer
 BULK = 200_000_000  # bytes of the large one

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from bench.ports import free_port
 from tests.rig import until
 
 PROGRAM = shutil.which("redis-server")
@@ -21,11 +21,6 @@ def require() -> str:
     if PROGRAM is None:
         pytest.skip("needs redis-server (Debian: redis-server)")
     return PROGRAM
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 class RedisServer:

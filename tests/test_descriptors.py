@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.descriptors import KEPT_BACK, divide, share
+from bench.ports import free_port
 from tests.raw_websocket import Listening, dial
 from tests.rig import Peer, until
 from tests.v2_peers import DATA, V2Server
@@ -75,12 +76,6 @@ def limited(soft: int, *options: str) -> Iterator[None]:
     assert f"the soft limit is {FEW}, was {soft}; the hard limit is {FEW}" in said.decode()
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in socks]
-
-
 def connected(port: int) -> Peer:
     found: list[Peer] = []
 
@@ -104,7 +99,7 @@ def healthy(port: int) -> bool:
 
 @pytest.mark.parametrize("soft", [64, FEW])
 def test_a_server_whose_places_are_taken_is_healthy_and_lets_agents_in(soft: int, tmp_path: Path) -> None:
-    public, internal, health = free_ports(3)
+    public, internal, health = free_port(), free_port(), free_port()
     clusters = tmp_path / "clusters"
     clusters.write_text('[{"id": "c1", "token": "a-token-of-many-characters"}]')
     with limited(
@@ -130,7 +125,7 @@ def test_a_server_whose_places_are_taken_is_healthy_and_lets_agents_in(soft: int
 
 @pytest.mark.parametrize("soft", [64, FEW])
 def test_an_agent_whose_streams_are_taken_is_healthy(soft: int, tmp_path: Path) -> None:
-    (health,) = free_ports(1)
+    health = free_port()
     (tmp_path / "sa").write_text("x")
     asked: list[Peer] = []
 

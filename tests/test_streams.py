@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from tests.rig import Peer, until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,12 +32,6 @@ def shell(command: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
         capture_output=True,
         timeout=PATIENCE,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def asks(port: int) -> bool:

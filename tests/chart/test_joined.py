@@ -12,10 +12,11 @@ from gevent import socket
 
 from argotun.config import PkiConfig
 from argotun.pki.folder import Folder
+from bench.ports import free_port
 from tests.chart.helm import RELEASES, Rendered, helm_or_skip
 from tests.chart.test_options import written
 from tests.processes import Process
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.rig import Peer, until
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl program is not installed")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from gevent import socket
 
+from bench.ports import free_port
 from tests.gateways import envoy
 from tests.rig import until
 
@@ -85,7 +86,7 @@ def envoy_proxy(origin: int) -> Iterator[int]:
     """Envoy before the origin at that port; its own port."""
     if envoy.binary() is None:
         pytest.skip("there is no Envoy: make gateways installs one")
-    port = envoy.free_port()
+    port = free_port()
     with envoy.Envoy(_envoy(port, origin)):
         until(lambda: _listens(port), "Envoy's port")
         yield port
@@ -148,7 +149,7 @@ def _built() -> Path:
 @contextmanager
 def _gateway(name: str, package: str, config: str, flags: list[str], origin: int) -> Iterator[int]:
     program = _program(name, package)
-    port = envoy.free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="argotun-") as folder:
         file = Path(folder) / "config"
         file.write_text(config.format(folder=folder, port=port, origin=origin))

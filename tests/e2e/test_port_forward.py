@@ -11,8 +11,9 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
+from bench.ports import free_port
+
 from .harness.processes import running
-from .harness.waiting import free_port
 from .harness.way import Way
 
 pytestmark = pytest.mark.node

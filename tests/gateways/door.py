@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 from gevent import socket
 
+from bench.ports import free_port
 from tests.chart.helm import CHART, Helm
 from tests.gateways.argocd import ArgoServer, frame, native_call
-from tests.gateways.envoy import Envoy, free_port
+from tests.gateways.envoy import Envoy
 from tests.gateways.model import Site, envoy_config
 from tests.rig import Authority, Peer, Response
 

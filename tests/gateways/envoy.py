@@ -28,13 +28,6 @@ def binary() -> str | None:
         return shutil.which("envoy")
 
 
-def free_port() -> int:
-    """A port of loopback that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Envoy:
     """One Envoy; it listens when the `with` begins and is gone when the `with` ends.
 

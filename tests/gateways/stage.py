@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from gevent import socket
 
-from tests.gateways.envoy import Envoy, free_port
+from bench.ports import free_port
+from tests.gateways.envoy import Envoy
 from tests.gateways.model import DEFAULTS, Site, Timeouts, envoy_config
 from tests.rig import Peer, Rig
 

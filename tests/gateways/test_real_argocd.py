@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from bench.ports import free_port
 from tests.argocd.harness import objects, program
 from tests.argocd.harness.argocd import SECRETS, ArgoCD
 from tests.chart.helm import Helm
 from tests.e2e.harness import binaries
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.http import Endpoint
-from tests.e2e.harness.waiting import free_port
 from tests.gateways.door import (
     CILIUM,
     WAYS,

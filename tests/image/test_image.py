@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from argotun import __version__
-from tests.e2e.harness.waiting import free_port, until
+from bench.ports import free_port
+from tests.e2e.harness.waiting import until
 from tests.image.container import Container
 from tests.image.dockerfile import ROOT, Image, build, stages
 

@@ -12,7 +12,8 @@ from argotun.config import ServerConfig
 from argotun.config.network import parse_registry
 from argotun.errors import ConfigError
 from argotun.replicas.engine import Engine
-from tests.redis_server import RedisServer, Sentinel, free_port
+from bench.ports import free_port
+from tests.redis_server import RedisServer, Sentinel
 from tests.registry.conftest import Member, Party
 from tests.rig import until
 from tests.secrecy import watch

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bench.ports import free_port
 from tests.rig import until
 
 USER, PASSWORD = "customer", "s3cr3t:/@é"
@@ -171,7 +172,7 @@ def run(
     folder.chmod(0o777)
     made = RealProxy(folder, [program(command[0]) or "", *command[1:]])
     try:
-        made.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
+        made.ports = dict(zip(ports, (free_port() for _ in ports), strict=True))
         values = prepare(folder) | made.ports | {"folder": str(folder)}
         (folder / "proxy.conf").write_text(form.format(**values))
         for file in folder.iterdir():
@@ -182,12 +183,3 @@ def run(
         if made._process is not None and made._process.poll() is None:
             made.kill()
         shutil.rmtree(folder)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free on IPv4 a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return found

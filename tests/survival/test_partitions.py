@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import RedisServer, Sentinel, free_port
+from bench.ports import free_port
+from tests.redis_server import RedisServer, Sentinel
 from tests.relay import Lane, Relay
 from tests.rig import until
 from tests.survival.fleet import STARTED, Fleet, Replica, Traffic, fleet, redis

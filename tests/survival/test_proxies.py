@@ -12,6 +12,7 @@ import pytest
 
 from argotun.agent.app import Agent
 from argotun.config.network import parse_proxy
+from bench.ports import free_port
 from tests.parity.processes import program
 from tests.rig import Api, Peer, Rig, answers_its_own, until
 from tests.survival.proxies import (
@@ -21,7 +22,6 @@ from tests.survival.proxies import (
     PASSWORD,
     USER,
     RealProxy,
-    free_ports,
     squid,
     tinyproxy,
 )
@@ -171,7 +171,7 @@ def test_the_words_say_which_credentials_tinyproxy_wants(tinies: RealProxy) -> N
 
 
 def test_a_forbidden_address_is_told_from_one_that_does_not_answer(squids: RealProxy) -> None:
-    (closed,) = free_ports(1)
+    closed = free_port()
     with Rig(agent=None) as rig:
         forbidden = refusal(rig, squids.url(), server=f"wss://127.0.0.1:{FORBIDDEN}/connect")
         assert f"the proxy does not allow this address: 127.0.0.1:{FORBIDDEN} (403" in forbidden
@@ -182,7 +182,7 @@ def test_a_forbidden_address_is_told_from_one_that_does_not_answer(squids: RealP
 
 
 def test_the_words_say_that_tinyproxy_cannot_reach_the_address(tinies: RealProxy) -> None:
-    (closed,) = free_ports(1)
+    closed = free_port()
     with Rig(agent=None) as rig:
         way = tinies.url(credentials=f"{USER}:s3cr3t")
         said = refusal(rig, way, server=f"wss://127.0.0.1:{closed}/connect")

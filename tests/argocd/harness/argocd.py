@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.ports import free_port
 from tests.argocd.harness import objects
 from tests.argocd.harness.program import Program
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.http import Endpoint
 from tests.e2e.harness.processes import Process
-from tests.e2e.harness.waiting import free_port, until
+from tests.e2e.harness.waiting import until
 
 APPLICATIONS = f"/apis/argoproj.io/v1alpha1/namespaces/{objects.ARGOCD}/applications"
 PROJECTS = f"/apis/argoproj.io/v1alpha1/namespaces/{objects.ARGOCD}/appprojects"

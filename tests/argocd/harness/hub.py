@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.ports import free_port
 from tests.argocd.harness.links import Link
 from tests.argocd.harness.rendered import account_token
 from tests.e2e.harness.cluster import Cluster
@@ -16,7 +17,7 @@ from tests.e2e.harness.http import Endpoint
 from tests.e2e.harness.pki import Authority, Pair
 from tests.e2e.harness.processes import Process
 from tests.e2e.harness.tunnel import REPOSITORY
-from tests.e2e.harness.waiting import free_port, until
+from tests.e2e.harness.waiting import until
 
 
 @dataclass

@@ -19,12 +19,13 @@ import pytest
 import trustme
 import yaml
 
+from bench.ports import free_port
 from tests.chart.helm import ROOT, Helm
 from tests.chart.live import crds
 from tests.chart.live.argocd import ClusterSecret
 from tests.chart.live.pods import Pod, behind_service, make_namespace
 from tests.e2e.harness.cluster import Cluster
-from tests.e2e.harness.waiting import free_port, until
+from tests.e2e.harness.waiting import until
 from tests.image.dockerfile import Image
 
 GUIDE = (ROOT / "docs" / "install.md").read_text("utf-8")

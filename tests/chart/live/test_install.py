@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import requests
 
+from bench.ports import free_port
 from tests.chart.helm import CHART, ROOT, Helm
 from tests.chart.live.argocd import ClusterSecret
 from tests.chart.live.conftest import helm_on
 from tests.chart.live.pods import Pod, behind_service, make_namespace
 from tests.e2e.harness.cluster import Cluster
-from tests.e2e.harness.waiting import free_port, until
+from tests.e2e.harness.waiting import until
 from tests.image.dockerfile import Image
 
 SERVER_NAMESPACE, ARGOCD, AGENT_NAMESPACE = "tunnels", "argocd", "argotun"

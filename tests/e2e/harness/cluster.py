@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.ports import free_port
+
 from . import objects
 from .binaries import MODULE, Binaries
 from .http import Endpoint
 from .kubectl import Kubectl
 from .pki import Authority
 from .processes import Process
-from .waiting import free_port, until
+from .waiting import until
 
 # Those that the tests see at work; the others would only make the machine busy.
 CONTROLLERS = "deployment-controller,replicaset-controller,namespace-controller,garbage-collector-controller"

@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from argotun.observe.probes import FRESH
+from bench.ports import free_port
 from tests.secrecy import watch
 
 from .cluster import Cluster
 from .http import Endpoint
 from .pki import Authority
 from .processes import Process
-from .waiting import free_port, until
+from .waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 CLUSTER_ID = "e2e"
