@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import certificates, load, machine, profile, report, subjects, upstream
+from bench import certificates, load, machine, peers, profile, report, subjects, upstream
 from bench.errors import BenchError
 from bench.run import FULL, QUICK, Outcome, Run, say
 from bench.site import Site
-from bench.subjects import Ground, Subject
+from bench.subject import Ground, Subject
 
 NEEDED = {"nginx": "nginx-light", "wrk": "wrk", "openssl": "openssl"}  # program: Debian package
 FILES = 16384  # descriptors wanted; the hard limit where that is lower
@@ -30,7 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end_in_order)
     try:
         _check_programs()
-        chosen = subjects.choose(subjects.available(options.against), _names(options))
+        beside, left_out = peers.at_hand() if options.peers else ([], {})
+        for name, why in left_out.items():
+            say(f"{name} is left out: {why}")
+        names = _names(options)
+        chosen = subjects.choose([*subjects.available(options.against), *beside], names)
         files = _raise_file_limit(options.streams)
         with Site() as site:
             made = certificates.make(site.folder)
@@ -57,6 +61,9 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--against", type=Path, metavar="FILE", help="another clone's argotun.py, in the same table"
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="what others use beside argotun, as far as it is at hand"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument(

@@ -27,7 +27,7 @@ from bench.probe import Latency
 from bench.report import Aim, lined_up
 from bench.run import say
 from bench.site import Site
-from bench.subjects import Ground, Running
+from bench.subject import Ground, Running
 from bench.upstream import BULK
 
 FILES = 8192

@@ -14,6 +14,8 @@ from bench.upstream import BULK
 Figures = dict[str, float]
 
 TUNNEL = ("server", "agent")  # the processes whose cost is argotun's
+FLOOR = "nginx-hops"  # the subject that is two proxies in C
+OF_FLOOR = ("cpu_together_64", "p50_1", "p99_64", "down_rate", "up_rate")
 REPLICAS = ("ingress", "server")  # … and those of a hop
 
 
@@ -57,12 +59,17 @@ def of_idle(idle: Idle) -> Figures:
 def add_ratios(subjects: dict[str, Figures]) -> None:
     """To each subject, in percent, how its rates stand to the subject `direct` of the same run.
 
-    To `hop` also how its bulk stands to that of `argotun`, whose agent is at the clients' server.
+    To `hop` also how its bulk stands to that of `argotun`, whose agent is at the clients' server; to
+    `argotun` how it stands to two proxies in C, as a factor.
     """
     local, hop = (subjects.get(name, {}) for name in ("argotun", "hop"))
     for key in ("down_rate", "up_rate"):
         if local.get(key) and hop.get(key):
             hop[f"{key}_of_local"] = 100 * hop[key] / local[key]
+    floor = subjects.get(FLOOR, {})
+    for key in OF_FLOOR:
+        if local.get(key) and floor.get(key):
+            local[f"{key}_of_floor"] = local[key] / floor[key]
     direct = subjects.get("direct")
     if direct is None:
         return

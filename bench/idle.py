@@ -7,7 +7,7 @@ from pathlib import Path
 from bench import procfs
 from bench.client import Client
 from bench.errors import BenchError
-from bench.subjects import Running
+from bench.subject import Running
 from bench.upstream import Upstream
 
 WARM_REQUESTS = 50  # on one connection, so that code and caches are loaded before the first measurement

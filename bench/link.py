@@ -24,7 +24,8 @@ from bench.ports import free_port
 from bench.report import Aim, lined_up
 from bench.run import say
 from bench.site import Site, wait_until
-from bench.subjects import CLONE, Ground
+from bench.subject import Ground
+from bench.subjects import CLONE
 from bench.upstream import BULK
 
 RELAY = [sys.executable, str(CLONE / "tests" / "relay.py")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import bulk, procfs, wrk
 from bench.errors import BenchError
-from bench.subjects import Running
+from bench.subject import Running
 from bench.upstream import BULK, Upstream
 
 

@@ -10,7 +10,7 @@ from bench import figures, idle, load, machine, procfs
 from bench.errors import BenchError
 from bench.figures import Figures
 from bench.load import Cpu, Requests, Transfer
-from bench.subjects import Ground, Running, Subject
+from bench.subject import Ground, Running, Subject
 from bench.upstream import Upstream
 
 

@@ -1,61 +1,23 @@
-"""What is measured: nginx alone, argotun with different hops encrypted, and the seed system where given.
-
-Each subject knows how to start itself before an upstream; everything else treats them alike.
-"""
+"""Who is measured: nginx alone, argotun with different hops encrypted, and the peers that are at hand."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import client, registry
-from bench.certificates import AGENT_NAME, Certificates
+from bench import registry
+from bench.certificates import AGENT_NAME
 from bench.errors import BenchError
 from bench.ports import free_port
-from bench.site import Child, Site, wait_until
-from bench.upstream import Upstream
+from bench.subject import Ground, Running, Subject, ready
 
 CLUSTER = "bench"
 TOKEN = "token-of-the-bench"
 CLONE = Path(__file__).resolve().parent.parent
 OWN_PROGRAM = CLONE / "argotun.py"
+OWN = "--"  # what stands before an option of argotun
 MAX_STREAMS = "8192"  # more than any load here opens
-ALL_CONNECTIONS = (1, 16, 64)
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What every subject stands on."""
-
-    site: Site
-    upstream: Upstream
-    certificates: Certificates
-
-
-@dataclass(frozen=True)
-class Running:
-    """A subject that answers: requests go to `url` + the upstream's path; children by role."""
-
-    url: str
-    children: dict[str, Child] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One column of the table.
-
-    `connections`: with how many it is driven; `bulk`, `idle`: whether these are measured too; `standard`:
-    whether it is measured when nothing is chosen.
-    """
-
-    name: str
-    says: str
-    start: Callable[[Ground], Running]
-    connections: tuple[int, ...] = ALL_CONNECTIONS
-    bulk: bool = True
-    idle: bool = False
-    standard: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +91,7 @@ def start(
         MUTUAL,
         server_command=[sys.executable, str(OWN_PROGRAM), "--mode", "server"],
         agent_command=[sys.executable, str(OWN_PROGRAM), "--mode", "agent"],
-        options="--",
+        options=OWN,
         server_extra=["--internal-plain", *_access_log(False), *options, *server_options],
         agent_extra=[*_access_log(False), *options, *agent_options],
         via=via,
@@ -148,7 +110,7 @@ def _argotun(
         hops,
         server_command=[sys.executable, str(program), "--mode", "server"],
         agent_command=[sys.executable, str(program), "--mode", "agent"],
-        options="--",
+        options=OWN,
         server_extra=[*([] if hops.internal else ["--internal-plain"]), *_access_log(access_log)],
         agent_extra=_access_log(access_log),
     )
@@ -164,11 +126,10 @@ def _start_hop(ground: Ground) -> Running:
     options = {"addr": public, "internal-addr": internal, "clusters": clusters}
     options |= {"tls-cert": ground.certificates.server, "tls-key": ground.certificates.server_key}
     command = [*program, "--mode", "server", "--internal-plain", *_access_log(False), *shared.options]
-    ingress = ground.site.start("ingress", [*command, *_named("--", options)])
+    ingress = ground.site.start("ingress", [*command, *_named(OWN, options)])
     children = {"ingress": ingress, **running.children, "redis": shared.child}
     url = f"http://{internal}/tunnel/{CLUSTER}"
-    wait_until("the hop", lambda: _answers(f"{url}/small", ground.certificates.ca), list(children.values()))
-    return Running(url=url, children=children)
+    return ready(ground, Running(url=url, children=children))
 
 
 def _access_log(enabled: bool) -> list[str]:
@@ -227,9 +188,11 @@ def _start_pair(
         "sa-token-path": account_token,
         "health-addr": health,
         "max-retry": "1s",
-        "max-conns": MAX_STREAMS,
     }
     flags = []
+    if options == OWN:
+        # The seed system has no such option, and ends where it meets one that it does not know.
+        agent["max-conns"] = MAX_STREAMS
     if hops.tunnel:
         server |= {"tls-cert": certificates.server, "tls-key": certificates.server_key}
         agent |= {"server-ca-cert": certificates.ca}
@@ -248,16 +211,8 @@ def _start_pair(
         "agent": site.start("agent", [*agent_command, *_named(options, agent), *flags, *(agent_extra or [])]),
     }
     url = f"{'https' if hops.internal else 'http'}://{internal}/tunnel/{CLUSTER}"
-    wait_until("the tunnel", lambda: _answers(f"{url}/small", certificates.ca), list(children.values()))
-    return Running(url=url, children=children)
+    return ready(ground, Running(url=url, children=children))
 
 
 def _named(options: str, values: dict[str, object]) -> list[str]:
     return [word for name, value in values.items() for word in (f"{options}{name}", str(value))]
-
-
-def _answers(url: str, ca: Path) -> bool:
-    try:
-        return client.get(url, ca)[0] == 200
-    except (OSError, BenchError):
-        return False
