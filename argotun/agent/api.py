@@ -4,6 +4,8 @@ from collections.abc import Generator
 from time import monotonic
 from typing import Any
 
+import gevent
+
 from argotun.address import host_port
 from argotun.agent.credentials import TokenFile
 from argotun.agent.upstream import Upstream
@@ -57,7 +59,9 @@ class KubernetesApi:
             metrics.watch_certificates(self.tls)
         self._token = None
         if config.sa_token_path:
-            self._token = TokenFile(config.sa_token_path, lambda: metrics.reload_errors("token"))
+            self._token = TokenFile(
+                config.sa_token_path, lambda: metrics.reload_errors("token"), gevent.get_hub().loop.now
+            )
 
     def dial(self) -> Any:
         """A new connected socket; TransportError says what went wrong."""

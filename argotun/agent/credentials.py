@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from time import monotonic
 
 from argotun.config.values import LONGEST_TOKEN, TOKEN_PATTERN
 from argotun.errors import CredentialError
@@ -19,23 +20,32 @@ _SOUND = re.compile(TOKEN_PATTERN.encode())
 class TokenFile:
     """A bearer token in a file that others rotate.
 
-    Each call costs one stat; the file is read when that shows another version. A file that cannot be
+    Each `turn` costs one stat; the file is read when that shows another version. A file that cannot be
     used is a `CredentialError` on every call until it can be: an older token is never used instead. It
     is logged once and told to `on_error`, since those who get the errors may be far from the file.
     """
 
-    __slots__ = ("_header", "_path", "_trouble", "_version")
+    __slots__ = ("_header", "_looked", "_path", "_trouble", "_turn", "_version")
 
-    def __init__(self, path: str, on_error: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: str, on_error: Callable[[], None] = lambda: None, turn: Callable[[], float] = monotonic
+    ) -> None:
+        """`turn()` says which turn of the event loop this is: calls of the same one share a look."""
         self._path = path
+        self._turn = turn
+        self._looked = -1.0
         self._trouble = Trouble(log, on_error)
         self._version: Fingerprint | None = None
         self._header = b""
 
     def header(self) -> bytes:
         r"""The ready header line, `Authorization: Bearer …\r\n`; raises CredentialError."""
+        turn = self._turn()
         try:
-            if self._version is not None and fingerprint(self._path) == self._version:
+            if self._version is not None and (
+                turn == self._looked or fingerprint(self._path) == self._version
+            ):
+                self._looked = turn
                 return self._header
             return self._read()
         except (OSError, ValueError) as error:

@@ -44,6 +44,17 @@ def test_an_unchanged_file_is_looked_at_and_not_read(path, monkeypatch):
     assert file.header() is first
 
 
+def test_requests_of_one_turn_share_a_look(path, monkeypatch):
+    monkeypatch.setattr(files, "SETTLED", 0)
+    turn = 1.0
+    file = TokenFile(str(path), turn=lambda: turn)
+    assert file.header() == file.header() == b"Authorization: Bearer first\r\n"
+    path.write_text("of-the-next-turn\n")
+    assert file.header() == b"Authorization: Bearer first\r\n"
+    turn = 2.0
+    assert file.header() == b"Authorization: Bearer of-the-next-turn\r\n"
+
+
 def test_a_changed_file_is_used_at_once(path):
     file = TokenFile(str(path))
     file.header()
