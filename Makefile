@@ -34,7 +34,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench soak lint image
+.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare soak lint image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real E
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)
+
+bench-compare: $(VENV)/.dev ## Measure BASE, a commit, and this tree in turn; fails where this one is slower
+	$(RUN) -m bench.compare $(BENCH_ARGS) $(BASE)
 
 soak: $(VENV)/.dev ## Load and kill everything for SOAK seconds, and look what is left (needs openssl)
 	$(RUN) -m bench.soak --seconds $(SOAK) $(SOAK_ARGS)

@@ -33,11 +33,13 @@ QUICK = Plan(seconds=2, rounds=1, streams=0, bulk=False, connections=(1, 64))
 class Outcome:
     """All figures by subject, and what says how far to trust them.
 
+    `rounds`: those of each round by themselves, by subject and key.
     `spread`: how far the rounds of one load lie apart at most, and of which. `others`: the share of the
     machine that other programs had, the median and the most over all loads.
     """
 
     subjects: dict[str, Figures]
+    rounds: dict[str, dict[str, list[float]]]
     spread: tuple[float, str]
     others: tuple[float, float]
     failed: list[str]
@@ -65,7 +67,8 @@ class Run:
         for subject in subjects:
             self._attempt(subject, "start", self._start)
         for round_number in range(1, self._plan.rounds + 1):
-            for subject in subjects:
+            # There and back: who comes first in a round, and what the machine does slowly, favours nobody.
+            for subject in subjects if round_number % 2 else reversed(subjects):
                 self._attempt(subject, f"round {round_number} of {self._plan.rounds}", self._load)
         for subject in subjects:
             self._attempt(subject, "memory", self._memory)
@@ -146,10 +149,23 @@ class Run:
         figures.add_ratios(ordered)
         return Outcome(
             subjects=ordered,
+            rounds=self._by_round(),
             spread=max(spreads),
             others=(median(shares), max(shares)),
             failed=self._failed,
         )
+
+    def _by_round(self) -> dict[str, dict[str, list[float]]]:
+        found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for (name, connections), requests in self._requests.items():
+            for each in requests:
+                for key, value in figures.of_requests(connections, [each]).items():
+                    found[name][key].append(value)
+        for (name, direction), transfers in self._transfers.items():
+            for one in transfers:
+                for key, value in figures.of_transfers(direction, [one]).items():
+                    found[name][key].append(value)
+        return found
 
     @property
     def _upstream(self) -> Upstream:

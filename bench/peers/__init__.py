@@ -19,7 +19,7 @@ _BUILT: tuple[tuple[str, str, Callable[[], str], Callable[[Ground, str], Running
         programs.remotedialer,
         remotedialer.start,
     ),
-    ("rathole", f"{_RAW}, noise protocol on the tunnel", programs.rathole, rathole.start),
+    ("rathole", f"{_RAW}, TLS on the tunnel", programs.rathole, rathole.start),
     (
         "chisel",
         f"{_RAW}, SSH in mutual TLS on the tunnel",

@@ -45,7 +45,7 @@ def rathole() -> str:
     return given("rathole") or _built(
         f"rathole-{RATHOLE}",
         "cargo",
-        lambda folder: ["cargo", "install", "--locked", "--root", str(folder), f"rathole@{RATHOLE}"],
+        lambda folder: ["cargo", "install", "--root", str(folder), f"rathole@{RATHOLE}"],
         "bin/rathole",
     )
 

@@ -104,6 +104,11 @@ def test_the_aims_that_were_promised_are_in_the_table() -> None:
         "up_rate_of_direct": (30, True),
         "idle_server": (14, False),
         "idle_agent": (34, False),
+        "cpu_together_64_of_floor": (1.3, False),
+        "p50_1_of_floor": (1.5, False),
+        "p99_64_of_floor": (2, False),
+        "down_rate_of_floor": (1, True),
+        "up_rate_of_floor": (1, True),
     }
     assert {row.key: (row.aim.bound, row.aim.at_least) for row in report.ROWS if row.aim} == promised
     measured = {"argotun": {"p50_1": 0.3, "idle_agent": 35.0}}
