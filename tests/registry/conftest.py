@@ -34,9 +34,10 @@ class Member:
     def id(self) -> str:
         return self.directory.me
 
-    def has(self, *clusters: str, flags: int = 0) -> None:
+    def has(self, *clusters: str, flags: int = 0, since: float = 0.0) -> None:
+        """From now on; its newest session came so many seconds ago."""
         for cluster in clusters:
-            self.claims[cluster] = Claim(monotonic(), 1, flags)
+            self.claims[cluster] = Claim(monotonic() - since, 1, flags)
             self.shared.changed(cluster)
 
     def loses(self, *clusters: str) -> None:
