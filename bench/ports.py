@@ -28,3 +28,18 @@ def free_port() -> int:
         _held.append(claim)
         return port
     raise AssertionError("no free port on 127.0.0.1")
+
+
+def held(host: str = "127.0.0.1") -> socket.socket:
+    """A socket that has a port and does not listen: who dials it is refused, and nobody else is given it.
+
+    Whoever sets SO_REUSEADDR, as listeners do, may listen on the port meanwhile, end, and listen again.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -39,6 +39,7 @@ from argotun.server.registry import Session
 from argotun.transport._private import close_notify
 from argotun.wire.streams import Stream
 from bench import echo
+from bench.ports import held
 from tests.secrecy import watch
 
 PATIENCE = 30.0
@@ -257,21 +258,30 @@ class Api:
         self.live: list[Peer] = []
         self.heads: list[bytes] = []
         self._server: _Listener | None = None
+        self._held: Any = None
         self.port = 0
 
     def start(self, authority: "Authority") -> None:
         """Listen on a free port (the same one again after `stop`)."""
+        if not self.port:
+            self._held = held(self._host)
+            self.port = self._held.getsockname()[1]
         options: dict[str, Any] = {"ssl_context": authority.server_context()} if self.tls else {}
         self._server = _Listener((self._host, self.port), self._serve, **options)
         self._server.start()
-        self.port = self._server.server_port
 
     def stop(self) -> None:
-        """Stop listening and cut the connections."""
+        """Stop listening and cut the connections; nobody else is given the port until `close`."""
         if self._server is not None:
             self._server.stop(timeout=0)
         for peer in list(self.live):
             peer.close()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        if self._held is not None:
+            self._held.close()
 
     def _serve(self, sock: Any, _peer: Any) -> None:
         self.connections += 1
@@ -352,6 +362,7 @@ class Rig:
         self.write_clusters([{"id": "c1", "token": self.TOKEN, **(cluster or {})}])
         self._clients: list[Peer] = []
         self._numbers = count(1)
+        self._held: dict[str, Any] = {}
         self.agents: list[Agent] = []
         self.server: Server = None  # type: ignore[assignment]
 
@@ -384,16 +395,20 @@ class Rig:
         for agent in self.agents:
             agent.stop()
         self.server.stop()
-        self.api.stop()
+        self.api.close()
+        for port in self._held.values():
+            port.close()
         # Until then an agent may look at its files once more, and miss them in the log of the next test.
         gevent.joinall([greenlet for agent in self.agents for greenlet in agent._greenlets], timeout=PATIENCE)
         shutil.rmtree(self.folder)
 
     def start_server(self, **options: Any) -> Server:
         """A server; the second one takes the ports of the first, which must have ended."""
+        for name in ("addr", "internal_addr"):
+            # Nobody else may be given one while no server has it.
+            self._held[name] = self._held.get(name) or held()
         values: dict[str, Any] = {
-            "addr": ("127.0.0.1", self.server.public_address[1] if self.server else 0),
-            "internal_addr": ("127.0.0.1", self.server.internal_address[1] if self.server else 0),
+            **{name: port.getsockname() for name, port in self._held.items()},
             "clusters": str(self.clusters_file),
             "internal_plain": True,
             "access_log": False,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from argotun.config import ServerConfig
+from bench.ports import held
 from tests.check.kubernetes import kubernetes
 from tests.check.walked import Walked, walked
 from tests.rig import Authority, Rig
@@ -132,11 +133,11 @@ def test_a_port_that_is_taken_fails(check: Check, port: str) -> None:
 
 
 def test_a_port_is_free_again_behind_a_check(check: Check) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = taken.getsockname()[:2]
-    for _ in range(2):
-        assert check(addr=address).code == 0
-    socket.create_server(address).close()
+    with held() as port:
+        address = port.getsockname()
+        for _ in range(2):
+            assert check(addr=address).code == 0
+        socket.create_server(address).close()
 
 
 @pytest.mark.parametrize(("left", "result"), [(-2, "failed"), (3, "warning"), (90, "ok")])

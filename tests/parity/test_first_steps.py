@@ -25,7 +25,7 @@ def api() -> Iterator[Api]:
     served = Api(script, tls=False)
     served.start(None)  # type: ignore[arg-type]
     yield served
-    served.stop()
+    served.close()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_an_agent_does_not_dial_what_the_server_names(caplog: pytest.LogCaptureF
         said = [(record.name, record.getMessage()) for record in caplog.records]
         for name in ("argotun.server", "argotun.agent"):
             assert any(name == who and str(other.port) in text for who, text in said), (name, said)
-    other.stop()
+    other.close()
 
 
 def test_an_agent_dials_its_own_target_when_the_server_names_it() -> None:

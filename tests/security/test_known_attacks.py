@@ -218,7 +218,7 @@ def decoy() -> Iterator[Api]:
     decoy = Api(tls=False)
     decoy.start(None)  # type: ignore[arg-type]
     yield decoy
-    decoy.stop()
+    decoy.close()
 
 
 @pytest.mark.parametrize("lead", LEADS)

@@ -160,7 +160,7 @@ def test_a_redirect_is_a_502_and_not_followed(rig: Rig, status: str) -> None:
     rig.api.script = answer(status, b"", location)
     bad_gateway(rig, "redirect")
     assert followed.connections == 0
-    followed.stop()
+    followed.close()
 
 
 def test_a_redirect_without_a_location_is_passed_on(rig: Rig) -> None:
@@ -241,7 +241,7 @@ def test_an_api_with_a_certificate_from_elsewhere_is_a_503_and_gets_no_request(r
             response = strange.get()
             assert (response.status, response.header("retry-after")) == (503, "1")
             assert "certificate" in response.json()["message"]
-        other.stop()
+        other.close()
     assert heads == []
 
 

@@ -416,7 +416,7 @@ def test_two_clusters_on_one_connection_get_their_own_answers() -> None:
             assert rig.get("/tunnel/c1/x", client=client).body == b"first"
             assert rig.get("/tunnel/c2/x", client=client).body == b"second"
         rig.settle()
-        other.stop()
+        other.close()
 
 
 def test_a_client_that_keeps_its_idle_connection_does_not_hold_up_a_drain(

@@ -36,7 +36,7 @@ def issuer(authority: Authority) -> Iterator[Api]:
     api = Api(answer(body=served(KUBE)))
     api.start(authority)
     yield api
-    api.stop()
+    api.close()
 
 
 @pytest.fixture

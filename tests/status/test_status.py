@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from gevent import socket
 from gevent.server import StreamServer
 
 from argotun import cli
 from argotun.observe.words import troubles
+from bench.ports import held
 from tests.rig import Rig, until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -92,9 +92,9 @@ def test_who_must_say_who_asks_is_told_how(run: Run) -> None:
 
 
 def test_nobody_there_is_a_sentence(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        address = sock.getsockname()
-    assert run(at(address)) == (1, "", f"argotun: {at(address)}/status cannot be asked: connection refused\n")
+    with held() as port:
+        url = at(port.getsockname())
+        assert run(url) == (1, "", f"argotun: {url}/status cannot be asked: connection refused\n")
     code, _, err = run("http://no-such-name.invalid")
     assert (code, "the name cannot be resolved" in err) == (1, True)
 

@@ -83,7 +83,7 @@ class Fleet:
             client.close()
         for process in self._processes:
             process.close()
-        self.api.stop()
+        self.api.close()
 
     def add(self, count: int = 1, *options: str, **entry: Any) -> list[Replica]:
         """Start so many servers, which know each other when this returns."""

@@ -9,6 +9,7 @@ from time import monotonic
 import pytest
 
 from bench import echo
+from bench.ports import held
 from tests.processes import Process, RemoteServer
 from tests.rig import Api, Peer, Response, Rig, until
 
@@ -37,7 +38,8 @@ class Site:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._started: list[Process | RemoteServer] = []
-        self.port = 0
+        self._held = held()
+        self.port = self._held.getsockname()[1]
 
     def start_server(self, *options: str) -> RemoteServer:
         """A server; each takes the port for agents that the one before it has given up."""
@@ -47,7 +49,6 @@ class Site:
         ))  # fmt: skip
         server = RemoteServer(process)
         self._started.append(server)
-        self.port = server.public_address[1]
         return server
 
     def start_agent(self, account: str, *options: str) -> Process:
@@ -65,6 +66,7 @@ class Site:
     def close(self) -> None:
         for each in reversed(self._started):
             each.close()
+        self._held.close()
 
     def _keep(self, process: Process) -> Process:
         self._started.append(process)

@@ -63,7 +63,7 @@ class Site:
     def close(self) -> None:
         self.world.close()
         for api in self.apis.values():
-            api.stop()
+            api.close()
 
     def client(self) -> Peer:
         """A connection of the host `client`."""

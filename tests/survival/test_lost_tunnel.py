@@ -20,6 +20,7 @@ import pytest
 from gevent import socket
 
 from bench.echo import echo, said
+from bench.ports import held
 from tests.processes import Process
 from tests.rig import Api, Authority, Peer, Response, until
 from tests.survival import network
@@ -76,8 +77,13 @@ class World:
         self._processes: list[Process] = []
         self._peers: list[Peer] = []
         self._numbers = count(1)
-        self.public_address = (ADDRESS[SERVER], 8443) if net else ("127.0.0.1", 0)
-        self.internal = ("127.0.0.1", 8080 if net else 0)
+        # The second server listens where the first one did.
+        self._held = [] if net else [held(), held()]
+        self.public_address, self.internal = (
+            [each.getsockname() for each in self._held]
+            if self._held
+            else [(ADDRESS[SERVER], 8443), ("127.0.0.1", 8080)]
+        )
         issued = self._authority.ca.issue_cert(self.public_address[0])
         issued.private_key_pem.write_to_path(str(folder / "server.key"))
         issued.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
@@ -87,9 +93,9 @@ class World:
             self.api.start(self._authority)
 
     def close(self) -> None:
-        for each in (*self._peers, *self._processes):
+        for each in (*self._peers, *self._processes, *self._held):
             each.close()
-        self.api.stop()
+        self.api.close()
 
     def start_server(self) -> Process:
         """A server; the second one takes the ports of the first."""

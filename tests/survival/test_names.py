@@ -18,6 +18,7 @@ from gevent.monkey import get_original
 from argotun.agent.backoff import NAMELESS, Backoff
 from argotun.errors import DialError, NameLost
 from argotun.transport.race import STAGGER
+from bench.ports import held
 from tests.agent.test_ways import proxy
 from tests.leaks import greenlets
 from tests.rig import PATIENCE, Api, Rig, answers_its_own, until
@@ -120,15 +121,13 @@ def test_an_ipv6_address_that_does_not_answer_costs_one_stagger(
 ) -> None:
     """The resolver's order is kept, the families take turns, and nobody waits for a whole timeout."""
     try:
-        refusing = listen("::1")
+        refusing = held("::1")
     except OSError:
         pytest.skip("needs IPv6 on loopback")
-    port = refusing.address[1]
-    refusing.close()
     good = listen("127.0.0.2")
-    dns.lookup = lambda name: [("::1", port), deaf, good.address, deaf]
+    dns.lookup = lambda name: [refusing.getsockname()[:2], deaf, good.address, deaf]
     began = time.monotonic()
-    with dial(NAME, 1, PATIENCE) as sock:
+    with refusing, dial(NAME, 1, PATIENCE) as sock:
         assert sock.getpeername() == good.address
         assert sock.recv(5) == b"hello"
     # ::1 refuses at once, the deaf one has its stagger before the good one is tried beside it.

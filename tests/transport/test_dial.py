@@ -10,6 +10,7 @@ from gevent import socket as gevent_socket
 from argotun.errors import DialError, NameLost
 from argotun.transport import resolve as module
 from argotun.transport.race import STAGGER
+from bench.ports import held
 from tests.deaf import hear_all_but, hear_nobody
 from tests.transport.dialling import dial
 
@@ -61,8 +62,8 @@ def resolved(monkeypatch):
 @pytest.fixture
 def refusing():
     """The (host, port) of an address where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()
+    with held() as port:
+        yield port.getsockname()
 
 
 def greeting(sock):

@@ -13,6 +13,7 @@ from argotun.config.proxies import Proxy
 from argotun.errors import DialError, HandshakeError
 from argotun.transport import proxy as module
 from argotun.transport.tls import ClientTls, ServerTls, handshake_client, handshake_server
+from bench.ports import held
 from tests.transport.dialling import dial_through
 
 SECRET = "pa:ss@wörd"
@@ -197,12 +198,8 @@ def test_a_proxy_that_dribbles_is_given_up(asked):
 
 
 def test_a_proxy_that_is_not_there_is_told(serve):
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    with pytest.raises(DialError, match=r"cannot connect to .*connection refused"):
-        dial_through("h.example", 443, 5, Proxy("127.0.0.1", port))
+    with held() as port, pytest.raises(DialError, match=r"cannot connect to .*connection refused"):
+        dial_through("h.example", 443, 5, Proxy(*port.getsockname()))
 
 
 @pytest.mark.parametrize("host", ["a\r\nX: y", "a b", "é"])

@@ -10,6 +10,7 @@ import pytest
 
 from argotun.errors import DialError
 from argotun.transport import race as module
+from bench.ports import held
 from tests.deaf import Attempts, hear_all_but, hear_nobody, hear_only
 from tests.rig import until
 from tests.transport.dialling import dial
@@ -71,7 +72,9 @@ def test_an_attempt_that_is_only_slow_keeps_its_time(close_later, listening, mad
 
 
 def test_what_an_address_answers_to_the_second_attempt_counts(close_later, made):
-    listening = socket.create_server(("127.0.0.1", 0))
+    # Nobody else may listen there when the first one has ended.
+    port = close_later(held())
+    listening = socket.create_server(port.getsockname())
     hear_nobody(listening)
     dial_ = dialling(close_later, listening)
     until(lambda: made, "the first attempt")
