@@ -20,9 +20,9 @@ CLUSTERS = [f"c{number}" for number in range(1, 9)]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is quiet after a moment."""
+    """It is quiet a moment after all have come, however long that takes."""
     monkeypatch.setattr(backoff, "BESIDE", 0.05)
-    monkeypatch.setattr(balance, "QUIET", 0.2)
+    monkeypatch.setattr(balance, "QUIET", 3600.0)
     # Two replicas may ask the same agent, which has one place to go.
     monkeypatch.setattr(balance, "PATIENCE", 2.0)
     monkeypatch.setattr(membership, "LOOK", 0.05)
@@ -60,6 +60,11 @@ def agents(joined: Joined, balancer: Balancer, tunnels: int) -> list[Agent]:
     return made
 
 
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on agents are asked to move."""
+    monkeypatch.setattr(balance, "QUIET", 0.2)
+
+
 @contextmanager
 def traffic(joined: Joined) -> Iterator[Counter[int]]:
     """Requests for all clusters at all replicas; the statuses."""
@@ -81,22 +86,26 @@ def traffic(joined: Joined) -> Iterator[Counter[int]]:
         gevent.joinall(asking, timeout=30, raise_error=True)
 
 
-def test_agents_with_two_tunnels_move_one_to_the_replica_that_has_few(joined: Joined) -> None:
+def test_agents_with_two_tunnels_move_one_to_the_replica_that_has_few(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Balancer([each.public_address for each in joined.servers], lambda number: number % 2) as balancer:
         agents(joined, balancer, 2)
         assert sessions(joined) == [8, 8, 0]
         with traffic(joined) as statuses:
             balancer.choose = round_robin
+            quiet(monkeypatch)
             until(lambda: sessions(joined)[2] >= 2, "tunnels there", explain=lambda: sessions(joined))
             until(lambda: sum(sessions(joined)) == 16, "all of them", explain=lambda: sessions(joined))
         assert set(statuses) == {200}
 
 
-def test_agents_with_one_tunnel_move_without_a_gap(joined: Joined) -> None:
+def test_agents_with_one_tunnel_move_without_a_gap(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     with Balancer([each.public_address for each in joined.servers], always(0)) as balancer:
         agents(joined, balancer, 1)
         with traffic(joined) as statuses:
             balancer.choose = lambda number: 1 + number % 2
+            quiet(monkeypatch)
             until(lambda: sessions(joined)[0] <= 5, "fewer here", explain=lambda: sessions(joined))
             until(lambda: sum(sessions(joined)) == 8, "the others", explain=lambda: sessions(joined))
         assert set(statuses) == {200}
@@ -109,6 +118,7 @@ def test_an_agent_that_finds_no_other_replica_is_served_as_ever(
     monkeypatch.setattr(backoff.Search, "__init__", lambda self: vars(self).update(searches))
     with Balancer([each.public_address for each in joined.servers], always(0)) as balancer:
         made = agents(joined, balancer, 1)
+        quiet(monkeypatch)
         with traffic(joined) as statuses:
             until(lambda: any(agent.connector.settled for agent in made), "the end of a search")
             more = statuses.total() + 48
