@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import gevent
 import pytest
 from gevent import socket
 
@@ -51,6 +50,16 @@ def silent_port() -> Iterator[int]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield listening.getsockname()[1]
+
+
+def forgotten(rig: Rig) -> None:
+    """Wait until the API has no connection any more, and the agent knows."""
+    until(lambda: not rig.api.live, "the end of the API's connections")
+    (tunnel,) = rig.agent.tunnels
+    until(
+        lambda: not any(getattr(stream.sink, "_upstream", None) for stream in tunnel.mux.streams.values()),
+        "the agent's news of it",
+    )
 
 
 def bad_gateway(rig: Rig, words: str = "argotun: ") -> None:
@@ -103,10 +112,14 @@ def test_a_head_that_comes_byte_by_byte_is_not_read_again_each_time(rig: Rig) ->
     assert rig.get().body == b"ok"
 
 
-def test_a_silent_api_is_a_504_after_the_response_timeout(impatient: None) -> None:
-    with Rig(Api(lambda peer: peer.rest() and None), server={"response_timeout": 0.2}) as rig:
+def test_a_silent_api_is_a_504_after_the_response_timeout(pass_time: Callable[[Rig, float], None]) -> None:
+    with Rig(Api(lambda peer: peer.rest() and None), server={"response_timeout": 60.0}) as rig:
         client = rig.client()
-        response = rig.get(client=client)
+        client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: rig.api.live, "the request")
+        pass_time(rig, 0.0)
+        pass_time(rig, 61.0)
+        response = client.response()
         assert response.status == 504
         assert response.header("retry-after") is None
         until(lambda: not rig.api.live, "the end of the connection to the API")
@@ -385,9 +398,7 @@ def test_an_api_that_ends_an_idle_connection_is_asked_on_a_fresh_one(
     for number in range(3):
         client.send(b"%b /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" % method.encode())
         assert client.response().body == b"ok"
-        until(lambda: not rig.api.live, "the end of the idle connection")
-        # What the agent reads of the end is on its way.
-        gevent.sleep(0.005)
+        forgotten(rig)
         assert rig.api.connections == number + 1
 
 
@@ -467,6 +478,7 @@ def test_an_api_that_is_down_refuses_a_post_with_its_body_read(rig: Rig) -> None
     client = rig.client()
     assert rig.get(client=client).status == 200
     rig.api.stop()
+    forgotten(rig)
     client.send(
         b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
     )

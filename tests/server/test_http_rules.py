@@ -1,6 +1,6 @@
 """What HTTP demands of somebody in the middle: bodies, answers without one, old clients, paths."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -484,13 +484,18 @@ def test_a_request_waits_for_an_agent_that_is_on_its_way_back() -> None:
         assert client.response().status == 200
 
 
-def test_a_request_that_was_refused_before_the_agent_came_is_not_sent(impatient: None) -> None:
+def test_a_request_that_was_refused_before_the_agent_came_is_not_sent(
+    pass_time: Callable[[Rig, float], None],
+) -> None:
     """While an agent is waited for no API is silent: `--reconnect-grace` is the one limit."""
-    with Rig(server={"reconnect_grace": 0.5, "response_timeout": 0.1}) as rig:
+    with Rig(server={"reconnect_grace": 0.5, "response_timeout": 60.0}) as rig:
         rig.agent.stop()
         until(lambda: not len(rig.server.registry), "the end of the session")
         client = rig.client()
         client.send(b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        until(lambda: any(not each.idle for each in rig.server.clients.connections), "the request")
+        pass_time(rig, 0.0)
+        pass_time(rig, 61.0)
         refused = client.response()
         assert (refused.status, refused.header("retry-after")) == (503, "1")
         rig.start_agent()
