@@ -498,6 +498,7 @@ def test_a_request_that_was_refused_before_the_agent_came_is_not_sent(
         pass_time(rig, 61.0)
         refused = client.response()
         assert (refused.status, refused.header("retry-after")) == (503, "1")
+        assert "no agent of cluster 'c1'" in refused.json()["message"]
         rig.start_agent()
         gevent.sleep(0.02)
         assert rig.api.connections == 0
