@@ -170,7 +170,7 @@ def test_an_answer_that_waits_for_credit_is_finished_before_the_agent_ends() -> 
         peer.ended()
 
     with Listening() as listening, Rig(Api(script), mutual=False, agent=None) as rig:
-        agent = rig.make_agent(server=f"ws://127.0.0.1:{listening.address[1]}/connect")
+        agent = rig.make_agent(server=f"ws://127.0.0.1:{listening.address[1]}/connect", drain=PATIENCE)
         agent.start()
         server = V2Server(listening, window=1000)
         stream = server.connect()
