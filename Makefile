@@ -93,7 +93,8 @@ image: ## Build the container image IMAGE with docker, podman or buildah
 
 # Two stamps, so that the demo does not wait for the tools of the tests.
 $(VENV)/.run: requirements.txt | $(VENV)/bin/python
-	$(PIP) -r requirements.txt
+	@echo 'Once: the packages of requirements.txt go into $(VENV)'
+	@$(PIP) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python

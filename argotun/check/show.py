@@ -25,21 +25,25 @@ WIDTH = 100
 """Columns in all, or as many as a narrower terminal has."""
 
 
+def marks(out: TextIO, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The mark of each result; in colour where a person looks on, and did not ask for none."""
+    chosen = MARKS if _writes(out, "".join(MARKS.values())) else PLAIN_MARKS
+    if not coloured(out, environ):
+        return chosen
+    return {result: f"{COLOURS[result]}{mark}{PLAIN}" for result, mark in chosen.items()}
+
+
 class Lines:
-    """Writes each finding as it is made; colours where a person looks on, and did not ask for none."""
+    """Writes each finding as it is made."""
 
     def __init__(self, out: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         self._out = out
-        self._marks = MARKS if _writes(out, "".join(MARKS.values())) else PLAIN_MARKS
+        self._marks = marks(out, environ)
         self._width = min(WIDTH, shutil.get_terminal_size().columns) if out.isatty() else WIDTH
-        self._coloured = coloured(out, environ)
 
     def tell(self, finding: Finding) -> None:
         """One finding: its line, and what to do below it."""
-        mark = self._marks[finding.result]
-        if self._coloured:
-            mark = f"{COLOURS[finding.result]}{mark}{PLAIN}"
-        left = f"{mark} {finding.step}"
+        left = f"{self._marks[finding.result]} {finding.step}"
         pad = " " * max(1, LEFT - len(finding.step) - 2)
         said = self._wrapped(finding.says)
         print(f"{left}{pad}{said[0]}", *said[1:], sep=f"\n{' ' * LEFT}", file=self._out, flush=True)

@@ -26,10 +26,11 @@ class NotShown(ArgotunError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step's title, and what it does; it raises ArgotunError where it does not show what it claims."""
+    """A step's title, what it does, and what that shows; `run` raises ArgotunError where it does not."""
 
     title: str
     run: Callable[["Scene", Say], None]
+    shows: str
 
 
 @dataclass(slots=True)
@@ -134,7 +135,7 @@ def change(scene: Scene, say: Say) -> None:
     """A change of a configmap, seen by a watch that was open before."""
     path = f"/api/v1/namespaces/{scene.namespace}/configmaps"
     chosen = "watch=true&fieldSelector=metadata.name%3Dgreeting"
-    say(f"GET {path}?{chosen} (stays open)")
+    say(f"GET {path}?watch=true&… (stays open)")
     with scene.client.watch(f"{path}?{chosen}") as watch:
         first = watch.until(lambda event: event.kind == "ADDED", EVENT_TIMEOUT)[-1]
         began = time.monotonic()
@@ -191,15 +192,23 @@ def refuse(scene: Scene, say: Say) -> None:
 
 
 _BEGIN = (
-    Step("Ask who answers behind the tunnel", version),
-    Step("Create a namespace and a configmap", create),
+    Step("Ask who answers behind the tunnel", version, "the API answered through the tunnel"),
+    Step("Create a namespace and a configmap", create, "what was made reads back as it was sent"),
 )
 _END = (
-    Step("See whose credential arrives", credentials),
-    Step("See what an unknown cluster is told", refuse),
+    Step(
+        "See whose credential arrives",
+        credentials,
+        "the client's token ends at the server, the agent's own goes in",
+    ),
+    Step("See what an unknown cluster is told", refuse, "a Status of argotun's own, in words"),
 )
-STAND_IN_STEPS = (*_BEGIN, Step("Deploy through the tunnel, and watch it happen", deploy), *_END)
-OWN_CLUSTER_STEPS = (*_BEGIN, Step("Change the configmap, and watch it happen", change), *_END)
+_DEPLOY = Step(
+    "Deploy through the tunnel, and watch it happen", deploy, "the watch saw the deployment become ready"
+)
+_CHANGE = Step("Change the configmap, and watch it happen", change, "the watch saw the change")
+STAND_IN_STEPS = (*_BEGIN, _DEPLOY, *_END)
+OWN_CLUSTER_STEPS = (*_BEGIN, _CHANGE, *_END)
 
 
 def _version(obj: Json) -> str:

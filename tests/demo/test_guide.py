@@ -11,7 +11,6 @@ from pathlib import Path
 
 import gevent
 import pytest
-import requests
 import yaml
 
 from argotun.demo import guide, steps
@@ -58,6 +57,11 @@ def finish(process):
     return process.returncode, out, err
 
 
+def too_wide(out):
+    """The lines of more than 80 columns, but for a word that is longer by itself."""
+    return [line for line in out.splitlines() if len(line) > 80 and len(line.split()) > 1]
+
+
 def read_until(process, words):
     lines = []
     with gevent.Timeout(SECONDS):
@@ -87,11 +91,13 @@ def test_demo_once_shows_what_it_claims(demo):
         r"arrived at the API +Authorization: Bearer (?!argocd)",
         rf"takes it for +{STAND_IN_USER}",
         r"→ 503 ServiceUnavailable: argotun: ",
-        r"Every step was checked",
+        r"✓ Every step was checked",
     ):
         assert re.search(line, out), f"{line}\n{out}"
+    assert out.count("\n   ✓ ") == len(steps.STAND_IN_STEPS)
     assert len(out.splitlines()) < 60
     assert "\x1b" not in out
+    assert too_wide(out) == []
 
 
 def test_demo_without_openssl_works_and_says_it_is_not_encrypted(demo, tmp_path):
@@ -100,6 +106,7 @@ def test_demo_without_openssl_works_and_says_it_is_not_encrypted(demo, tmp_path)
     assert "mutual TLS" not in out
     assert out.count("NOT encrypted") == 2
     assert "openssl" in out
+    assert too_wide(out) == []
 
 
 def test_demo_works_on_a_terminal_of_few_characters(demo):
@@ -112,33 +119,46 @@ def test_demo_works_on_a_terminal_of_few_characters(demo):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_stays_up_until_it_is_ended(demo, number):
     process = demo()
-    out = read_until(process, "Ctrl-C ends it.")
-    for url in re.findall(r"curl (?:-s )?(http\S+)", out):
-        assert requests.get(url, timeout=10).status_code == 200, url
+    read_until(process, "Ctrl-C ends it.")
     process.send_signal(number)
     code, out, err = finish(process)
     assert (code, err) == (0, "")
     assert "nothing of it is left" in out
 
 
-def test_suggested_kubectl_commands_work(demo, tmp_path):
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not on PATH")
+@pytest.fixture
+def to_copy(demo):
+    """The lines that a running demo offers for another terminal."""
     process = demo()
     out = read_until(process, "Ctrl-C ends it.")
-    commands = [line.split()[1:] for line in out.splitlines() if line.strip().startswith("kubectl --server")]
-    assert len(commands) == 3
-    environ = {**os.environ, "KUBECONFIG": os.devnull, "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
-    for command in commands:
-        limit = ["--request-timeout=1s"] if "--watch" in command else []
-        done = subprocess.run(
-            [kubectl, *command, *limit], capture_output=True, text=True, timeout=30, env=environ, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "web" in done.stdout
+    assert too_wide(out) == []
+    lines = [line.strip() for line in out.partition("another terminal:\n")[2].splitlines()[:-1]]
+    assert re.fullmatch(r"export DEMO=http://127\.0\.0\.1:\d+", lines[0])
+    assert all("$DEMO/" in line and "127.0.0.1" not in line for line in lines[1:])
+    yield lines
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 0
+
+
+@pytest.mark.parametrize("shell", [["bash", "--norc"], ["zsh", "-f"]], ids=lambda shell: shell[0])
+def test_the_lines_to_copy_work_as_they_stand(to_copy, shell, tmp_path):
+    needed = [shell[0], "curl", "kubectl"]
+    missing = [program for program in needed if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)}: not on PATH")
+    pasted = "".join(
+        f"{line}{' --request-timeout=1s' if '--watch' in line else ''}\necho code=$?\n" for line in to_copy
+    )
+    environ = {**os.environ, "KUBECONFIG": os.devnull, "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(
+        shell, input=pasted, capture_output=True, text=True, timeout=SECONDS, env=environ, check=False
+    )
+    said = done.stdout.split("code=0\n")
+    assert len(said) == len(to_copy) + 1, done.stdout + done.stderr
+    assert len(to_copy) == 7
+    wanted = ("", "hello", "deployment.apps/web", "web", "image updated", '"demo"', 'cluster="demo"')
+    for line, words, came in zip(to_copy, wanted, said, strict=False):
+        assert words in came, f"{line}: {came}"
 
 
 # With a kubeconfig
@@ -198,6 +218,7 @@ def test_demo_with_a_token_works_and_leaves_nothing(demo, kubeconfig, cluster):
     assert re.search(r"namespace argotun-demo-\w+ and what was in it are gone", out)
     assert namespaces(cluster) == before
     assert not any(CLIENT_TOKEN in value for seen in cluster.seen for value in seen.headers.values())
+    assert too_wide(out) == []
 
 
 @pytest.mark.parametrize("cluster", ["certificate"], indirect=True)
@@ -215,7 +236,7 @@ def test_a_refused_credential_is_said(demo, kubeconfig, cluster):
     before = namespaces(cluster)
     code, out, err = finish(demo("--demo-once", "--kubeconfig", kubeconfig({"token": "wrong"})))
     assert (code, err) == (1, "")
-    assert "FAILED: expected 201, got 401 Unauthorized" in out
+    assert "   ✗ FAILED: expected 201, got 401 Unauthorized" in out
     assert "nothing was made" in out
     assert namespaces(cluster) == before
 
