@@ -34,10 +34,10 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare soak lint image
+.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare plots soak lint image
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## Start server, agent and a stand-in API here, and deploy through the tunnel
 	$(RUN) argotun.py --mode demo $(DEMO_ARGS)
@@ -71,6 +71,9 @@ bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and open
 
 bench-compare: $(VENV)/.dev ## Measure BASE, a commit, and this tree in turn; fails where this one is slower
 	$(RUN) -m bench.compare $(BENCH_ARGS) $(BASE)
+
+plots: $(VENV)/.dev ## Draw what is kept in bench/results, into docs/benchmark.md and README.md too
+	$(RUN) -m bench.pages
 
 soak: $(VENV)/.dev ## Load and kill everything for SOAK seconds, and look what is left (needs openssl)
 	$(RUN) -m bench.soak --seconds $(SOAK) $(SOAK_ARGS)

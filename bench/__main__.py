@@ -1,17 +1,15 @@
 """`python -m bench`: starts everything on free ports of 127.0.0.1, measures, prints, ends everything."""
 
 import argparse
-import json
 import os
 import resource
 import shutil
 import signal
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import certificates, load, machine, peers, profile, report, subjects, upstream
+from bench import certificates, load, machine, peers, profile, report, results, subjects, upstream
 from bench.errors import BenchError
 from bench.run import FULL, QUICK, Outcome, Run, say
 from bench.site import Site
@@ -126,16 +124,15 @@ def _measure(ground: Ground, chosen: list[Subject], options: argparse.Namespace)
         print(report.table(outcome.subjects))
         print("\n" + _below(chosen, described, outcome))
     if options.json:
-        record = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": described,
-            "subjects": outcome.subjects,
-            "aims": report.aims(outcome.subjects),
-            "spread": outcome.spread[0],
-            "others": outcome.others,
-            "failed": outcome.failed,
-        }
-        options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        results.write(
+            options.json,
+            described,
+            subjects=outcome.subjects,
+            aims=report.aims(outcome.subjects),
+            spread=outcome.spread[0],
+            others=outcome.others,
+            failed=outcome.failed,
+        )
     for failure in outcome.failed:
         print(f"FAILED {failure}")
     return 1 if outcome.failed else 0

@@ -10,7 +10,6 @@ of its own: what it takes longer then is the processors' and the link's affair.
 """
 
 import argparse
-import json
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import bulk, certificates, machine, probe, procfs, subjects, upstream
+from bench import bulk, certificates, machine, probe, procfs, results, subjects, upstream
 from bench.client import Client
 from bench.errors import BenchError
 from bench.link import Link
@@ -287,8 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"link: {link.rtt * 1000:g} ms, {link.rate * 8 / 1e6:g} Mbit/s")
     print(", ".join(f"{name} {value}" for name, value in described.items()))
     if options.json:
-        record = {"machine": described, "phases": [asdict(phase) for phase in phases]}
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        over = {"link": {"rtt": link.rtt, "rate": link.rate}} if link else {}
+        results.write(options.json, described, **over, phases=[asdict(phase) for phase in phases])
     return 0
 
 

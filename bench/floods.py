@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import certificates, client, flooder, machine, probe, procfs, upstream
+from bench import certificates, client, flooder, machine, probe, procfs, results, upstream
 from bench.certificates import Certificates
 from bench.errors import BenchError
 from bench.fleet import Fleet
@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     print(", ".join(f"{name} {value}" for name, value in machine.describe().items()))
     if options.json:
-        options.json.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
+        results.write(options.json, machine.describe(), **asdict(outcome))
     return 0
 
 

@@ -8,7 +8,6 @@ agent and the server. What is said in round trips (RTTs) is time divided by the 
 """
 
 import argparse
-import json
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench import bulk, certificates, machine, subjects, upstream
+from bench import bulk, certificates, machine, results, subjects, upstream
 from bench.client import Client
 from bench.errors import BenchError
 from bench.ports import free_port
@@ -194,8 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\nlink: {options.rtt * 1000:g} ms, {options.rate * 8 / 1e6:g} Mbit/s")
     print(", ".join(f"{name} {value}" for name, value in described.items()))
     if options.json:
-        record = {"machine": described, "direct": plain, "argotun": ours}
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        link = {"rtt": options.rtt, "rate": options.rate}
+        results.write(options.json, described, link=link, direct=plain, argotun=ours)
     return 0
 
 

@@ -16,7 +16,6 @@ if __name__ == "__main__":
     monkey.patch_all()
 
 import argparse
-import json
 import re
 import shutil
 import sys
@@ -32,7 +31,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from argotun.wire.body import chunk
-from bench import echo
+from bench import echo, machine, results
 from bench.errors import BenchError
 from bench.ports import free_port
 from bench.registry import Registry
@@ -459,7 +458,7 @@ def main() -> int:
     if options.json:
         record = {"sent": outcome.sent, "answered": outcome.answered, "lost": outcome.lost}
         record |= {"repeated": outcome.repeated, "watches": outcome.watches_ended}
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        results.write(options.json, machine.describe(), **record)
     return 1 if outcome.lost else 0
 
 

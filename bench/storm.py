@@ -15,7 +15,6 @@ if __name__ == "__main__":
     monkey.patch_all()
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ import gevent
 from gevent import socket
 
 from argotun.transport.listen import BACKLOG
-from bench import procfs
+from bench import machine, procfs, results
 from bench.errors import BenchError
 from bench.fleet import PROCESSES, Fleet
 from bench.light_agent import cluster
@@ -234,7 +233,7 @@ def main() -> int:
     for problem in outcome.problems:
         print(f"MISSED {problem}")
     if options.json:
-        options.json.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
+        results.write(options.json, machine.describe(), **asdict(outcome))
     return 1 if outcome.problems else 0
 
 

@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import argparse
 import gc
-import json
 import resource
 import sys
 import time
@@ -27,7 +26,7 @@ import gevent
 from gevent import socket
 from gevent.pool import Pool
 
-from bench import certificates, procfs
+from bench import certificates, machine, procfs, results
 from bench.errors import BenchError
 from bench.fleet import ACCOUNT, PROCESSES, Fleet
 from bench.light_agent import cluster
@@ -287,7 +286,7 @@ def main() -> int:
     for problem in outcome.problems:
         print(f"MISSED {problem}")
     if options.json:
-        options.json.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
+        results.write(options.json, machine.describe(), **asdict(outcome))
     return 1 if outcome.problems else 0
 
 
