@@ -34,7 +34,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare plots soak lint image
+.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare plots soak lint docs image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ lint: $(VENV)/.dev ## Check format, style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy --strict argotun
 
+docs: $(VENV)/.docs ## Build the documents as a site into build/docs; a link that leads nowhere fails it
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file site/mkdocs.yml
+
 image: ## Build the container image IMAGE with docker, podman or buildah
 	@engine='$(ENGINE)'; \
 	for each in docker podman; do \
@@ -106,6 +109,10 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 
 $(VENV)/.gateways: $(VENV)/.dev tests/gateways/requirements.txt
 	$(PIP) -r tests/gateways/requirements.txt
+	@touch $@
+
+$(VENV)/.docs: site/requirements.txt | $(VENV)/bin/python
+	$(PIP) -r site/requirements.txt
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.dev tests/fuzz/requirements.txt
