@@ -1,8 +1,8 @@
 """Pure: what must hold of writes, reads and watches of one object, whatever died meanwhile.
 
 The object holds a count and the token of the write that made it. Every write is a compare-and-swap: it names
-the resourceVersion that it read, and puts the count one higher, with a token that no other write has. etcd's own
-revisions of the object are the truth; everything that clients were told is held against them.
+the resourceVersion that it read, and puts the count one higher, with a token that no other write has. The
+truth is etcd's own revisions of the object; everything that clients were told is held against them.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Revision(NamedTuple):
-    """One state of the object: its resourceVersion (etcd's mod_revision), its count, and the write that made it."""
+    """A state of the object: its resourceVersion (etcd's mod_revision), its count, and whose write it was."""
 
     version: int
     count: int

@@ -32,7 +32,7 @@ class Cluster:
         self.audit_log = folder / "audit.log"
         self.processes: list[Process] = []
         self.api_port = free_port()
-        self._etcd = f"http://127.0.0.1:{free_port()}"
+        self.etcd = Endpoint(free_port())
         folder.mkdir()
         self._ca = Authority("cluster", folder)
         self._serving = self._ca.issue("serving", "127.0.0.1", "localhost", "kubernetes.default.svc")
@@ -138,10 +138,8 @@ class Cluster:
 
     def compact(self) -> None:
         """Make etcd forget all revisions but the present one, so that lists of older ones are gone."""
-        port = int(self._etcd.rsplit(":", 1)[1])
-        etcd = Endpoint(port)
-        revision = etcd("POST", "/v3/kv/range", {"key": "AA=="}).json()["header"]["revision"]
-        answer = etcd("POST", "/v3/kv/compaction", {"revision": revision, "physical": True})
+        revision = self.etcd("POST", "/v3/kv/range", {"key": "AA=="}).json()["header"]["revision"]
+        answer = self.etcd("POST", "/v3/kv/compaction", {"revision": revision, "physical": True})
         assert answer.status == 200, answer
 
     def audited(self, what: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -154,6 +152,10 @@ class Cluster:
         assert event
         return event
 
+    def audit_logs(self) -> list[Path]:
+        """The audit log, and what it was before it became too long for one file."""
+        return sorted(self.audit_log.parent.glob("audit*.log"))
+
     def _run(self, name: str, *args: str | Path, process: str | None = None) -> Process:
         # Requests of these to each other must not go through a proxy of the environment.
         env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
@@ -165,8 +167,8 @@ class Cluster:
         self._run(
             "etcd",
             "--data-dir", self.folder / "etcd",
-            "--listen-client-urls", self._etcd,
-            "--advertise-client-urls", self._etcd,
+            "--listen-client-urls", self.etcd.url,
+            "--advertise-client-urls", self.etcd.url,
             "--listen-peer-urls", peer,
             "--initial-advertise-peer-urls", peer,
             "--initial-cluster", f"default={peer}",
@@ -179,7 +181,7 @@ class Cluster:
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             f"--secure-port={self.api_port}",
-            f"--etcd-servers={self._etcd}",
+            f"--etcd-servers={self.etcd.url}",
             f"--cert-dir={self.folder}",
             f"--tls-cert-file={self._serving.cert}",
             f"--tls-private-key-file={self._serving.key}",
