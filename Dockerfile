@@ -12,9 +12,10 @@ FROM python:3.13-slim-trixie AS build
 RUN ln -sf /usr/local/bin/python3.13 /usr/bin/python3 \
  && /usr/bin/python3 -m venv --without-pip /opt/argotun
 
-COPY requirements.txt /tmp/requirements.txt
+COPY requirements.txt requirements-otel.txt /tmp/
 RUN python3.13 -m pip --python /opt/argotun/bin/python3 install \
-    --no-cache-dir --no-compile --require-hashes --only-binary=:all: -r /tmp/requirements.txt
+    --no-cache-dir --no-compile --require-hashes --only-binary=:all: -r /tmp/requirements.txt \
+    -r /tmp/requirements-otel.txt
 
 COPY argotun.py LICENSE /opt/argotun/app/
 COPY argotun /opt/argotun/app/argotun

@@ -9,10 +9,10 @@ HERE = Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "argotun" / "__init__.py").read_text("utf-8"), re.M)[1]
 
 
-def requirements():
-    """The direct requirements, with the range that each line of requirements.in allows."""
-    lines = (HERE / "requirements.in").read_text("utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def requirements(name="requirements.in"):
+    """The direct requirements of that file, with the range that each of its lines allows."""
+    lines = (HERE / name).read_text("utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 setup(
@@ -24,6 +24,8 @@ setup(
     packages=find_packages(include=["argotun", "argotun.*"]),
     package_data={"argotun": ["py.typed"]},
     install_requires=requirements(),
+    # Traces, where a collector is named (argotun/observe/otlp.py): nothing else imports any of it.
+    extras_require={"otel": requirements("requirements-otel.in")},
     entry_points={"console_scripts": ["argotun = argotun.entry:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

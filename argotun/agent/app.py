@@ -1,6 +1,7 @@
 """The agent role put together: a tunnel that is kept, streams forwarded to the API, a graceful end."""
 
 import logging
+import os
 import sys
 from dataclasses import replace
 from time import monotonic, time
@@ -18,6 +19,7 @@ from argotun.agent.reach import Reach
 from argotun.config import AgentConfig
 from argotun.config.models import LAST_PART
 from argotun.errors import CredentialError
+from argotun.observe import tracing
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
@@ -48,6 +50,8 @@ class Agent:
         self.metrics = AgentMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
+        self.tracing = tracing.start("argotun-agent", os.environ)
+        self._report = tracing.ending(self.tracing, self.access.request)
         self._lookout = Lookout(config.ack_timeout)
         self.api = KubernetesApi(config, self.metrics, flushing, self._lookout)
         self.policy = PolicyFile(config.policy, self.metrics) if config.policy else None
@@ -128,6 +132,8 @@ class Agent:
             upstream.close()
         if self.health is not None:
             self.health.stop()
+        if self.tracing is not None:
+            self.tracing.close()
         self.access.close()
 
     # ── the tunnel ─────────────────────────────────────────────────────────────────────────────
@@ -185,14 +191,15 @@ class Agent:
         cluster = theirs.cluster if theirs is not None else ""
         named = theirs is not None and theirs.callers
         channel = Channel(tunnel, stream)
-        stream.sink = Forwarder(self.api, channel, cluster, self.metrics, self._record, self.policy, named)
+        parts = self.metrics, self._record, self.policy, named, self.tracing
+        stream.sink = Forwarder(self.api, channel, cluster, *parts)
 
     def _record(self, request: Request) -> None:
         """Count a request that is over, and write its access line."""
         self.metrics.bytes_in += request.bytes_in
         self.metrics.bytes_out += request.bytes_out
         self.metrics.stalls += request.stalls
-        self.access.request(request)
+        self._report(request)
 
     @property
     def _streams(self) -> int:

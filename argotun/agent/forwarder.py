@@ -26,6 +26,7 @@ from argotun.agent.upstream import Upstream
 from argotun.errors import CredentialError, HeadError, TransportError
 from argotun.observe.metrics import AgentMetrics
 from argotun.observe.request import Request
+from argotun.observe.tracing import Tracing
 from argotun.tunnel.channel import Channel
 from argotun.wire.answer import Answer
 from argotun.wire.head import RequestHead, parse_request, rewrite_request
@@ -65,6 +66,7 @@ class Forwarder:
         "_record",
         "_replay",
         "_request",
+        "_tracing",
         "_unreachable",
         "_upload",
         "_upstream",
@@ -79,6 +81,7 @@ class Forwarder:
         record: Callable[[Request], None],
         policy: PolicyFile | None = None,
         named: bool = False,
+        tracing: Tracing | None = None,
     ) -> None:
         self._api = api
         self._channel = channel
@@ -87,6 +90,7 @@ class Forwarder:
         self._record = record
         self._policy = policy
         self._named = named
+        self._tracing = tracing
         self._answer = Answer(AGENT, chunks=True, origins=api.origins)
         self._request: Request | None = None
         self._upload = Relay()
@@ -193,6 +197,8 @@ class Forwarder:
             self._channel.consumed(used)
             self.end(Cause.NO_CREDENTIAL, str(error))
             return used
+        if self._request is not None and self._request.span is not None:
+            credential += self._request.span.fields
         close = self._channel.single and head.upgrade is None
         out = rewrite_request(head, head.target, credential, host=self._api.host, close=close)
         self._replay = out if self._answer.stage == REPEATABLE else b""
@@ -214,6 +220,8 @@ class Forwarder:
             monotonic(), self._cluster, head.method, head.target, head.audit_id or b"", size
         )
         request.stream = self._channel.id
+        if self._tracing is not None:
+            self._tracing.begin(request, head)
         if head.caller is not None:
             request.caller = head.caller.decode("ascii")
         if upstream is None:

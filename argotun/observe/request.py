@@ -4,6 +4,23 @@ Each fact is filled in at one place as the request goes by. Access log and metri
 nothing here is kept once they have.
 """
 
+from collections.abc import Mapping
+from typing import Protocol
+
+Fact = str | int
+"""What a span says of its request, beside its times."""
+
+
+class Span(Protocol):
+    """A span that has begun (`tracing`)."""
+
+    @property
+    def fields(self) -> bytes:
+        """`traceparent` and `tracestate` for the next hop, as lines of a head."""
+
+    def end(self, at: int, facts: Mapping[str, Fact], failed: bool, why: str) -> None:
+        """It ends `at` Unix nanoseconds."""
+
 
 class Request:
     """The facts of one request.
@@ -19,6 +36,7 @@ class Request:
     bytes_in, bytes_out   towards the cluster and from it, heads included
     counted_in, counted_out   the part of these that metrics have already
     stalls      how often the receiving socket could take no more
+    span        its span, where requests are traced
 
     Times are monotonic seconds, 0.0 for a step that was not reached: `began` with the first byte of the head,
     `admitted` to a session, `sent` on, `connected` to the API, `answered` with a final head, `ended`.
@@ -41,6 +59,7 @@ class Request:
         "error",
         "method",
         "sent",
+        "span",
         "stalls",
         "status",
         "stream",
@@ -65,6 +84,7 @@ class Request:
         self.audit_id = audit_id
         self.bytes_in = size
         self.caller = self.error = self.via = ""
+        self.span: Span | None = None
         self.stream = self.status = self.stalls = 0
         self.bytes_out = self.counted_in = self.counted_out = 0
         self.admitted = self.sent = self.connected = self.answered = self.ended = 0.0

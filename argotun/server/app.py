@@ -1,6 +1,7 @@
 """The server role put together: two ports, a registry, the clusters file, and a graceful end."""
 
 import logging
+import os
 import sys
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from argotun import descriptors, process
 from argotun.address import host_port
 from argotun.config import ServerConfig
 from argotun.errors import HandshakeError
+from argotun.observe import tracing
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics, share_out
@@ -54,6 +56,7 @@ class Server:
         self.metrics = ServerMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
+        self.tracing = tracing.start("argotun-server", os.environ)
         self.registry = Registry(self.changed)
         partings = Partings(self)
         self.placement = Placement(self.registry, partings.replace)
@@ -99,6 +102,7 @@ class Server:
             callers=self.callers,
             metrics=self.metrics,
             access=self.access,
+            tracing=self.tracing,
             probes=self.probes,
             places=internal_places,
             lookout=self._lookout,
@@ -263,6 +267,8 @@ class Server:
         self.clients.stop()
         if self._health is not None:
             self._health.stop()
+        if self.tracing is not None:
+            self.tracing.close()
         self.access.close()
 
     def _stop_accepting(self) -> None:

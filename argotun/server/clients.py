@@ -17,6 +17,7 @@ from argotun.observe.logs import fields
 from argotun.observe.metrics import ClusterStats, Repeated, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
+from argotun.observe.tracing import Tracing, ending
 from argotun.seldom import Seldom
 from argotun.server.auth import Certificate, shown_by
 from argotun.server.callers import Access, Callers
@@ -89,6 +90,7 @@ class ClientPort:
         callers: Callers,
         metrics: ServerMetrics,
         access: AccessLog,
+        tracing: Tracing | None,
         probes: Probes,
         places: Places,
         lookout: Lookout,
@@ -120,7 +122,8 @@ class ClientPort:
         self._callers = callers
         self._told_at = 0.0
         self._metrics = metrics
-        self._access = access.request
+        self.tracing = tracing
+        self._report = ending(tracing, access.request)
         self._probes = probes
         self._places = places
         self._lookout = lookout
@@ -303,7 +306,7 @@ class ClientPort:
             stats.hops += bool(request.via)
             stats.bytes_in += request.bytes_in - request.counted_in
             stats.bytes_out += request.bytes_out - request.counted_out
-        self._access(request)
+        self._report(request)
 
     # ── asked by the server ────────────────────────────────────────────────────────────────────
 

@@ -24,6 +24,7 @@ from gevent.event import Event
 from argotun.errors import HeadError
 from argotun.observe.logs import fields
 from argotun.observe.request import Request
+from argotun.observe.tracing import Tracing
 from argotun.server.callers import Access, Visitor
 from argotun.server.exchange import Exchange
 from argotun.server.registry import Way
@@ -78,6 +79,7 @@ class Port(Protocol):
     max_body: int
     stall_timeout: float
     limits: dict[Situation, float]
+    tracing: Tracing | None
 
     def refuse(self, request: Request, head: RequestHead, access: Access, own: bool) -> str:
         """Why whoever asks may not; "" where it may. `own` is a request for something of the server's."""
@@ -413,6 +415,8 @@ class Connection:
         request.caller = access.name
         access.stats.requests += 1
         exchange.begin(request, head)
+        if port.tracing is not None and cluster:
+            port.tracing.begin(request, head)
         if not (access.free and route) and (why := port.refuse(request, head, access, route is None)):
             exchange.end(Cause.CALLER, why)
         elif route is None:

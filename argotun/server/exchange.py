@@ -171,6 +171,8 @@ class Exchange:
             answer.stage = SENT
             self.kept = b""
         extra = b"Audit-ID: %b\r\n%b%b" % (request.audit_id, acts, told if session.callers else b"")
+        if request.span is not None:
+            extra += request.span.fields
         close = channel.single and head.upgrade is None
         channel.send(rewrite_request(head, request.target, extra, close=close))
 

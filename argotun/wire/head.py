@@ -14,6 +14,7 @@ refused is then looked at again, slowly, to say why (`refusals`).
 """
 
 import re
+from collections.abc import Collection
 
 from argotun.errors import HeadError
 from argotun.wire import refusals
@@ -164,6 +165,10 @@ class RequestHead:
         """The values of a field, one for each of its lines; `name` in lower case."""
         lines = (line.partition(b":") for line in self._lines.split(b"\n"))
         return [value.strip(b" \t\r") for written, _, value in lines if written.lower() == name]
+
+    def leave_out(self, names: Collection[bytes]) -> None:
+        """Send these fields on no more; `names` in lower case, none of those that were read."""
+        self._lines = without(self._lines, names)
 
 
 class ResponseHead:

@@ -25,7 +25,9 @@ AGENT_ACCOUNTS = (objects.AGENT, f"{objects.AGENT}-next")  # the second one for 
 class Cluster:
     """A control plane in a folder. start() returns when it serves; stop() ends it in reverse order."""
 
-    def __init__(self, binaries: Binaries, folder: Path) -> None:
+    def __init__(self, binaries: Binaries, folder: Path, *options: str | Path) -> None:
+        """Options are added to the API server's."""
+        self._options = options
         self.binaries = binaries
         self.folder = folder
         self.pods = folder / "pods"
@@ -197,6 +199,7 @@ class Cluster:
             "--endpoint-reconciler-type=none",
             f"--audit-policy-file={MODULE / 'audit-policy.yaml'}",
             f"--audit-log-path={self.audit_log}",
+            *self._options,
         )
 
         def ready() -> bool:
