@@ -28,11 +28,15 @@ class Client:
         self._sock.settimeout(TIMEOUT)
         if receive_buffer:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._sock.connect((parts.hostname or "", parts.port or 80))
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=ca)
-            self._sock = context.wrap_socket(self._sock, server_hostname=parts.hostname)
+        try:
+            self._sock.connect((parts.hostname or "", parts.port or 80))
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if parts.scheme == "https":
+                context = ssl.create_default_context(cafile=ca)
+                self._sock = context.wrap_socket(self._sock, server_hostname=parts.hostname)
+        except OSError:
+            self._sock.close()
+            raise
 
     def __enter__(self) -> "Client":
         return self

@@ -6,9 +6,6 @@ import socket
 _RANGE = range(15000, 32000)
 """Below those that the kernel gives to outgoing connections and to whoever binds port 0."""
 
-_held: list[socket.socket] = []
-
-
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody has and no other process of the bench or the tests is given.
 
@@ -25,7 +22,8 @@ def free_port() -> int:
         except OSError:
             claim.close()
             continue
-        _held.append(claim)
+        # Nobody closes it: it is the process's until its end.
+        claim.detach()
         return port
     raise AssertionError("no free port on 127.0.0.1")
 
