@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import report, results
-from bench.figures import Figures
+from bench.figures import FLOOR, Figures
 from bench.plot import OTHERS, OURS, Bar, Panel, draw
 from bench.results import Record
 
@@ -16,10 +16,17 @@ PICTURES = CLONE / "docs" / "pictures"
 BENCHMARK = CLONE / "docs" / "benchmark.md"
 README = CLONE / "README.md"
 
-NAMES = {"argotun": "argotun", "direct": "nginx alone, TLS", "seed": "the Go system before it*"}
-"""The columns of the comparison. `seed` has a record of its own."""
+NAMES = {
+    "argotun": ("argotun", "argotun"),
+    "direct": ("nginx alone, TLS", "nginx alone"),
+    FLOOR: ("nginx as two hops", "nginx, 2 hops"),
+    "seed": ("the Go system before it*", "Go system*"),
+}
+"""What heads a column of the comparison, and what stands beside a bar; for other peers it is their name."""
 
-SHORT = {"argotun": "argotun", "direct": "nginx alone", "seed": "Go system*"}
+VARIANTS = ("argotun-", "against", "hop")
+"""How those columns of `python -m bench` begin that are no peers."""
+
 FLOOD, SEED_FLOOD = "LIST, 3 logs, 50 stalled", "3 logs, 50 stalled"
 LESS, MORE = "less is better", "more is better"
 
@@ -47,8 +54,15 @@ def filled(text: str, found: Mapping[str, str]) -> str:
 
 
 def _subjects() -> dict[str, Figures]:
-    subjects: dict[str, Figures] = results.read("seed")["subjects"] | results.read("table")["subjects"]
-    return {name: subjects[name] for name in NAMES}
+    """argotun, what was measured beside it in the same run, and the Go system, which has its own record."""
+    measured: dict[str, Figures] = results.read("table")["subjects"]
+    seed: dict[str, Figures] = results.read("seed")["subjects"]
+    peers = {name: each for name, each in measured.items() if not name.startswith(VARIANTS)}
+    return {"argotun": measured["argotun"]} | peers | seed
+
+
+def _named(subject: str) -> tuple[str, str]:
+    return NAMES.get(subject, (subject, subject))
 
 
 def _beside_floods(subject: str) -> dict[str, float] | None:
@@ -67,8 +81,8 @@ def comparison_table() -> str:
     """The table that people look at first, as Markdown."""
     subjects = _subjects()
     rows: dict[str, Callable[[str, Figures], str]] = {
-        "1 KiB, 1 connection: p50": lambda _, f: f"{f['p50_1']:.2f} ms",
-        "1 KiB, 64 connections: requests/s": lambda _, f: f"{f['rate_64']:,.0f}",
+        "1 KiB, 1 connection: p50": lambda _, f: _said("{:.2f} ms", f, "p50_1"),
+        "1 KiB, 64 connections: requests/s": lambda _, f: _said("{:,.0f}", f, "rate_64"),
         "CPU per request, server and agent": lambda _, f: _said("{:.0f} µs", f, "cpu_together_64"),
         "200 MB down, up": lambda _, f: _bulk(f),
         "memory per idle stream: server, agent": lambda _, f: _said(
@@ -78,7 +92,8 @@ def comparison_table() -> str:
             name
         ),
     }
-    lines = [f"| | {' | '.join(NAMES.values())} |", f"|---|{'---:|' * len(NAMES)}"]
+    heads = [_named(name)[0] for name in subjects]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
     for label, cell in rows.items():
         lines.append(f"| {label} | {' | '.join(cell(name, f) for name, f in subjects.items())} |")
     return "\n".join([*(line.replace("|  |", "| |").replace("|  |", "| |") for line in lines), ""])
@@ -118,7 +133,7 @@ def _comparison() -> str:
     def panel(title: str, better: str, key: str, form: str, others: Figures | None = None) -> Panel:
         values = others or {name: f[key] for name, f in subjects.items() if key in f}
         bars = [
-            Bar(SHORT[name], value, form.format(value), OURS if name == "argotun" else OTHERS)
+            Bar(_named(name)[1], value, form.format(value), OURS if name == "argotun" else OTHERS)
             for name, value in values.items()
         ]
         return Panel(title, better, bars)

@@ -107,6 +107,28 @@ def test_another_figure_makes_another_picture(monkeypatch: pytest.MonkeyPatch) -
     assert pages.comparison_table() not in pages.README.read_text("utf-8")
 
 
+def test_every_peer_that_was_measured_is_shown_and_no_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = results.read
+
+    def with_peers(name: str) -> results.Record:
+        record = read(name)
+        if name == "table":
+            peers = {"nginx-hops": {"p50_1": 0.15, "cpu_together_64": 55.0}, "chisel": {"up_rate": 222.0}}
+            record["subjects"] |= {**peers, "hop": {"p50_1": 9.9}, "against": {"p50_1": 9.9}}
+        return record
+
+    monkeypatch.setattr(results, "read", with_peers)
+    head, rule, *rows = pages.comparison_table().splitlines()
+    names = "argotun | nginx alone, TLS | nginx as two hops | chisel | the Go system before it*"
+    assert head == f"| | {names} |"
+    assert {row.count("|") for row in (head, rule, *rows)} == {7}
+    assert rows[0].endswith("| 0.23 ms | 0.07 ms | 0.15 ms | | 1.39 ms |")
+    picture = pages.pictures()["bench.svg"]
+    assert "chisel 222 MB/s" in picture
+    assert "nginx, 2 hops 55 µs" in picture
+    assert "9.9" not in picture
+
+
 def test_a_document_without_the_markers_is_an_error() -> None:
     with pytest.raises(ValueError, match="substring"):
         pages.filled("# No marker\n", {"figures": "x"})
