@@ -32,7 +32,7 @@ class PolicyFile:
         self._file = Watched(path, LARGEST_FILE)
         self._metrics = metrics
         self._trouble = Trouble(log, lambda: metrics.reload_errors("policy"))
-        self._data = b""
+        self._data: bytes | None = None
         self._policy: Policy
         self._second = 0.0
         self._lines = 0

@@ -344,3 +344,9 @@ def test_refusals_do_not_flood_the_log(file: Path, caplog: pytest.LogCaptureFixt
         lines = [each for each in caplog.records if each.getMessage() == "the policy refuses a request"]
         assert len(lines) == LINES
         assert refusals(rig) == {"no-secrets/secrets": LINES + 5}
+
+
+def test_an_empty_file_is_no_policy(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(PolicyError, match="expected a mapping of presets"):
+        PolicyFile(str(tmp_path / "empty"), AgentMetrics())
