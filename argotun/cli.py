@@ -98,6 +98,9 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         for warning in loaded.warnings:
             print(f"argotun: {warning}", file=sys.stderr)
         print(describe(loaded), end="")
+        from argotun.check.files import contents
+
+        print(contents(loaded.config), end="")
         return 0
     return run(loaded)
 

@@ -20,7 +20,7 @@ from argotun.agent.policy import PolicyFile
 from argotun.check import api, certificates, clock, tokens
 from argotun.check.steps import Walk
 from argotun.config import AgentConfig
-from argotun.errors import ArgotunError, CredentialError
+from argotun.errors import ArgotunError
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport import MessageSocket
 from argotun.transport.connect import knock
@@ -43,6 +43,28 @@ NAMES = {
 def walk(config: AgentConfig, found: Walk) -> None:
     """Walk it all; a part that cannot be begun for want of the one before it is left out."""
     metrics = AgentMetrics()
+    connector, target, policy = _parts(config, metrics, found)
+    if connector is not None and _files(config, connector, found):
+        _Way(config, connector, found).walk()
+    if target is not None:
+        api.walk(config, target, metrics, policy, found)
+
+
+def files(config: AgentConfig, found: Walk) -> None:
+    """Read what the options name."""
+    connector, target, policy = _parts(config, AgentMetrics(), found)
+    if connector is not None:
+        _files(config, connector, found)
+    if target is not None:
+        api.files(config, target, found)
+    if policy is not None:
+        api.judge(policy, found)
+
+
+def _parts(
+    config: AgentConfig, metrics: AgentMetrics, found: Walk
+) -> tuple[Connector | None, KubernetesApi | None, PolicyFile | None]:
+    """The agent's own parts that read files, None for what there is none of, or which cannot be had."""
     lookout = Lookout(config.ack_timeout)
     connector = found.attempt("server.files", lambda: Connector(config, metrics, lookout, _nobody, _nobody))
     target = found.attempt("api.files", lambda: KubernetesApi(config, metrics, 1, lookout))
@@ -50,10 +72,7 @@ def walk(config: AgentConfig, found: Walk) -> None:
     if config.policy is not None:
         path = config.policy
         policy = found.attempt("policy", lambda: PolicyFile(path, metrics))
-    if connector is not None and _files(config, connector, found):
-        _Way(config, connector, found).walk()
-    if target is not None:
-        api.walk(config, target, metrics, policy, found)
+    return connector, target, policy
 
 
 def _nobody(*_: object) -> None:
@@ -62,11 +81,10 @@ def _nobody(*_: object) -> None:
 
 def _files(config: AgentConfig, connector: Connector, found: Walk) -> bool:
     """Look at what the server is to be shown; whether there is a token."""
-    try:
-        tokens.look(found, "server.token", connector.token.current().encode(), tokens.origin(config))
-    except CredentialError as error:
-        found.fail("server.token", str(error))
+    token = found.attempt("server.token", connector.token.current)
+    if token is None:
         return False
+    tokens.look(found, "server.token", token.encode(), tokens.origin(config))
     if config.client_cert is not None:
         shown = certificates.of_file(config.client_cert)
         end = connector.tls.expiry()["certificate"] if connector.tls else shown.ends

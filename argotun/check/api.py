@@ -12,7 +12,7 @@ from argotun.check import certificates, tokens
 from argotun.check.needs import DISCOVERY, NEEDS, Need
 from argotun.check.steps import Walk
 from argotun.config import AgentConfig
-from argotun.errors import ArgotunError, CredentialError, HandshakeError
+from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.metrics import AgentMetrics
 from argotun.transport.explain import explain
 from argotun.transport.reply import printable
@@ -32,7 +32,19 @@ def walk(
     if _reached(api, found) and credential is not None and _answers(api, metrics, found):
         _ask(Questions(api, credential, config.dial_timeout), found)
     if policy is not None:
-        _judge(policy, found)
+        judge(policy, found)
+
+
+def files(config: AgentConfig, api: KubernetesApi, found: Walk) -> None:
+    """Read what the API is shown, and what it is verified by."""
+    _credential(config, api, found)
+    ends = api.tls.expiry() if api.tls is not None else {}
+    if config.target_client_cert is not None and "api_certificate" in ends:
+        names = certificates.of_file(config.target_client_cert).names
+        says = f"the certificate in {config.target_client_cert} is that of {names}, and"
+        certificates.look(found, "api.cert", says, ends["api_certificate"])
+    if config.ca_cert is not None and "api_ca" in ends:
+        certificates.look(found, "api.ca", f"the CA in {config.ca_cert}", ends["api_ca"])
 
 
 def _credential(config: AgentConfig, api: KubernetesApi, found: Walk) -> bytes | None:
@@ -40,10 +52,8 @@ def _credential(config: AgentConfig, api: KubernetesApi, found: Walk) -> bytes |
     if not config.sa_token_path:
         found.ok("api.token", "there is none: the client certificate is the credential (--sa-token-path off)")
         return b""
-    try:
-        credential = api.credential()
-    except CredentialError as error:
-        found.fail("api.token", str(error))
+    credential = found.attempt("api.token", api.credential)
+    if credential is None:
         return None
     token = credential.strip().rpartition(b" ")[2]
     tokens.look(found, "api.token", token, f"--sa-token-path {config.sa_token_path}")
@@ -216,7 +226,7 @@ def _rights(questions: Questions, namespace: str, found: Walk) -> None:
 _LIST_PODS = Need("list", "pods")
 
 
-def _judge(policy: PolicyFile, found: Walk) -> None:
+def judge(policy: PolicyFile, found: Walk) -> None:
     """What the customer's policy says to the same."""
     refused = [need for need in NEEDS if policy.refuses(*need.request(), upgrade=need.subresource == "exec")]
     discovery = [path.decode() for path in DISCOVERY if policy.refuses(b"GET", path)]

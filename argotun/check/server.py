@@ -15,7 +15,7 @@ from argotun.check.steps import Walk
 from argotun.config import ServerConfig
 from argotun.config.clusters import ANY_NAME, Cluster, weak_tokens
 from argotun.config.models import Address
-from argotun.errors import ArgotunError, ConfigError
+from argotun.errors import ArgotunError
 from argotun.files import read
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.words import plural
@@ -33,11 +33,7 @@ MOST_NAMED = 5
 
 def walk(config: ServerConfig, found: Walk) -> None:
     """Walk it all; what needs nothing of a part that failed is walked nevertheless."""
-    clusters = _clusters(config, found)
-    _callers(config, clusters, found)
-    if config.revoked is not None:
-        _revoked(config.revoked, found)
-    _certificates(config, found)
+    clusters = files(config, found)
     for cluster in clusters.clusters.values():
         if cluster.account is not None and cluster.account.jwks_url is not None:
             _keys(config, cluster.id, cluster.account.jwks_url, found)
@@ -57,15 +53,22 @@ def walk(config: ServerConfig, found: Walk) -> None:
         inside.walk(config, config.from_inside, clusters.clusters, found)
 
 
+def files(config: ServerConfig, found: Walk) -> ClustersFile:
+    """Read what the options name; the clusters."""
+    clusters = _clusters(config, found)
+    _callers(config, clusters, found)
+    if config.revoked is not None:
+        _revoked(config.revoked, found)
+    _certificates(config, found)
+    return clusters
+
+
 # ── who may come ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _clusters(config: ServerConfig, found: Walk) -> ClustersFile:
     file = ClustersFile(config.clusters)
-    try:
-        file.load()
-    except ConfigError as error:
-        found.fail("clusters", str(error))
+    if not found.done("clusters", file.load):
         return file
     clusters = file.clusters
     if not clusters:
@@ -124,10 +127,7 @@ def _callers(config: ServerConfig, clusters: ClustersFile, found: Walk) -> None:
         bound=config.tls_client_ca is not None,
         limit=0,
     )
-    try:
-        callers.load()
-    except ConfigError as error:
-        found.fail("callers", str(error))
+    if not found.done("callers", callers.load):
         return
     if config.callers is None and (not asked or config.internal_plain or config.tls_cert is None):
         found.warn(
@@ -143,12 +143,11 @@ def _callers(config: ServerConfig, clusters: ClustersFile, found: Walk) -> None:
 
 
 def _revoked(path: str, found: Walk) -> None:
-    try:
-        RevokedFile(path, lambda: None).load()
-    except ConfigError as error:
-        found.fail("revoked", str(error))
-    else:
-        found.ok("revoked", f"--revoked {path} can be used")
+    file = RevokedFile(path, lambda: None)
+    if found.done("revoked", file.load):
+        listed = file.listed
+        what = f"{plural(len(listed.fingerprints), 'fingerprint')} and {plural(len(listed.names), 'name')}"
+        found.ok("revoked", f"--revoked {path} lists {what}")
 
 
 def _keys(config: ServerConfig, cluster: str, url: str, found: Walk) -> None:

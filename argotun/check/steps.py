@@ -56,6 +56,10 @@ class Walk:
             self.fail(step, str(error))
             return None
 
+    def done(self, step: str, act: Callable[[], object]) -> bool:
+        """Whether `act` raises no ArgotunError; where it does, the step failed."""
+        return self.attempt(step, lambda: (act(),)) is not None
+
     def _add(self, finding: Finding) -> None:
         self.findings.append(finding)
         self._tell(finding)

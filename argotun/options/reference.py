@@ -25,7 +25,10 @@ one file can serve server and agent; what the running mode has no use for is not
 file that is no option at all is an error.
 
 `--print-config` prints what is in force and where each value came from, in the form of the file and without
-secrets. `--help` shows what most people need, beside a mode the mode's options; `--help-all` shows all. The
+secrets, and below that what the files hold: clusters and callers by name, certificates by names and ends,
+tokens by where they come from. A file that cannot be used is a sentence and exit code 2.
+
+`--help` shows what most people need, beside a mode the mode's options; `--help-all` shows all. The
 mode may also be the first word: `argotun agent --server …` is `argotun --mode agent --server …`.
 `python -m argotun.options.manual > argotun.1` writes all of it as a man page.
 

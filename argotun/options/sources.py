@@ -171,7 +171,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
         first.add_argument(
             "--print-config",
             action="store_true",
-            help="print every effective value and where it came from, without secrets, and exit",
+            help="print every value, where it came from and what its file holds, without secrets, and exit",
         )
         first.add_argument(
             CHECK,

@@ -74,6 +74,11 @@ class RevokedFile:
         self._file = Followed(path, LARGEST, parse, OPTION, log, on_error) if path else None
         self._listed = Revoked()
 
+    @property
+    def listed(self) -> Revoked:
+        """What it lists."""
+        return self._listed
+
     def load(self) -> None:
         """Read it for the first time; raises ConfigError."""
         if self._file is None:

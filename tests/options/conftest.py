@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import pytest
+import trustme
 
 from argotun import cli
 from argotun.options.load import PLATFORM
@@ -34,14 +35,22 @@ def file(tmp_path):
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory):
+    """A CA's certificate, for what reads one."""
+    path = tmp_path_factory.mktemp("pem") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    return str(path)
+
+
 @pytest.fixture
-def argotun(monkeypatch, capsys, tmp_path, file):
-    """Run `main` with FILE, DIR and CONFIG in arguments replaced, up to where a mode would begin."""
+def argotun(monkeypatch, capsys, tmp_path, file, pem):
+    """Run `main` with FILE, PEM, DIR and CONFIG in arguments replaced, up to where a mode would begin."""
 
     def run(argv, environ=(), config_file=None):
         started = []
         monkeypatch.setattr(cli, "run", lambda loaded: started.append(loaded.config) or 0)
-        names = {"FILE": file, "DIR": str(tmp_path)}
+        names = {"FILE": file, "PEM": pem, "DIR": str(tmp_path)}
         if config_file is not None:
             path = tmp_path / "argotun.yaml"
             path.write_bytes(
