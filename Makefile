@@ -4,7 +4,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 ENGINE ?=
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' argotun/__init__.py)
-IMAGE  ?= argotun:$(VERSION)
+# Where a release goes, such as registry.example.com/platform: image and charts/ are below it.
+REGISTRY   ?=
+REPOSITORY ?= $(if $(REGISTRY),$(REGISTRY)/)argotun
+IMAGE      ?= $(REPOSITORY):$(VERSION)
+HELM       ?= helm
 
 # More arguments for one run: make test PYTEST_ARGS='-k credit', make demo DEMO_ARGS=--demo-once
 DEMO_ARGS   ?=
@@ -34,7 +38,8 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare plots soak lint docs image
+.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare plots soak lint docs
+.PHONY: image push chart-package chart-push wheel
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,16 +91,37 @@ lint: $(VENV)/.dev ## Check format, style and types
 docs: $(VENV)/.docs ## Build the documents as a site into build/docs; a link that leads nowhere fails it
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file site/mkdocs.yml
 
-image: ## Build the container image IMAGE with docker, podman or buildah
-	@engine='$(ENGINE)'; \
+# The engine that answers, as $$engine of the same line.
+FIND_ENGINE = engine='$(ENGINE)'; \
 	for each in docker podman; do \
 	  [ -n "$$engine" ] || ! $$each info >/dev/null 2>&1 || engine=$$each; \
 	done; \
 	[ -n "$$engine" ] || ! command -v buildah >/dev/null || engine=buildah; \
 	if [ -z "$$engine" ]; then \
-	  echo 'make image needs a running docker, or podman, or buildah: none of them answers here.' >&2; exit 1; \
-	fi; \
+	  echo 'make $@ needs a running docker, or podman, or buildah: none of them answers here.' >&2; exit 1; \
+	fi
+NEED_REGISTRY = [ -n '$(REGISTRY)' ] || { \
+	  echo 'make $@ needs to know where: make $@ REGISTRY=registry.example.com/platform' >&2; exit 1; }
+
+image: ## Build the container image IMAGE with docker, podman or buildah
+	@$(FIND_ENGINE); \
 	set -x; $$engine build --build-arg VERSION='$(VERSION)' --tag '$(IMAGE)' .
+
+push: ## Push IMAGE to REGISTRY, where docker, podman or buildah is logged in
+	@$(NEED_REGISTRY); $(FIND_ENGINE); set -x; $$engine push '$(IMAGE)'
+
+chart-package: ## Package the chart into dist/, with the image of REGISTRY as its default (needs helm)
+	@rm -rf dist/chart && mkdir -p dist && cp -R chart dist/chart
+	@sed 's#^  repository: argotun$$#  repository: $(REPOSITORY)#' chart/values.yaml > dist/chart/values.yaml
+	$(HELM) package dist/chart --version '$(VERSION)' --app-version '$(VERSION)' --destination dist
+	@rm -rf dist/chart
+
+chart-push: ## Push that package to REGISTRY/charts, where helm is logged in
+	@$(NEED_REGISTRY)
+	$(HELM) push 'dist/argotun-$(VERSION).tgz' 'oci://$(REGISTRY)/charts'
+
+wheel: $(VENV)/.run ## Build the wheel into dist/
+	$(RUN) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # Two stamps, so that the demo does not wait for the tools of the tests.
 $(VENV)/.run: requirements.txt | $(VENV)/bin/python

@@ -1,14 +1,17 @@
 """Every command of docs/install.md, run as it stands there against two real API servers, until a pod serves.
 
-What is not here is played: `rollout status` waits for a pod that this test runs, certificates for
-cert-manager, and namespaces for Kubernetes' own controllers; Helm gets ports of this machine as more values.
+The release is made once, by the page's own lines: buildah builds the Dockerfile, and image and chart go to
+a real registry, from where Helm and the pods take them. What is not here is played: the Dockerfile's base
+images (see tests/image/engine.py), pods, for which `rollout status` waits while this test runs them,
+certificates for cert-manager, and namespaces for Kubernetes' own controllers; Helm gets ports of this
+machine as more values.
 """
 
 import base64
 import json
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ import pytest
 import trustme
 import yaml
 
+import argotun
 from bench.ports import free_port
 from tests.chart.helm import ROOT, Helm
 from tests.chart.live import crds
@@ -26,7 +30,10 @@ from tests.chart.live.argocd import ClusterSecret
 from tests.chart.live.pods import Pod, behind_service, make_namespace
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.waiting import until
-from tests.image.dockerfile import Image
+from tests.image.clone import copy_clone
+from tests.image.dockerfile import NETWORK, Image, MissingError, need_sandbox
+from tests.image.engine import Engine
+from tests.image.registry import PullError, Registry
 
 GUIDE = (ROOT / "docs" / "install.md").read_text("utf-8")
 HOST = "argotun.example.com"
@@ -38,7 +45,10 @@ WAYS = (
     "Certificates from cert-manager",
     "Certificates by hand",
 )
+STRICT = ("-euxo", "pipefail", "-c")
 SECONDS = 300
+PLACE = "export REGISTRY=registry.example.com/platform\n"
+"""The one line that the guide tells its readers to change."""
 
 ROLLOUT = """\
 #!/bin/sh
@@ -65,33 +75,74 @@ esac
 """
 
 
-def scripts(title: str) -> str:
-    """The commands of one part of the guide."""
+def blocks(title: str) -> list[str]:
+    """The blocks of commands of one part of the guide."""
     part = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", GUIDE, re.M | re.S)
     assert part, title
-    return "".join(re.findall(r"^```sh\n(.*?)^```$", part[1], re.M | re.S))
+    return re.findall(r"^```sh\n(.*?)^```$", part[1], re.M | re.S)
+
+
+def scripts(title: str) -> str:
+    """All commands of one part of the guide."""
+    return "".join(blocks(title))
 
 
 def test_every_part_of_the_guide_is_run() -> None:
     titles = re.findall(r"^## (.+)$", GUIDE, re.M)
     # The commands of the first are run in tests/chart/test_replicas.py.
-    ran = {"Several replicas", "The way in", *WAYS, "An Application", "Taking it away"}
+    ran = {"Several replicas", "A release", "The way in", *WAYS, "An Application", "Taking it away"}
     assert set(titles) == ran
     assert GUIDE.count("```") == 2 * len(re.findall(r"^```sh$", GUIDE, re.M))
 
 
-class Reader:
-    """Somebody who follows the guide, in a folder that looks like a clone."""
+class Release:
+    """What the guide's lines made of the clone in `folder`, in a registry of this machine."""
 
-    def __init__(self, helm: Helm, image: Image, clusters: dict[str, Cluster], folder: Path) -> None:
-        self.clusters, self.image, self.folder = clusters, image, folder
+    def __init__(self, folder: Path, registry: Registry, engine: Engine, helm: Helm) -> None:
+        self.registry, self.folder = registry, folder
+        self.place = f"export REGISTRY={registry.host}/platform\n"
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python3").symlink_to(sys.executable)
+        (folder / "bin" / "helm").symlink_to(helm.path)
+        self.clone = copy_clone(folder / "clone")
+        env = environment(folder) | registry.environment | engine.environment | {"ENGINE": "buildah"}
+        script = self.placed("".join(blocks("A release")))
+        done = subprocess.run(
+            ["bash", *STRICT, script], cwd=self.clone, env=env, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        self._pulled: dict[str, Image] = {}
+
+    def placed(self, script: str) -> str:
+        """A script of the guide with the line changed that is to be changed."""
+        assert script.startswith(PLACE)
+        return self.place + script.removeprefix(PLACE)
+
+    def pull(self, name: str) -> Image:
+        """The image of a pod; raises PullError."""
+        if name not in self._pulled:
+            self._pulled[name] = self.registry.pull(name, self.folder / f"pulled-{len(self._pulled)}")
+        return self._pulled[name]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """A reader's environment, with the programs of `folder`/bin before all others."""
+    network = {name: value for name, value in os.environ.items() if NETWORK.fullmatch(name)}
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    return network | {"PATH": path, "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
+
+
+class Reader:
+    """Somebody who follows the guide, in a folder with no more of the clone than it says."""
+
+    def __init__(self, helm: Helm, release: Release, clusters: dict[str, Cluster], folder: Path) -> None:
+        self.clusters, self.release, self.folder = clusters, release, folder
         self.pods: dict[str, Pod] = {}
         self.ports = {name: free_port() for name in ("port", "internalPort", "healthPort")}
         for name in ("clone", "bin", "home", "signals"):
             (folder / name).mkdir(parents=True)
-        for name in ("argotun.py", "argotun", "chart"):
-            (folder / "clone" / name).symlink_to(ROOT / name)
-        (folder / "bin" / "python").symlink_to(sys.executable)
+        (folder / "clone" / ".venv").symlink_to(release.clone / ".venv")
         self._program(
             "kubectl",
             ROLLOUT.format(kubectl=clusters["management"].binaries["kubectl"], folder=self._signals),
@@ -133,26 +184,23 @@ class Reader:
             merged["contexts"].append({"name": name, "context": {"cluster": name, "user": name}})
         (self.folder / "kubeconfig").write_text(json.dumps(merged))
 
-    def follow(self, script: str) -> str:
+    def follow(self, script: str, shell: str = "bash") -> str:
         """Run commands one after the other; what they printed, or AssertionError with what failed."""
-        env = {
-            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "HOME": str(self.folder / "home"),
-            "KUBECONFIG": str(self.folder / "kubeconfig"),
-        }
+        env = environment(self.folder) | self.release.registry.environment
+        env["KUBECONFIG"] = str(self.folder / "kubeconfig")
         log = self.folder / "commands.log"
-        # Through python3's own shim, because a virtual environment is found by the path of its interpreter.
-        script = script.replace("\npython ", f"\n{shlex.quote(sys.executable)} ")
+        first, _, again = blocks("A release")
+        script = self.release.placed(first) + again + script
         with log.open("w") as out:
-            shell = subprocess.Popen(
-                ["bash", "-euxo", "pipefail", "-c", "\n" + script],
+            running = subprocess.Popen(
+                [shell, *STRICT, script],
                 cwd=self.folder / "clone", env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
             try:
-                until("the commands end", lambda: self._play() or shell.poll() is not None, SECONDS, 0.1)
+                until("the commands end", lambda: self._play() or running.poll() is not None, SECONDS, 0.1)
             finally:
-                shell.kill()
-        assert shell.wait() == 0, log.read_text()[-4000:]
+                running.kill()
+        assert running.wait() == 0, log.read_text()[-4000:]
         return log.read_text()
 
     def _play(self) -> None:
@@ -165,7 +213,10 @@ class Reader:
             elif what == "certificates":
                 issue_certificates(self.clusters[context])
             elif context not in self.pods:
-                pod = Pod(self.clusters[context], "argotun", "argotun", self.image, self.folder / context)
+                deployment = self.clusters[context].kubectl.json("get", "deploy", "argotun", "-n", "argotun")
+                (container,) = deployment["spec"]["template"]["spec"]["containers"]
+                image = self.release.pull(container["image"])
+                pod = Pod(self.clusters[context], "argotun", "argotun", image, self.folder / context)
                 self.pods[context] = pod
                 pod.start(HOSTS)
                 pod.wait_until_ready()
@@ -218,22 +269,62 @@ def clusters(management: Cluster, customer: Cluster) -> dict[str, Cluster]:
     return dict(zip(CLUSTERS, (management, customer), strict=True))
 
 
+@pytest.fixture(scope="module")
+def release(helm: Helm, folder: Path) -> Iterator[Release]:
+    """Image, chart and wheel, made by the page's own lines."""
+    try:
+        need_sandbox()
+        registry = Registry(folder / "registry")
+    except MissingError as why:
+        pytest.skip(str(why))
+    try:
+        yield Release(folder / "release", registry, Engine(folder / "engine"), helm)
+    except MissingError as why:
+        pytest.skip(str(why))
+    finally:
+        registry.close()
+
+
 @pytest.fixture
 def reader(
-    helm: Helm, image: Image, openssl: str, clusters: dict[str, Cluster], tmp_path: Path
+    helm: Helm, release: Release, openssl: str, clusters: dict[str, Cluster], tmp_path: Path
 ) -> Iterator[Reader]:
-    reader = Reader(helm, image, clusters, tmp_path)
+    reader = Reader(helm, release, clusters, tmp_path)
     try:
         yield reader
     finally:
         reader.stop()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_commands_of_the_guide_lead_to_the_cluster(reader: Reader, way: str) -> None:
+def test_the_release_has_the_names_of_the_guide(release: Release) -> None:
+    version = argotun.__version__
+    wheel = f"argotun-{version}-py3-none-any.whl"
+    for name in (f"<registry>/argotun:{version}", "oci://<registry>/charts/argotun", wheel):
+        assert f"`{name}`" in GUIDE
+    assert (release.clone / "dist" / wheel).is_file()
+    image = release.pull(f"{release.registry.host}/platform/argotun:{version}")
+    assert image.stage.labels["org.opencontainers.image.version"] == version
+    assert image.stage.user == "65532:65532"
+    assert set(re.findall(r"\b\d+\.\d+\.\d+\b", scripts("A release"))) == {version}
+
+
+def test_an_image_that_was_never_pushed_is_not_pulled(release: Release, tmp_path: Path) -> None:
+    for name in ("argotun:0.1.0", f"{release.registry.host}/platform/argotun:0.0.1"):
+        with pytest.raises(PullError):
+            release.registry.pull(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("way", "shell"),
+    # What zsh could read in another way is in these three.
+    [*((way, "bash") for way in WAYS), *((way, "zsh") for way in WAYS if way != "Certificates from argotun")],
+)
+def test_the_commands_of_the_guide_lead_to_the_cluster(reader: Reader, way: str, shell: str) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
     for cluster in reader.clusters.values():
         make_namespace(cluster, "argotun")
-    said = reader.follow(scripts("The way in") + scripts(way) + scripts("An Application"))
+    said = reader.follow(scripts("The way in") + scripts(way) + scripts("An Application"), shell)
     assert "application.argoproj.io/guestbook" in said
     management = reader.clusters["management"]
     (found,) = management.kubectl.json(
@@ -244,6 +335,6 @@ def test_the_commands_of_the_guide_lead_to_the_cluster(reader: Reader, way: str)
     status, body, _ = secret.get("/api/v1/namespaces", secret.context(reader.folder), port)
     assert status == 200
     assert "argotun" in {each["metadata"]["name"] for each in body["items"]}
-    reader.follow(scripts("Taking it away"))
+    reader.follow(scripts("Taking it away"), shell)
     left = management.kubectl.json("get", "secrets", "-n", "argocd")["items"]
     assert not left
