@@ -82,6 +82,11 @@ class Registry:
         config = self._ask(f"{repository}/blobs/{manifest['config']['digest']}").json()["config"]
         return Image(folder, python_prefix(), stage(config))
 
+    def digest(self, name: str) -> str:
+        """What `repository:tag` is, as the registry says; raises PullError."""
+        repository, _, tag = name.rpartition(":")
+        return self._ask(f"{repository}/manifests/{tag}").headers["Docker-Content-Digest"]
+
     def _ask(self, path: str) -> requests.Response:
         answer = self._get(path)
         if not answer.ok:
