@@ -3,13 +3,21 @@
 from collections import deque
 from typing import Any
 
+import gevent
 import pytest
+from gevent import monkey, socket
 
+from argotun.transport import MessageSocket
 from argotun.tunnel import tunnel as module
 from argotun.tunnel.tunnel import RTT_SAMPLES, Tunnel
 from argotun.wire.frames import V2
 from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
+from argotun.wire.websocket import OP_BINARY, pack
+from tests.rig import until
+from tests.v2_peers import hello
+
+stand_still = monkey.get_original("time", "sleep")
 
 
 class Clock:
@@ -75,6 +83,30 @@ def test_the_limit_counts_from_the_last_word_of_the_peer(clock: Clock) -> None:
     clock.plan = {107.0: heard, 121.0: heard}
     tunnel._probe()
     assert ends[0][0] == pytest.approx(36, abs=1e-3)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_what_came_while_the_process_stood_still_is_read_before_the_peer_is_judged(said: bool) -> None:
+    """A machine was paused, or a cgroup had no share of the processor: the timer comes before the socket."""
+    ours, theirs = socket.socketpair()
+    mux = Multiplexer(V2, opener=True, ours=Hello(), budget=64 << 20)
+    tunnel = Tunnel(
+        MessageSocket(ours, None, b"", client=False),
+        mux,
+        keepalive=0.1,
+        keepalive_timeout=0.3,
+        hello_timeout=0.2,
+    )
+    running = gevent.spawn(tunnel.run)
+    gevent.sleep(0)
+    if said:
+        theirs.sendall(pack(OP_BINARY, (hello(),), bytes(4)))
+    stand_still(0.4)
+    until(lambda: tunnel._pings > 1 or tunnel.ended.is_set(), "the next PING, or the end")
+    assert (tunnel._pings > 1) is said
+    tunnel.end("the test ends")
+    running.join()
+    theirs.close()
 
 
 def test_a_late_pong_is_not_taken_for_the_answer_to_a_newer_ping(clock: Clock) -> None:
