@@ -2,7 +2,8 @@
 
 Only this greenlet writes, and only to its own hash, so nothing there can be torn between two. What Redis
 holds is known from its answers. Where the hash is not the one that was left there, the next beat carries
-everything.
+everything. Where it is gone, it is written whole, but the beat says only what is new: nobody can have read
+anything else, and thirty replicas that tell each other 20,000 routes are busy for seconds.
 """
 
 import logging
@@ -67,7 +68,8 @@ class Announcer:
         self._seq = self._used = 0
         self._held = "", 0
         self._dirty: set[str] = set()
-        self._full = True
+        # Whether the next beat carries all routes, and whether it writes all of them.
+        self._full = self._whole = True
         self._offset = 0.0
         self._wake = Event()
         self._over = Event()
@@ -141,29 +143,39 @@ class Announcer:
     def _send(self, script: Any, found: Mapping[str, _Announced | None]) -> bool:
         # A beat without an answer may have been written. Then the next one is refused, for it does not
         # follow, and all is written under a number that nobody has seen; else its number is free.
-        seq = self._used + 1 if self._full else self._seq + bool(found)
-        self._used = max(self._used, seq)
+        used = self._used
+        seq = used + 1 if self._full else self._seq + bool(found)
+        self._used = max(used, seq)
         changes = {cluster: each and each[1] for cluster, each in found.items()}
         beat = Beat(self._me, seq, self._record, self._full, changes)
+        written: dict[str, Route | None] = dict(changes)
+        if self._whole and not self._full:
+            written = {cluster: route for cluster, (_, route) in self._routes.items()}
+            written |= changes
         sent = monotonic()
         entry, deadline = hash_entry(seq, self._record), int((sent + TIMEOUT) * 1e6 + self._offset)
-        arguments: list[str | int] = [self._me, entry, *self._held, int(self._full), deadline]
+        arguments: list[str | int] = [self._me, entry, *self._held, int(self._whole), deadline]
         arguments += [ALIVE, KEPT, beat_message(beat)]
-        for cluster, route in changes.items():
+        for cluster, route in written.items():
             arguments += [cluster, route_entry(route)]
+        # If there is no answer, nothing but all under a new number is sure to be understood.
+        full, self._full = self._full, self._full or self._whole
         stamp, said = script(self._keys(), arguments)
         self._see_clock(int(stamp), sent)
         if said != b"written":
-            self._full |= said == b"lost"
+            self._used = used
+            self._whole |= said in (b"gone", b"lost")
+            self._full |= said == b"lost" or (said == b"gone" and used != self._seq)
             return False
-        if self._full:
+        if full:
             self._routes.clear()
         for cluster, each in found.items():
             if each is None:
                 self._routes.pop(cluster, None)
             else:
                 self._routes[cluster] = each
-        self._seq, self._held, self._full = seq, (entry, len(self._routes) + 1), False
+        self._seq, self._held = seq, (entry, len(self._routes) + 1)
+        self._full = self._whole = False
         self.beats += 1
         self.changes += len(changes)
         return True

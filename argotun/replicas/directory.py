@@ -98,6 +98,11 @@ class Directory:
         """How many clusters others hold."""
         return len(self._where)
 
+    def known(self, replica: str) -> int | None:
+        """The number of a replica's beats up to which all is known; None where its hash is to be read."""
+        found = self.replicas.get(replica)
+        return found.seq if found is not None and not found.promised else None
+
     # ── what the registry says ─────────────────────────────────────────────────────────────────────
 
     def beat(self, beat: Beat, now: float) -> bool:
@@ -143,6 +148,11 @@ class Directory:
             known.heard = now
             return
         self._replace(replica, seq, record, routes, now)
+
+    def lives(self, replica: str, now: float) -> None:
+        """A replica counts as alive, and has said nothing new."""
+        if (found := self.replicas.get(replica)) is not None:
+            found.heard = now
 
     def gone(self, replica: str) -> None:
         """A replica has ended."""

@@ -32,7 +32,7 @@ LARGEST_ANSWER = 2 * LARGEST
 
 BEAT = """
 local routes, members, feed = KEYS[1], KEYS[2], KEYS[3]
-local id, entry, before, fields, full, deadline, alive, kept, message = unpack(ARGV, 1, 9)
+local id, entry, before, fields, whole, deadline, alive, kept, message = unpack(ARGV, 1, 9)
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 -- tostring() would round the microseconds away.
@@ -41,7 +41,8 @@ local function number(n) return string.format('%.0f', n) end
 if tonumber(deadline) > 0 and now > tonumber(deadline) then return {number(now), 'late'} end
 local held = redis.pcall('HLEN', routes)
 if type(held) == 'table' then redis.call('DEL', routes) held = 0 end
-if full == '1' then redis.call('DEL', routes)
+if whole == '1' then redis.call('DEL', routes)
+elseif held == 0 then return {number(now), 'gone'}
 elseif held ~= tonumber(fields) or redis.call('HGET', routes, '') ~= before then
   return {number(now), 'lost'}
 end
@@ -57,7 +58,8 @@ redis.call('ZADD', members, number(now + alive * 1000), id)
 redis.call('PUBLISH', feed, message)
 return {number(now), 'written'}
 """
-"""One atomic beat; says `lost`, and writes nothing, where the hash is not the one that the sender left there.
+"""One atomic beat. Where there is no hash it says `gone`, and where it is not the one that the sender left
+there `lost`; it writes nothing then.
 
 A key of another type is nobody's and makes way: each key has one writer.
 """
@@ -72,12 +74,15 @@ return 'left'
 READ = """
 local held = redis.pcall('HLEN', KEYS[1])
 if type(held) == 'table' or held > tonumber(ARGV[1]) then return false end
+local entry = redis.call('HGET', KEYS[1], '')
+if entry and string.match(entry, '^%d+') == ARGV[3] then return 'known' end
 local all, size = redis.call('HGETALL', KEYS[1]), 0
 for i = 1, #all do size = size + #all[i] end
 if size > tonumber(ARGV[2]) then return false end
 return all
 """
-"""One replica's hash; nothing where it is larger than ours could be, and would fill all readers' memory."""
+"""One replica's hash, or `known` where it still has a certain sequence number; nothing where it is larger
+than ours could be, and would fill all readers' memory."""
 
 
 class _Passwords(CredentialProvider):

@@ -132,7 +132,8 @@ class Feed:
             num=MOST_REPLICAS,
         )
         for member in alive:
-            self._read(client, member.decode("latin-1"))
+            replica = member.decode("latin-1")
+            self._read(client, replica, self._directory.known(replica))
         self._unread.clear()
 
     def _read_due(self, client: Any, now: float) -> None:
@@ -145,12 +146,16 @@ class Feed:
             self.gaps += 1
             self._read(client, replica)
 
-    def _read(self, client: Any, replica: str) -> None:
+    def _read(self, client: Any, replica: str, known: int | None = None) -> None:
+        """Read a replica's hash, unless it has the number that is `known`."""
         if not is_replica(replica) or replica == self._directory.me:
             return
         fields = client.register_script(READ)(
-            [f"{self._engine.keys}:routes:{replica}"], [MOST_FIELDS + 1, LARGEST]
+            [f"{self._engine.keys}:routes:{replica}"], [MOST_FIELDS + 1, LARGEST, str(known)]
         )
+        if fields == b"known":
+            self._directory.lives(replica, monotonic())
+            return
         if fields == []:
             # Lost, but not by its replica, which finds that out at its next beat.
             return

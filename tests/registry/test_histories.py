@@ -40,10 +40,12 @@ class Redis:
         if self.away:
             raise ConnectionError
         stamp = b"%d" % (monotonic() * 1e6)
-        key, entry, before, fields, full = keys[0], args[1], str(args[2]).encode(), args[3], args[4]
-        if full:
+        key, entry, before, fields, whole = keys[0], args[1], str(args[2]).encode(), args[3], args[4]
+        if whole:
             self.hashes.pop(key, None)
-        elif len(self.hashes.get(key, {})) != fields or self.hashes[key].get(b"") != before:
+        elif key not in self.hashes:
+            return stamp, b"gone"
+        elif len(self.hashes[key]) != fields or self.hashes[key].get(b"") != before:
             return stamp, b"lost"
         found = self.hashes.setdefault(key, {})
         for cluster, value in zip(args[9::2], args[10::2], strict=True):
@@ -60,8 +62,11 @@ class Redis:
         return stamp, b"written"
 
     def register_script(self, _: str) -> Any:
-        def read(keys: list[str], _: list[int]) -> list[bytes]:
-            return [each for pair in self.hashes.get(keys[0], {}).items() for each in pair]
+        def read(keys: list[str], args: list[Any]) -> list[bytes] | bytes:
+            found = self.hashes.get(keys[0], {})
+            if found.get(b"", b"").partition(b" ")[0] == args[2].encode():
+                return b"known"
+            return [each for pair in found.items() for each in pair]
 
         return read
 
@@ -158,7 +163,8 @@ class Histories(RuleBasedStateMachine):
         peer = self.peers[who]
         peer.queue.clear()
         for key in list(self.redis.hashes):
-            peer.feed._read(self.redis, key.rpartition(":")[2])
+            replica = key.rpartition(":")[2]
+            peer.feed._read(self.redis, replica, peer.directory.known(replica))
 
     @rule(away=st.booleans())
     def redis_goes_or_comes(self, away: bool) -> None:
@@ -276,4 +282,41 @@ def test_what_a_link_says_of_one_cluster_makes_no_older_hash_count(history: Hist
     history.a_peer_says_have(1, 0)
     history.a_feed_begins_anew(1)
     history.nothing_that_a_link_vouches_for_is_forgotten()
+    history.all_is_quiet()
+
+
+def test_a_hash_that_is_gone_is_written_whole_but_told_in_part(history: Histories) -> None:
+    history.redis_is_flushed()
+    history.an_agent_comes(0, "y")
+    history.beat(0)
+    [fields] = history.redis.hashes.values()
+    assert set(fields) == {b"", b"x", b"y"}
+    [message] = history.peers[1].queue
+    assert b'"y"' in message
+    assert b'"x"' not in message
+    history.all_is_quiet()
+
+
+def test_an_answer_that_is_lost_after_a_flush_leaves_no_doubt(history: Histories) -> None:
+    history.redis_is_flushed()
+    history.an_agent_comes(0, "y")
+    history.a_beat_is_written_and_its_answer_lost(0)
+    history.an_agent_goes(0, "y")
+    history.an_agent_comes(0, "z")
+    history.all_is_quiet()
+
+
+def test_a_feed_that_begins_anew_reads_no_hash_that_it_knows(
+    history: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    directory = history.peers[1].directory
+    snapshot = directory.snapshot
+    monkeypatch.setattr(directory, "snapshot", lambda who, *rest: (read.append(who), snapshot(who, *rest)))
+    history.a_feed_begins_anew(1)
+    assert not read
+    history.an_agent_comes(0, "y")
+    history.beat(0)
+    history.a_feed_begins_anew(1)
+    assert read == [history.peers[0].directory.me]
     history.all_is_quiet()
