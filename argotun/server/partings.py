@@ -58,7 +58,7 @@ class Partings:
     def agent_leaves(self, session: Session, reason: int) -> None:
         """The agent has said GOAWAY. It drains, unless it only says that it has another tunnel than this.
 
-        It ends the tunnel itself once that carries nothing, and has `--drain` for it.
+        One that drains ends the tunnel itself once that carries nothing, and has `--drain` for it.
         """
         server = self._server
         if server.draining and reason == REPLACED:
@@ -75,10 +75,13 @@ class Partings:
         log.info("agent drains", extra=fields(cluster=session.cluster, peer=session.peer))
         # Other replicas are to know that this is a last resort now, or no way any more.
         server.changed(session.cluster)
-        gevent.spawn(self._see_off, session, drains)
+        gevent.spawn(self._see_off, session, drains, reason)
 
-    def _see_off(self, session: Session, drains: bool) -> None:
-        """Give up a tunnel whose agent drains: at once, or when there is another or no time is left."""
+    def _see_off(self, session: Session, drains: bool, reason: int) -> None:
+        """Give up a tunnel whose agent drains: at once, or when there is another or no time is left.
+
+        What an agent that has another tunnel leaves behind ends here, once it carries nothing.
+        """
         server = self._server
         deadline = monotonic() + server.config.drain
         if session.lingering:
@@ -93,5 +96,7 @@ class Partings:
         if server.membership is not None:
             server.membership.leaves(session)
         server.clients.release(session, max(0.0, deadline - monotonic()))
+        if reason == REPLACED and not session.tunnel.mux.streams:
+            session.tunnel.end(WORDS[REPLACED])
         session.tunnel.ended.wait(max(0.0, deadline - monotonic()))
         session.tunnel.end("the agent drained for too long")

@@ -10,6 +10,7 @@ import pytest
 from argotun.agent import backoff
 from argotun.agent.app import Agent
 from argotun.server import balance, membership
+from argotun.wire.reasons import REPLACED, WORDS
 from tests.balancer import Balancer, always, round_robin
 from tests.redis_server import RedisServer
 from tests.replicas import Joined
@@ -103,12 +104,17 @@ def test_agents_with_two_tunnels_move_one_to_the_replica_that_has_few(
 def test_agents_with_one_tunnel_move_without_a_gap(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
     with Balancer([each.public_address for each in joined.servers], always(0)) as balancer:
         agents(joined, balancer, 1)
+        before = joined.servers[0].registry.all()
         with traffic(joined) as statuses:
             balancer.choose = lambda number: 1 + number % 2
             quiet(monkeypatch)
             until(lambda: sessions(joined)[0] <= 5, "fewer here", explain=lambda: sessions(joined))
             until(lambda: sum(sessions(joined)) == 8, "the others", explain=lambda: sessions(joined))
         assert set(statuses) == {200}
+        # Long before --drain, which is all that they would have otherwise.
+        moved = [each.tunnel for each in before if not each.usable]
+        until(lambda: all(each.ended.is_set() for each in moved), "the end of what is idle")
+        assert {each.reason for each in moved} == {WORDS[REPLACED]}
 
 
 def test_an_agent_that_finds_no_other_replica_is_served_as_ever(
