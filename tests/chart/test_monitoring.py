@@ -71,7 +71,7 @@ def test_every_alert_says_what_to_do(helm: Helm, mode: str) -> None:
         assert each["annotations"]["runbook_url"] == f"{RUNBOOK}#{each['alert'].lower()}"
         assert each["annotations"]["summary"]
         assert each["annotations"]["description"]
-        assert each["labels"]["severity"] in {"critical", "warning"}
+        assert each["labels"]["severity"] in {"critical", "warning", "info"}
 
 
 def test_every_value_reaches_the_alerts(helm: Helm) -> None:
@@ -153,6 +153,34 @@ FIRING: dict[str, tuple[Series, Series]] = {
         {
             'argotun_peer_up{namespace="a",pod="x",peer="p:1"}': "1x170 0x1 1x9",
             'argotun_peer_up{namespace="a",pod="x",peer="p:2"}': "1x170 0x1 stale",
+        },
+    ),
+    "ArgotunOneTunnelOnly": (
+        {
+            'argotun_tunnel_sessions{namespace="a",pod="x",cluster="c"}': "1x180",
+            'argotun_tunnel_sessions{namespace="a",pod="y",cluster="c"}': "0x180",
+            'argotun_replicas{namespace="a",pod="x"}': "2x180",
+            'argotun_replicas{namespace="a",pod="y"}': "2x180",
+        },
+        {
+            'argotun_tunnel_sessions{namespace="a",pod="x",cluster="c"}': "1x180",
+            'argotun_tunnel_sessions{namespace="a",pod="y",cluster="c"}': "1x170 0x3 1x7",
+            'argotun_replicas{namespace="a",pod="x"}': "2x180",
+            # A server by itself has one of each.
+            'argotun_tunnel_sessions{namespace="b",pod="z",cluster="d"}': "1x180",
+        },
+    ),
+    "ArgotunMoreAgents": (
+        {
+            'argotun_tunnel_sessions{namespace="a",pod="x",cluster="c"}': "1x180",
+            'argotun_tunnel_sessions{namespace="a",pod="y",cluster="c"}': "1x150 2x30",
+        },
+        {
+            # One that was away, and an agent whose pod is replaced.
+            'argotun_tunnel_sessions{namespace="a",pod="x",cluster="c"}': "1x150 0x20 1x10",
+            'argotun_tunnel_sessions{namespace="a",pod="y",cluster="c"}': "1x172 2x3 1x5",
+            # A cluster that is new.
+            'argotun_tunnel_sessions{namespace="a",pod="y",cluster="d"}': "_x150 2x30",
         },
     ),
     "ArgotunAgentDisconnected": (
