@@ -6,6 +6,7 @@ import socket
 _RANGE = range(15000, 32000)
 """Below those that the kernel gives to outgoing connections and to whoever binds port 0."""
 
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody has and no other process of the bench or the tests is given.
 

@@ -115,8 +115,10 @@ class Browser:
             self.events.append(said)
         return said
 
-    def open(self, url: str, *, width: int = 1400, height: int = 900, dark: bool = False) -> "Page":
-        """A new page of this size, loaded."""
+    def open(
+        self, url: str, *, width: int = 1400, height: int = 900, dark: bool = False, script: bool = True
+    ) -> "Page":
+        """A new page of this size, loaded; without `script` none of its own runs."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -131,6 +133,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.call("Emulation.setEmulatedMedia", features=[scheme])
+        page.call("Emulation.setScriptExecutionDisabled", value=not script)
         page.call("Page.navigate", url=url)
         page.wait(lambda: page.said("Page.loadEventFired"), "the page")
         return page
@@ -157,6 +160,12 @@ class Page:
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def go(self, expression: str) -> None:
+        """Do what leads to another page, and wait until that is loaded."""
+        loaded = len(self.said("Page.loadEventFired"))
+        self.value(f"{expression}; 0")
+        self.wait(lambda: len(self.said("Page.loadEventFired")) > loaded, "the next page")
 
     def said(self, method: str) -> list[dict[str, Any]]:
         """The parameters of all events of one kind."""

@@ -1,7 +1,7 @@
 """`/status` as a page for a browser: a dict in, HTML out.
 
 Pure, and needs nothing but itself: style and script stand in it, and the policy that goes with it (HEADERS)
-allows these two by their hashes and a fetch of the page itself, nothing else. Texts become HTML in `tag`
+allows these two by their hashes and a fetch of the page itself, nothing else. Texts become HTML in `markup`
 alone, which escapes all that it did not make: what an agent says of itself, and what a stranger did wrong.
 """
 
@@ -11,22 +11,20 @@ from hashlib import sha256
 from html import escape
 from urllib.parse import quote
 
+from argotun.observe import page_clusters
+from argotun.observe.markup import Markup, begin_table, cells, tag
+from argotun.observe.page_clusters import WHOLE, View
 from argotun.observe.page_parts import SCRIPT, STYLE
 from argotun.observe.words import (
     Said,
     ago,
-    by_need,
     ending,
     entries,
     is_agent,
-    last_words,
     mapping,
     milliseconds,
-    of_cluster,
     plural,
     reachable,
-    release,
-    size,
     span,
     totals,
     troubles,
@@ -47,7 +45,7 @@ HEADERS = (
     (
         "Content-Security-Policy",
         f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
@@ -57,22 +55,6 @@ HEADERS = (
 """What goes with the page."""
 
 FIELDS = "".join(f"{name}: {value}\r\n" for name, value in HEADERS).encode()
-
-
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def tag(name: str, *inside: object, **attributes: str | int) -> Markup:
-    """One element; whatever is in it is escaped, unless it is Markup. An attribute may end in `_`."""
-    given = "".join(f' {key.rstrip("_")}="{escape(str(value))}"' for key, value in attributes.items())
-    return Markup(f"<{name}{given}>{_join(inside)}</{name}>")
-
-
-def _join(parts: Iterable[object]) -> str:
-    return "".join(part if isinstance(part, Markup) else escape(str(part)) for part in parts)
 
 
 def wanted(accept: str) -> bool:
@@ -96,14 +78,21 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
-def pieces(status: Said) -> Iterator[str]:
-    """The page of a server's or an agent's `/status`, in pieces: one for each cluster, a little work each."""
+def pieces(status: Said, asked: View = WHOLE) -> Iterator[str]:
+    """The page of a server's or an agent's `/status`, in pieces: one for each cluster, a little work each.
+
+    `asked` says which of the clusters are to be on it; the totals and the troubles are of all.
+    """
     role = "agent" if is_agent(status) else "server"
     wrong = troubles(status)
     title = f"argotun {role}: {plural(len(wrong), 'trouble') if wrong else 'all is well'}"
     yield f"<!doctype html><html lang=en><head><meta charset=utf-8>{_META}<title>{escape(title)}</title>"
     yield _icon("#b3261e" if wrong else "#146c2e")
-    yield f"<style>{STYLE}</style></head><body><main>"
+    yield f"<style>{STYLE}</style></head><body>"
+    clusters = status.get("clusters")
+    if isinstance(clusters, Mapping):
+        yield page_clusters.search(clusters, asked)
+    yield "<main>"
     yield tag(
         "header",
         tag("h1", f"argotun {role}"),
@@ -116,7 +105,7 @@ def pieces(status: Said) -> Iterator[str]:
     )
     yield _totals(totals(status))
     yield _troubles(wrong)
-    yield from _agent(status) if role == "agent" else _server(status)
+    yield from _agent(status) if role == "agent" else _server(status, asked)
     yield from _certificates(status)
     yield "</main><footer><p id=stale></p><p>For programs: <code>Accept: application/json</code>. "
     yield "In a terminal: <code>argotun status URL</code>.</p></footer>"
@@ -152,98 +141,22 @@ def _table(
     name: str, heads: Iterable[str], rows: Iterable[Iterable[object]], kind: str = ""
 ) -> Iterator[str]:
     yield tag("h2", name)
-    yield _heads(heads, kind)
+    yield begin_table(heads, kind)
     for row in rows:
-        yield tag("tbody", tag("tr", *(tag("td", cell) for cell in row)))
+        yield tag("tbody", tag("tr", *cells(*row)))
     yield "</table>"
-
-
-def _heads(heads: Iterable[str], kind: str) -> str:
-    row = tag("tr", *(tag("th", head) for head in heads))
-    return f"<table{f' class={kind}' if kind else ''}><thead>{row}</thead>"
 
 
 # ── a server ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _server(status: Said) -> Iterator[str]:
+def _server(status: Said, asked: View) -> Iterator[str]:
     clusters = status.get("clusters")
     if isinstance(clusters, Mapping):
-        yield from _clusters(status, clusters)
+        yield from page_clusters.parts(status, clusters, asked)
     yield from _replicas(status)
     yield from _callers(status)
     yield from _strangers(status)
-
-
-CLUSTERS = (
-    "cluster",
-    "agent",
-    "since",
-    "round trip",
-    "streams",
-    "to it",
-    "from it",
-    "certificate ends",
-    "takeovers",
-)
-
-
-def _clusters(status: Said, clusters: Said) -> Iterator[str]:
-    """A table body for each cluster, those without an agent first."""
-    yield tag("h2", "Clusters")
-    yield _heads(CLUSTERS, "clusters")
-    for name in by_need(status, clusters):
-        yield _cluster(status, name, entries(clusters[name]))
-    yield "</table>"
-
-
-def _cluster(status: Said, name: str, agents: list[Said]) -> Markup:
-    history = mapping(mapping(status.get("history")).get(name))
-    traffic = mapping(mapping(status.get("traffic")).get(name))
-    rows = [
-        tag(
-            "tr",
-            tag("th", name if not number else ""),
-            *_about_agent(agent),
-            *(_about_cluster(traffic) if not number else _td("", "")),
-            tag("td", ending(agent.get("certificateSeconds"))),
-            tag("td", traffic.get("takeovers", "") if not number else ""),
-        )
-        for number, agent in enumerate(agents)
-    ]
-    if not agents:
-        others = mapping(status.get("elsewhere")).get(name)
-        where = f"at replica {', '.join(map(str, others))}" if others else "no agent"
-        seen = "" if others else ago(history.get("lastSeenSeconds"))
-        rows = [
-            tag("tr", tag("th", name), *_td(where, seen, "", "", "", "", "", traffic.get("takeovers", "")))
-        ]
-    rows += [
-        tag("tr", tag("td", words, colspan=len(CLUSTERS)), class_="words") for words in last_words(history)
-    ]
-    wrong = any(of_cluster(status, name, agents))
-    return tag("tbody", *rows, **({"class_": "bad"} if wrong else {}))
-
-
-def _td(*cells: object) -> list[Markup]:
-    return [tag("td", cell) for cell in cells]
-
-
-def _about_agent(agent: Said) -> list[Markup]:
-    drains = ", drains" if agent.get("draining") else ""
-    return [
-        tag("td", f"{release(agent)}{drains} ", tag("small", agent.get("peer", ""))),
-        *_td(
-            span(agent.get("connectedSeconds")),
-            milliseconds(agent.get("rttSeconds")),
-            agent.get("streams", ""),
-        ),
-    ]
-
-
-def _about_cluster(traffic: Said) -> list[Markup]:
-    rates = (traffic.get(f"{way}ClusterBytesPerSecond") for way in ("to", "from"))
-    return _td(*(f"{size(rate)}/s" if rate is not None else "–" for rate in rates))
 
 
 def _replicas(status: Said) -> Iterator[str]:

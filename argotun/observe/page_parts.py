@@ -19,7 +19,7 @@ strong.bad{background:var(--bad)}
 .troubles{margin:14px 0;padding:10px 12px 10px 30px;overflow-wrap:anywhere;
 background:var(--tint);border-left:4px solid var(--bad);border-radius:4px}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin:0}
-dl div,table,#find{background:var(--card);border:1px solid var(--line);border-radius:6px}
+dl div,table,#find input{background:var(--card);border:1px solid var(--line);border-radius:6px}
 dl div{padding:8px 12px}
 dd{margin:0;font-size:19px;font-variant-numeric:tabular-nums}
 table{width:100%;border-collapse:collapse}
@@ -33,8 +33,10 @@ tbody{border-top:1px solid var(--line)}
 .words td{padding-top:0;color:var(--soft)}
 .bad .words td{color:inherit}
 small{display:block}
-#find{display:block;font:inherit;color:inherit;padding:6px 10px;width:calc(100% - 32px);max-width:320px;
-margin:14px 16px 0}
+#find{max-width:1400px;margin:14px auto 0;padding:0 16px}
+#find input{display:block;font:inherit;color:inherit;padding:6px 10px;width:100%;max-width:320px}
+.ways{display:flex;flex-wrap:wrap;gap:4px 16px;color:var(--soft)}
+a{color:inherit}
 footer{padding-top:14px;padding-bottom:24px}
 #stale{color:var(--bad)}
 @media(max-width:760px){
@@ -42,7 +44,6 @@ th,td{padding:5px 8px}
 table{display:block;overflow-x:auto}
 .clusters thead,.clusters td:empty,.clusters th:empty{display:none}
 .clusters tbody{display:block}
-.clusters tbody[hidden]{display:none}
 .clusters tr{display:grid;grid-template-columns:1fr 1fr;padding:4px 0}
 .clusters th,.clusters td{padding:2px 10px}
 .clusters th,.clusters td:nth-child(2){grid-column:1/-1}
@@ -61,39 +62,37 @@ table{display:block;overflow-x:auto}
 SCRIPT = """\
 "use strict";
 const main = () => document.querySelector("main");
-const clusters = () => document.querySelectorAll(".clusters tbody");
 const stale = document.getElementById("stale");
-let find = null, heard = new Date();
-function filter() {
-  const text = find ? find.value.toLowerCase() : "";
-  for (const each of clusters()) each.hidden = !each.textContent.toLowerCase().includes(text);
-}
-if (clusters().length > 20) {
-  find = document.createElement("input");
-  find.id = "find";
-  find.type = "search";
-  find.placeholder = "find a cluster";
-  find.setAttribute("aria-label", "find a cluster");
-  find.addEventListener("input", filter);
-  main().before(find);
-}
-async function look() {
-  if (!document.hidden && getSelection().isCollapsed) try {
-    const answer = await fetch(location.href, {headers: {Accept: "text/html"}, cache: "no-store"});
+const find = document.querySelector("#find input");
+let heard = new Date();
+async function show() {
+  const asked = location.href;
+  try {
+    const answer = await fetch(asked, {headers: {Accept: "text/html"}, cache: "no-store"});
     if (!answer.ok) throw new Error("it answers " + answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const body = fresh.querySelector("main");
     if (!body) throw new Error("it answers something else");
+    if (asked !== location.href) return;
     main().replaceWith(body);
     document.title = fresh.title;
     document.querySelector("link").href = fresh.querySelector("link").href;
-    filter();
     heard = new Date();
     stale.textContent = "";
   } catch (error) {
     stale.textContent = "Not heard of it since " + heard.toLocaleTimeString() + ": " + error.message;
   }
+}
+async function look() {
+  if (!document.hidden && getSelection().isCollapsed) await show();
   setTimeout(look, 5000);
+}
+if (find) {
+  find.addEventListener("input", () => {
+    const query = find.value ? "?find=" + encodeURIComponent(find.value) : "";
+    history.replaceState(null, "", location.pathname + query);
+    show();
+  });
 }
 setTimeout(look, 5000);
 """

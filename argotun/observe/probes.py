@@ -17,9 +17,10 @@ from gevent.lock import RLock
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from argotun.errors import ConfigError
-from argotun.observe import page
+from argotun.observe import page, page_clusters
 from argotun.observe.exposition import is_openmetrics
 from argotun.observe.metrics import Metrics
+from argotun.observe.page_clusters import View
 from argotun.turns import NEXT_TURN
 
 MAX_CONNECTIONS = 32
@@ -31,6 +32,9 @@ HEAD_TIME = 1.0
 
 FRESH = 1.0
 """Seconds for which `/metrics` and `/status` are given again as they are: a thousand clusters take 0.3 s."""
+
+VIEWS = 8
+"""Pages of one status that are kept, each below 40 kB."""
 
 PIECES = 20
 """Pieces of the page that are made in one turn of the event loop: about a millisecond's work."""
@@ -82,31 +86,47 @@ class Probes:
         if joined is not None:
             self._joined = joined
             self._routes[b"/joined"] = self._joins
-        self._kept: dict[tuple[Callable[[str], Answer], bool, bool], tuple[float, Answer]] = {}
+        self._kept: dict[tuple[Callable[[str], Answer], bool], tuple[float, Answer]] = {}
+        self._pages: tuple[float, Mapping[str, object], dict[View, Answer]] = (-FRESH, {}, {})
         self._rendering = RLock()
 
-    def answer(self, path: bytes, accept: str = "") -> Answer | None:
-        """The answer for a path without query, or None for a path that is not served here.
+    def answer(self, path: bytes, accept: str = "", query: str = "") -> Answer | None:
+        """The answer for a path, or None for a path that is not served here.
 
-        `accept` is the request's Accept header, which chooses the format of `/metrics` and `/status`. Both
-        switch greenlets, so this must not run in the hub.
+        `accept` is the request's Accept header, which chooses the format of `/metrics` and `/status`; the
+        query says which clusters are on a page. Both switch greenlets, so this must not run in the hub.
         """
         route = self._routes.get(path)
         if route is None:
             return None
+        if path == b"/status" and page.wanted(accept):
+            return self._page(page_clusters.view(query))
         if path in (b"/metrics", b"/status"):
             return self._once_a_second(route, accept)
         return route(accept)
 
     def _once_a_second(self, route: Callable[[str], Answer], accept: str) -> Answer:
         """What a route said within FRESH seconds, or says now; who asks meanwhile waits for it."""
-        kind = (route, is_openmetrics(accept), page.wanted(accept))
+        kind = (route, is_openmetrics(accept))
         with self._rendering:
             at, answer = self._kept.get(kind, (0.0, None))
             if answer is None or monotonic() - at >= FRESH:
                 answer = route(accept)
                 self._kept[kind] = monotonic(), answer
         return answer
+
+    def _page(self, asked: View) -> Answer:
+        """The status page, of a status that is FRESH; the last few views of that are kept."""
+        with self._rendering:
+            at, status, made = self._pages
+            if monotonic() - at >= FRESH:
+                status, made = self._status(), {}
+                self._pages = monotonic(), status, made
+            if asked not in made:
+                while len(made) >= VIEWS:
+                    made.pop(next(iter(made)))
+                made[asked] = 200, page.HTML, _in_turns(page.pieces(status, asked), PIECES)
+            return made[asked]
 
     def _healthz(self, _accept: str) -> Answer:
         return 200, TEXT, b"ok"
@@ -125,9 +145,7 @@ class Probes:
         body, content_type = self._metrics.exposition(accept)
         return 200, content_type.encode(), body
 
-    def _summary(self, accept: str) -> Answer:
-        if page.wanted(accept):
-            return 200, page.HTML, _in_turns(page.pieces(self._status()), PIECES)
+    def _summary(self, _accept: str) -> Answer:
         # Indented JSON is made in Python in any case: a thousand clusters take 40 ms.
         chunks = json.JSONEncoder(indent=2).iterencode(self._status())
         return 200, b"application/json", _in_turns(chunks, CHUNKS) + b"\n"
@@ -183,7 +201,8 @@ class HealthServer:
         """WSGI application (PEP 3333); every answer closes its connection."""
         if environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
             path = environ["PATH_INFO"].encode("latin-1")
-            answer = self._probes.answer(path, environ.get("HTTP_ACCEPT", ""))
+            query = environ.get("QUERY_STRING", "")
+            answer = self._probes.answer(path, environ.get("HTTP_ACCEPT", ""), query)
             code, content_type, body = answer or (404, TEXT, b"not found")
         else:
             code, content_type, body = 405, TEXT, b"only GET and HEAD"

@@ -12,6 +12,9 @@ from typing import Any, TypeGuard
 SOON = 14 * 86400.0
 """Seconds before its end from which on a certificate is worth a sentence; the chart's alert has as many."""
 
+LATELY = 3600.0
+"""Seconds for which a refusal brings its cluster before those of which nothing is to be said."""
+
 _SPANS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -83,9 +86,23 @@ def entries(said: object) -> list[Said]:
 
 
 def by_need(status: Said, clusters: Said) -> list[str]:
-    """The clusters of a server's status, those first that no agent serves anywhere."""
-    elsewhere = mapping(status.get("elsewhere"))
-    return sorted(clusters, key=lambda name: (bool(clusters[name]) or name in elsewhere, name))
+    """The clusters of a server's status: without any agent, otherwise wrong, lately refused, the rest."""
+    elsewhere, history = mapping(status.get("elsewhere")), mapping(status.get("history"))
+
+    def rank(name: str) -> tuple[int, str]:
+        agents = clusters[name]
+        if not agents and name not in elsewhere:
+            return 0, name
+        if any(of_cluster(status, name, entries(agents))):
+            return 1, name
+        return 2 if _is_lately_refused(mapping(history.get(name))) else 3, name
+
+    return sorted(clusters, key=rank)
+
+
+def _is_lately_refused(history: Said) -> bool:
+    found = [mapping(history[kind]).get("secondsAgo") for kind in REFUSALS if history.get(kind)]
+    return any(is_number(seconds) and seconds < LATELY for seconds in found)
 
 
 def release(agent: Said) -> str:

@@ -282,7 +282,8 @@ class ClientPort:
     def local(self, head: RequestHead) -> tuple[int, bytes, bytes] | Refusal:
         """Probes, metrics and status; anything else is a mistake in the client's address."""
         accept = b",".join(head.values(b"accept")).decode("latin-1")
-        answer = self._probes.answer(head.target.partition(b"?")[0], accept)
+        path, _, query = head.target.partition(b"?")
+        answer = self._probes.answer(path, accept, query.decode("latin-1"))
         if answer is None or head.method not in (b"GET", b"HEAD"):
             words = "no such path here; clusters are at /tunnel/{cluster}/"
             if OF_AN_API.match(head.target):

@@ -4,17 +4,22 @@ import json
 import re
 from base64 import b64encode
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argotun.observe import page, probes
+from argotun.observe import page, page_clusters, probes
+from argotun.observe.markup import tag
 from argotun.observe.metrics import ServerMetrics
-from argotun.observe.page import HEADERS, pieces, tag, wanted
+from argotun.observe.page import HEADERS, pieces, wanted
+from argotun.observe.page_clusters import View
 from argotun.observe.probes import Probes
+from argotun.observe.words import LATELY, REFUSALS
 from tests import fleet
 
 ORDINARY = 100
@@ -36,8 +41,13 @@ HOSTILE = [
 ]
 
 
-def render(status: dict[str, Any]) -> str:
-    return "".join(pieces(status))
+def render(status: dict[str, Any], query: str = "") -> str:
+    return "".join(pieces(status, page_clusters.view(query)))
+
+
+def named(html: str) -> list[str]:
+    """The clusters in a page's table, in order."""
+    return re.findall("<tr><th>([^<]+)</th><td", html)
 
 
 class Outline(HTMLParser):
@@ -149,7 +159,7 @@ def test_one_row_has_as_many_cells_as_the_table_has_heads() -> None:
     table = html[html.index("<table class=clusters>") :]
     rows = re.findall("<tr>(.*?)</tr>", table[: table.index("</table>")])
     assert len(rows) == 5
-    assert {len(re.findall("<t[hd][ >]", row)) for row in rows} == {len(page.CLUSTERS)}
+    assert {len(re.findall("<t[hd][ >]", row)) for row in rows} == {len(page_clusters.COLUMNS)}
 
 
 # Size
@@ -160,10 +170,126 @@ def test_an_ordinary_fleet_is_under_forty_kilobytes() -> None:
     assert len(html.encode()) < 40_000
 
 
-def test_a_thousand_clusters_come_in_small_pieces() -> None:
+def test_a_hundred_ordinary_clusters_stand_on_one_page() -> None:
+    assert named(render(fleet.server(ORDINARY, lost=3))) == sorted(f"customer-{n:04}" for n in range(100))
+
+
+def test_a_page_comes_in_small_pieces() -> None:
     whole = list(pieces(fleet.server(1000, lost=1000)))
-    assert len(whole) > 1000
+    assert len(whole) > page_clusters.MOST
     assert max(map(len, whole)) < 6000
+
+
+def talked_about(clusters: int, agents: int = 1) -> dict[str, Any]:
+    """A fleet of which much is to be said of each cluster."""
+    why = "the certificate is not one of its own: ä" * 5
+    words = {kind: fleet.refusal(why, 12) for kind in REFUSALS}
+    names = [f"{number:04}-{'x' * 100}" for number in range(clusters)]
+    return fleet.server(
+        0,
+        clusters={name: [fleet.agent_of(n) for n in range(agents)] for name in names},
+        history={name: fleet.past(lastEnd=why, **words) for name in names},
+        **fleet.replicas(),
+    )
+
+
+@pytest.mark.parametrize("clusters", [1, 100, 1000, 5000])
+@pytest.mark.parametrize("ask", ["", "find=0", "from=100", "from=700"])
+def test_a_page_is_under_forty_kilobytes_however_many_clusters(clusters: int, ask: str) -> None:
+    for status in (
+        fleet.server(clusters, lost=clusters // 3),
+        talked_about(clusters),
+        talked_about(clusters, agents=8),
+    ):
+        assert len(render(status, ask).encode()) < 40_000
+
+
+# Which clusters
+
+
+def test_links_lead_to_every_cluster_once() -> None:
+    for status in (fleet.server(1000, lost=10), talked_about(130, agents=4)):
+        seen, query = [], ""
+        while True:
+            html = render(status, query)
+            seen += named(html)
+            following = re.search(r'<a href="\?([^"]*)">next</a>', html)
+            if following is None:
+                break
+            query = unescape(following[1])
+        assert len(seen) == len(set(seen))
+        assert set(seen) == set(status["clusters"])
+        assert query
+        for words in ("first", "before"):
+            (back,) = re.findall(rf'<a href="\?([^"]*)">{words}</a>', html)
+            assert named(render(status, unescape(back)))[0] != seen[-1]
+
+
+def test_those_with_a_trouble_stand_before_all_others() -> None:
+    status = fleet.server(400)
+    status["clusters"]["customer-0390"] = []
+    status["clusters"]["customer-0380"][0]["certificateSeconds"] = fleet.DAY
+    status["history"]["customer-0370"]["lastClaim"] = fleet.refusal()
+    status["history"]["customer-0001"]["lastRefusal"] = fleet.refusal() | {"secondsAgo": 2 * LATELY}
+    assert named(render(status))[:5] == [f"customer-{n:04}" for n in (390, 380, 370, 0, 1)]
+
+
+def test_a_search_finds_by_name_release_and_address() -> None:
+    status = fleet.server(1000)
+    status["clusters"]["customer-0500"][0]["release"] = "9.9.9"
+    for words, found in (
+        ("CUSTOMER-0777", ["customer-0777"]),
+        (" 0777 ", ["customer-0777"]),
+        ("9.9.9", ["customer-0500"]),
+        ("10.2.1.7:", ["customer-0501"]),
+        ("nowhere", []),
+    ):
+        html = render(status, urlencode({"find": words}))
+        assert named(html) == found
+        assert f"{(len(found) and '1 to 1 of 1') or 'none'} found, of 1,000 clusters" in html
+        assert '<a href="?">all</a>' in html
+
+
+def test_what_is_looked_for_goes_with_the_links_and_stays_text() -> None:
+    html = render(fleet.server(500), urlencode({"find": 'customer"><b>'}))
+    assert 'value="customer&quot;&gt;&lt;b&gt;"' in html
+    html = render(fleet.server(500), urlencode({"find": "customer"}))
+    assert '<a href="?find=customer&amp;from=100">next</a>' in html
+
+
+def test_few_clusters_have_no_search_and_no_links() -> None:
+    html = render(fleet.server(20))
+    assert "<form" not in html
+    assert "<a " not in html
+    assert "<form" in render(fleet.server(21))
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", View()),
+        ("find=a+b&from=100", View("a b", 100)),
+        ("find=%C3%A4&x=y", View("ä")),
+        ("from=-1", View()),
+        ("from=1e3", View()),
+        ("from=%D9%A1", View()),
+        ("from=99999999999", View()),
+        ("find=" + "x" * 5000, View("x" * 128)),
+        ("find", View()),
+        ("&" * 100, View()),
+        ("a=b&" * 100, View()),
+        ("%", View()),
+        ("find=%ff%00", View("\ufffd\0")),
+    ],
+)
+def test_a_query_says_which_clusters_or_nothing(query: str, asked: View) -> None:
+    assert page_clusters.view(query) == asked
+
+
+@pytest.mark.parametrize("start", [1000, 5000, 999999])
+def test_a_page_behind_the_last_is_the_first(start: int) -> None:
+    status = fleet.server(1000)
+    assert named(render(status, f"from={start}")) == named(render(status))
 
 
 # What others say
@@ -196,6 +322,15 @@ def test_nothing_that_is_said_becomes_an_element(text: str) -> None:
         assert {name for name, _ in wild.tags}.isdisjoint({"img", "svg", "iframe", "a", "form"})
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_is_looked_for_becomes_an_element(text: str) -> None:
+    plain, wild = (
+        Outline(render(fleet.server(300), urlencode({"find": words}))) for words in ("harmless", text)
+    )
+    assert [name for name, _ in plain.tags] == [name for name, _ in wild.tags]
+    assert [list(attributes) for _, attributes in plain.tags] == [list(a) for _, a in wild.tags]
+
+
 @given(st.text(), st.text())
 def test_an_element_holds_what_it_was_given_as_text(inside: str, value: str) -> None:
     made = tag("p", inside, title=value)
@@ -217,6 +352,7 @@ def test_the_policy_allows_the_page_itself_and_nothing_else() -> None:
     assert policy.pop("default-src") == "'none'"
     assert policy.pop("connect-src") == "'self'"
     assert policy.pop("img-src") == "data:"
+    assert policy.pop("form-action") == "'self'"
     html = render(fleet.server(1))
     for kind in ("style", "script"):
         (content,) = re.findall(f"<{kind}>(.*?)</{kind}>", html, re.DOTALL)
@@ -227,10 +363,11 @@ def test_the_policy_allows_the_page_itself_and_nothing_else() -> None:
 
 
 def test_the_page_names_no_other_address() -> None:
-    for status in (fleet.server(30), fleet.agent()):
+    for status in (fleet.server(300), fleet.agent()):
         for name, attributes in Outline(render(status)).tags:
-            assert name in ("link",) or not attributes.keys() & {"src", "href", "action", "style", "onload"}
-            assert (attributes.get("href") or "data:").startswith("data:")
+            assert name in ("link", "a") or not attributes.keys() & {"src", "href", "action", "style"}
+            assert not [each for each in attributes if each.startswith("on")]
+            assert (attributes.get("href") or "?").startswith("data:" if name == "link" else "?")
 
 
 # Who gets it
@@ -266,6 +403,29 @@ def test_page_and_json_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds == [b"application/json", page.HTML] * 2
 
 
+def test_a_page_is_of_a_status_that_is_at_most_a_second_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "FRESH", 1000.0)
+    made: list[int] = []
+
+    def status() -> dict[str, Any]:
+        made.append(1)
+        return fleet.server(300)
+
+    answers = Probes(lambda: True, ServerMetrics(), status)
+
+    def body(query: str) -> bytes:
+        return (answers.answer(b"/status", BROWSER, query) or (0, b"", b""))[2]
+
+    pages = {body(f"from={100 * (number % 3)}") for number in range(3 * probes.VIEWS)}
+    assert len(pages) == 3
+    for number in range(3 * probes.VIEWS):
+        assert f"customer-{number:04}</th>".encode() in body(f"find={number:04}")
+    assert len(made) == 1
+    monkeypatch.setattr(probes, "FRESH", 0.0)
+    body("")
+    assert len(made) == 2
+
+
 @pytest.mark.parametrize("accept", [BROWSER, ""])
 def test_others_have_their_turn_while_a_large_answer_is_made(
     monkeypatch: pytest.MonkeyPatch, accept: str
@@ -278,5 +438,5 @@ def test_others_have_their_turn_while_a_large_answer_is_made(
         b"",
         b"",
     )
-    assert len(turns) >= 20
+    assert len(turns) >= (5 if accept else 20)
     assert kind == page.HTML or json.loads(body) == whole

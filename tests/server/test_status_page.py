@@ -172,7 +172,7 @@ def test_markup_that_got_in_all_the_same_could_do_nothing(
     """The policy holds where the escaping would not."""
     address, status = shown
     status |= fleet.server(1, strangers=[fleet.refusal(markup) for markup in ATTACKS])
-    monkeypatch.setattr("argotun.observe.page.escape", str)
+    monkeypatch.setattr("argotun.observe.markup.escape", str)
     page = browser.open(address)
     assert page.value("document.querySelectorAll('main script, main img').length") > 0
     assert page.value("[window.done, document.title]") == [None, "argotun server: all is well"]
@@ -194,11 +194,33 @@ def test_one_of_a_thousand_clusters_is_found(browser: Browser, shown: tuple[str,
     address, status = shown
     status |= fleet.server(1000, lost=60)
     page = browser.open(address, width=360)
-    visible = "[...document.querySelectorAll('.clusters tbody')].filter(each => each.offsetHeight).length"
-    assert page.value(visible) == 1000
-    page.value("find.value = 'CUSTOMER-0777'; find.dispatchEvent(new Event('input')); 0")
-    assert page.value(visible) == 1
+    assert page.value(VISIBLE) == 100
+    page.value("find.value = 'CUSTOMER-0777'; find.dispatchEvent(new Event('input')); show()")
+    assert page.value(VISIBLE) == 1
     page.value("look()")
-    assert page.value(visible) == 1
+    assert page.value(VISIBLE) == 1
+    assert page.value("document.querySelector('.clusters tbody th').textContent") == "customer-0777"
     assert wide(page) == 360
     assert page.problems() == []
+
+
+@in_browser
+def test_links_and_search_need_no_script(browser: Browser, shown: tuple[str, dict[str, Any]]) -> None:
+    address, status = shown
+    status |= fleet.server(1000, lost=3)
+    page = browser.open(address, script=False)
+    first = "document.querySelector('.clusters tbody th').textContent"
+    assert page.value(first) == "customer-0000"
+    page.go("[...document.querySelectorAll('.ways a')].at(-1).click()")
+    assert page.value(first) == "customer-0100"
+    page.go("document.querySelector('#find input').value = '0777'; document.querySelector('#find').submit()")
+    assert page.value("location.search") == "?find=0777"
+    assert page.value(first) == "customer-0777"
+    assert page.value("document.querySelector('#find input').value") == "0777"
+    assert page.value(VISIBLE) == 1
+    page.go("[...document.querySelectorAll('.ways a')].at(-1).click()")
+    assert page.value(VISIBLE) == 100
+    assert page.problems() == []
+
+
+VISIBLE = "[...document.querySelectorAll('.clusters tbody')].filter(each => each.offsetHeight).length"
