@@ -16,6 +16,7 @@ from tests.argocd.harness import objects, rendered
 from tests.argocd.harness.argocd import SECRETS, ArgoCD
 from tests.argocd.harness.hub import Hub
 from tests.argocd.harness.links import Link
+from tests.argocd.harness.notifications import Notifications
 from tests.argocd.harness.observer import Observer
 from tests.argocd.harness.repository import Repository
 from tests.chart.helm import Helm
@@ -341,7 +342,9 @@ def test_the_accounts_token_is_rotated(site: Site) -> None:
     assert seen.error_lines == 0, seen.errors
 
 
-def test_argo_cd_shows_a_lost_cluster_once_it_is_asked_to_look(site: Site, figures: list[str]) -> None:
+def test_argo_cd_shows_a_lost_cluster_once_it_is_asked_to_look(
+    site: Site, figures: list[str], tmp_path: Path
+) -> None:
     hub, argocd = hub_of(site), site.argocd
     until("the cluster is known", lambda: argocd.connection(site.server)["state"] == "Successful", every=0.5)
     with site.observe() as seen:
@@ -362,10 +365,18 @@ def test_argo_cd_shows_a_lost_cluster_once_it_is_asked_to_look(site: Site, figur
         info = until("Argo CD shows the loss", failed, seconds=120, every=0.5)
         shown = time.monotonic() - asked
         assert "argotun: no agent of cluster" in info["connectionState"]["message"], info
+        notifications = Notifications(argocd.program.argocd, tmp_path)
+        told = until(
+            "a notification of it",
+            lambda: (app := argocd.get(site.name)) and notifications.triggered(app) and app,
+            every=1,
+        )
+        assert "argotun: no agent of cluster" in notifications.written(told)
         hub.start_agent("breakable")
         started = time.monotonic()
         until("a refresh finds it again", lambda: refreshed(site) == FINE, 120, every=1)
         took = time.monotonic() - started
+    assert not notifications.triggered(argocd.get(site.name))
     assert not seen.gone
     assert not any(health == "Missing" for _, health in seen.states)
     figures.append(seen.report(f"invalidated while the agent was away, shown after {shown:.1f} s", took))
