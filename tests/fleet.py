@@ -94,6 +94,8 @@ def agent(**more: Any) -> dict[str, Any]:
         "apiReachable": True,
         "apiVersion": "v1.36.3",
         "apiProblem": "",
+        "toClusterBytesPerSecond": 2300,
+        "fromClusterBytesPerSecond": 3_100_000,
         "apiSinceSeconds": 700.0,
         "policy": {"file": "/etc/policy.yaml", "rules": 2, "problem": "", "refusals": {"no-secrets": 7}},
         "certificates": {"certificate": {"ends": "2027-02-01T00:00:00Z", "secondsLeft": 80 * DAY}},

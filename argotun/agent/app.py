@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from time import monotonic, time
 
@@ -24,6 +25,7 @@ from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
 from argotun.observe.probes import HealthServer, Probes
+from argotun.observe.rates import Rates
 from argotun.observe.request import Request
 from argotun.seldom import Seldom
 from argotun.transport.lookout import Lookout
@@ -34,6 +36,9 @@ from argotun.wire.reasons import DRAINING, ENDING, NOT_ALLOWED, STREAM_LIMIT
 from argotun.wire.streams import Stream
 
 log = logging.getLogger("argotun.agent")
+
+API = "api"
+"""The one name that an agent's rates have."""
 
 SETTLE = 0.1
 """Seconds, beside the round trip, that GOAWAY has to reach a server with a busy event loop."""
@@ -71,6 +76,7 @@ class Agent:
         self._crowded = Seldom(log, most=1, seconds=60.0)
         self._ample = ample(config.max_conns)
         self._since = monotonic()
+        self.rates = Rates()
 
     def start(self) -> None:
         """Bind the health port and begin to dial; ConfigError when the port cannot be had."""
@@ -196,10 +202,22 @@ class Agent:
 
     def _record(self, request: Request) -> None:
         """Count a request that is over, and write its access line."""
-        self.metrics.bytes_in += request.bytes_in
-        self.metrics.bytes_out += request.bytes_out
+        self._count(request)
         self.metrics.stalls += request.stalls
         self._report(request)
+
+    def _count(self, request: Request) -> None:
+        """Add what a request has carried since it was last counted."""
+        self.metrics.bytes_in += request.bytes_in - request.counted_in
+        self.metrics.bytes_out += request.bytes_out - request.counted_out
+        request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
+
+    @property
+    def _forwarders(self) -> Iterator[Forwarder]:
+        for tunnel in self.tunnels:
+            for stream in tunnel.mux.streams.values():
+                if isinstance(stream.sink, Forwarder):
+                    yield stream.sink
 
     @property
     def _streams(self) -> int:
@@ -208,13 +226,10 @@ class Agent:
     @property
     def _busy(self) -> bool:
         """Whether a request is in progress, or bytes are still to leave, on either side."""
-        return bool(self.api.flushing) or any(
-            tunnel.unsent
-            or any(
-                isinstance(stream.sink, Forwarder) and stream.sink.busy
-                for stream in tunnel.mux.streams.values()
-            )
-            for tunnel in self.tunnels
+        return (
+            bool(self.api.flushing)
+            or any(tunnel.unsent for tunnel in self.tunnels)
+            or any(forwarder.busy for forwarder in self._forwarders)
         )
 
     def _measure(self) -> None:
@@ -225,6 +240,11 @@ class Agent:
             metrics.active = self._streams
             metrics.tunnels = len(self.tunnels)
             metrics.rtt = self.tunnels[-1].rtt if self.tunnels else 0.0
+            for request in [forwarder.request for forwarder in self._forwarders]:
+                if request is not None:
+                    # A watch may run for hours.
+                    self._count(request)
+            self.rates.measure({API: (metrics.bytes_in, metrics.bytes_out)}, monotonic())
             metrics.window_exhausted += sum(tunnel.take_exhausted() for tunnel in self.tunnels)
             self._look_at_files()
 
@@ -252,6 +272,7 @@ class Agent:
             "draining": self.draining,
             **self._dials(),
             **self.reach.status(),
+            **self._traffic(),
             "policy": self._policy_status(),
             "certificates": self.metrics.certificates(time()),
             "tunnels": [
@@ -277,6 +298,10 @@ class Agent:
             "replicas": each.spread.replicas,
             "settledForFewer": any(each.settled for each in self.connectors),
         }
+
+    def _traffic(self) -> dict[str, object]:
+        to, back = self.rates.of(API)
+        return {"toClusterBytesPerSecond": round(to), "fromClusterBytesPerSecond": round(back)}
 
     def _policy_status(self) -> dict[str, object] | None:
         if self.policy is None:

@@ -105,6 +105,11 @@ class Forwarder:
         self._greenlet: Any = gevent.spawn_raw(self._serve)
 
     @property
+    def request(self) -> Request | None:
+        """The request in progress."""
+        return self._request
+
+    @property
     def busy(self) -> bool:
         """Whether a request is in progress."""
         return self._answer.state != IDLE or bool(self._held)

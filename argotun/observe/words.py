@@ -172,6 +172,8 @@ def _totals_of_agent(status: Said) -> dict[str, object]:
         "tunnel": "up" if status.get("connected") else "down",
         "streams": sum(tunnel.get("streams", 0) for tunnel in entries(status.get("tunnels"))),
         "Kubernetes API": reachable(status.get("apiReachable")),
+        "to the cluster": f"{size(status.get('toClusterBytesPerSecond', 0))}/s",
+        "from the cluster": f"{size(status.get('fromClusterBytesPerSecond', 0))}/s",
     }
 
 

@@ -126,6 +126,8 @@ def test_an_agent_tells_its_server_its_api_and_its_policy() -> None:
     text = Outline(render(fleet.agent())).text
     for words in ("wss://tunnel.example.com/connect", "v1.36.3", "no-secrets 7", "/etc/policy.yaml, 2 rules"):
         assert words in text
+    assert "2.2 KiB/s" in text
+    assert "3.0 MiB/s" in text
     text = Outline(render(fleet.agent(apiReachable=False, apiProblem="connection refused"))).text
     assert "the Kubernetes API cannot be asked for 11 min 40 s: connection refused" in text
 
