@@ -115,7 +115,7 @@ def start(service: str, environ: Mapping[str, str]) -> Tracing | None:
     why = _unusable(variable, environ)
     if not why:
         try:
-            # Only here: without a collector nobody needs any of it, nor its 20 MiB.
+            # Only here: without a collector nobody needs any of it, nor its memory.
             from argotun.observe import otlp  # noqa: PLC0415  see above
 
             return Tracing(otlp.Otlp(service, environ[variable]))

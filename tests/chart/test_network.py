@@ -1,8 +1,11 @@
 """The NetworkPolicies: who reaches a pod and whom it reaches, evaluated as a network plugin does."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.chart.helm import Helm, Rendered
 from tests.chart.values import AGENT, MATRIX, SERVER
@@ -55,6 +58,18 @@ def test_only_prometheus_reaches_the_health_port(helm: Helm, mode: str) -> None:
 
 def test_an_agent_takes_no_connections(helm: Helm) -> None:
     assert helm.render(AGENT).one("NetworkPolicy")["spec"]["ingress"] == []
+
+
+@pytest.mark.parametrize("mode", ["server", "agent"])
+def test_what_the_page_says_of_traces_leads_to_the_collector(helm: Helm, mode: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    [text] = re.findall(r"```yaml\n(extraEnv:\n.*?)```", page.partition("## Traces")[2], re.S)
+    rendered = helm.render(MATRIX[mode] | yaml.safe_load(text))
+    assert namespace("monitoring") in peers(rendered, "egress", 4318)
+    assert peers(rendered, "egress", 53, "UDP")
+    [container] = rendered.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    endpoint = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector.monitoring:4318"}
+    assert endpoint in container["env"]
 
 
 def test_a_server_dials_nobody(helm: Helm) -> None:

@@ -41,6 +41,11 @@ def test_every_mode_can_be_loaded(image: Image, folder: Path, option: str) -> No
         assert "argotun: --" in container.said()
 
 
+def test_it_can_export_traces(image: Image, folder: Path) -> None:
+    code = "import sys; sys.path.append('/opt/argotun/app'); from argotun.observe import otlp; print('yes')"
+    assert python(image, folder, code).strip() == "yes"
+
+
 def test_the_process_may_do_only_what_it_needs(image: Image, folder: Path) -> None:
     code = "import os,json; print(json.dumps([os.getuid(), os.getgid(), os.getpid()]))"
     assert json.loads(python(image, folder, code)) == [65532, 65532, 1]
