@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.harness.cluster import Cluster
+
 LIMIT = 300
 """Seconds for one download."""
 
@@ -37,8 +39,21 @@ SOURCES = (
         "github.com/cilium/cilium@v1.20.2",
         "pkg/k8s/apis/cilium.io/client/crds/v2alpha1/ciliumgatewayclassconfigs.yaml",
     ),
-    Source("github.com/argoproj/argo-cd/v3@v3.5.6", "manifests/crds/application-crd.yaml"),
+    Source("github.com/argoproj/argo-cd/v3@v3.5.6", "manifests/crds/application*-crd.yaml"),
+    Source("github.com/cert-manager/trust-manager@v0.25.0", "deploy/crds/trust.cert-manager.io_bundles.yaml"),
+    Source(
+        "github.com/external-secrets/external-secrets@v1.3.2",
+        "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+    ),
 )
+
+
+def install(cluster: Cluster) -> None:
+    """Make a cluster know them all; raises MissingError."""
+    # Server-side, because some are larger than the annotation that the other way writes.
+    paths = [word for path in files() for word in ("-f", path)]
+    cluster.kubectl.run("apply", "--server-side", *paths, seconds=300)
+    cluster.kubectl.run("wait", "--for=condition=Established", "crds", "--all", "--timeout=120s", seconds=150)
 
 
 class MissingError(Exception):

@@ -61,15 +61,9 @@ each_set = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 def cluster(management: Cluster) -> Cluster:
     """A cluster that knows all kinds, with the namespaces that the values name."""
     try:
-        paths = list(crds.files())
+        crds.install(management)
     except crds.MissingError as why:
         pytest.skip(str(why))
-    # Server-side, because some are larger than the annotation that the other way writes.
-    files = [word for path in paths for word in ("-f", path)]
-    management.kubectl.run("apply", "--server-side", *files, seconds=300)
-    management.kubectl.run(
-        "wait", "--for=condition=Established", "crds", "--all", "--timeout=120s", seconds=150
-    )
     for name in NAMESPACES:
         management.create_namespace(name)
     return management

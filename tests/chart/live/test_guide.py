@@ -257,14 +257,9 @@ def issue_certificates(cluster: Cluster) -> None:
 @pytest.fixture(scope="module")
 def clusters(management: Cluster, customer: Cluster) -> dict[str, Cluster]:
     try:
-        paths = list(crds.files())
+        crds.install(management)
     except crds.MissingError as why:
         pytest.skip(str(why))
-    files = [word for path in paths for word in ("-f", path)]
-    management.kubectl.run("apply", "--server-side", *files, seconds=300)
-    management.kubectl.run(
-        "wait", "--for=condition=Established", "crds", "--all", "--timeout=120s", seconds=150
-    )
     make_namespace(management, "argocd")
     return dict(zip(CLUSTERS, (management, customer), strict=True))
 
