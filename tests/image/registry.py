@@ -28,7 +28,7 @@ class PullError(Exception):
 class Registry:
     """A registry that keeps what is pushed in `folder`; raises MissingError where it is not installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         program = shutil.which("docker-registry")
         if not program:
             raise MissingError("docker-registry is not installed (Debian: docker-registry)")
@@ -45,7 +45,10 @@ class Registry:
         """What makes helm and buildah trust it."""
         settings = {
             "version": 0.1,
-            "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(folder / "storage")},
+                "maintenance": {"readonly": {"enabled": read_only}},
+            },
             "http": {
                 "addr": self.host,
                 "tls": {"certificate": str(folder / "tls.crt"), "key": str(folder / "tls.key")},
