@@ -242,7 +242,7 @@ def test_an_agent_that_vanishes_fails_what_is_in_flight_at_once() -> None:
 
 def test_a_tunnel_that_only_looks_alive_is_given_up_by_both_sides() -> None:
     """Nothing arrives any more and nothing is reset, as behind a firewall that forgot the connection."""
-    options = {"keepalive": 0.2, "keepalive_timeout": 0.6}
+    options = {"keepalive": 0.2, "keepalive_timeout": 3.0}
     with Rig(server={**options, "reconnect_grace": 0.0}, agent=None) as rig:
         rig.api.script = lambda peer: peer.head() and peer.ended() and None
         with Relay(rig.server.public_address) as relay:
