@@ -21,7 +21,7 @@ PATIENCE = 60.0  # seconds after which agents that are not back are given up
 class Fleet:
     """A server, and agents 1 to `count`, whose API is what the options in `target` name.
 
-    `server` are more options of the server.
+    `server` are more options of the server, `front` where agents dial if not at it itself.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Fleet:
         target: Sequence[str],
         made: Certificates | None = None,
         server: Sequence[str] = (),
+        front: tuple[str, int] | None = None,
     ) -> None:
         self._site = site
         self._server_options = server
@@ -46,6 +47,7 @@ class Fleet:
         self._token = site.write("sa-token", ACCOUNT)
         self.public = ("127.0.0.1", free_port())
         self.internal = ("127.0.0.1", free_port())
+        self._front = front or self.public
         self.server = self.start_server()
         share = -(-count // processes)
         self.agents = [
@@ -55,14 +57,23 @@ class Fleet:
 
     def start_server(self) -> Child:
         """Start the server, and wait until it listens."""
+        self.server = self._start("server", self.public, self.internal)
+        return self.server
+
+    def start_beside(self) -> tuple[Child, tuple[str, int], tuple[str, int]]:
+        """Another server, to which agents come by `front` only, and its public and internal address."""
+        public, internal = (("127.0.0.1", free_port()) for _ in range(2))
+        return self._start("beside", public, internal), public, internal
+
+    def _start(self, name: str, public: tuple[str, int], internal: tuple[str, int]) -> Child:
         made = self._made
         command = ["--mode", "server", "--clusters", str(self._clusters), "--no-access-log"]
-        command += ["--addr", _shown(self.public), "--internal-addr", _shown(self.internal)]
+        command += ["--addr", _shown(public), "--internal-addr", _shown(internal)]
         command += ["--internal-plain", "--tls-client-ca", str(made.ca), "--log-level", "error"]
         command += ["--tls-cert", str(made.server), "--tls-key", str(made.server_key)]
-        self.server = self._site.start("server", [*PROGRAM, *command, *self._server_options])
-        wait_until("the server", lambda: _listens(self.internal), [self.server])
-        return self.server
+        server = self._site.start(name, [*PROGRAM, *command, *self._server_options])
+        wait_until("the server", lambda: _listens(internal), [server])
+        return server
 
     def kill_server(self) -> None:
         """End it as kill -9 does."""
@@ -72,7 +83,7 @@ class Fleet:
     def start_agents(self, name: str, first: int, count: int, *options: str) -> Told:
         """A process with so many agents, which obeys."""
         made = self._made
-        command = [str(first), str(count), "--server", f"wss://{_shown(self.public)}/connect"]
+        command = [str(first), str(count), "--server", f"wss://{_shown(self._front)}/connect"]
         command += ["--server-ca-cert", str(made.ca), "--client-cert", str(made.agent)]
         command += ["--client-key", str(made.agent_key), "--sa-token-path", str(self._token)]
         command += ["--health-addr", "off", *self._target, *options]

@@ -3,9 +3,10 @@
 Clients keep a connection for each watch, as Argo CD does; the API answers with one event and is silent.
 What server and agents have grown by is divided by the number of watches. Requests pass beside them through
 one of the tunnels all the time. In the end something happens on a thousand watches in the same moment, and
-on all of them.
+on all of them. With `--hop` every other watch comes to a second replica, which has no agent: it takes a link.
 
     python -m bench.watches --streams 15000 --tunnels 100
+    python -m bench.watches --streams 15000 --tunnels 667 --hop
 """
 
 if __name__ == "__main__":
@@ -15,6 +16,8 @@ if __name__ == "__main__":
 
 import argparse
 import gc
+import http.client
+import json
 import resource
 import sys
 import time
@@ -31,7 +34,8 @@ from bench.errors import BenchError
 from bench.fleet import ACCOUNT, PROCESSES, Fleet
 from bench.light_agent import cluster
 from bench.live import Latency, Requests
-from bench.site import Site
+from bench.registry import Registry
+from bench.site import Child, Site, wait_until
 from bench.words import Told
 
 EVENTS = 1000  # watches on which something happens at once
@@ -76,6 +80,9 @@ class Outcome:
     beside: Latency
     deliveries: list[Delivery] = field(default_factory=list)
     left: int = 0
+    beside_kib: float = 0.0  # for each watch that came to a second replica, of which there were half as many
+    beside_mib: float = 0.0
+    beside_idle_cpu: float = 0.0
 
     def __str__(self) -> str:
         lines = [
@@ -88,6 +95,10 @@ class Outcome:
             f"requests without watches: {self.alone}",
             f"requests beside them:     {self.beside}",
             *map(str, self.deliveries),
+            f"at the second replica, for each of its {self.streams // 2} watches: {self.beside_kib:.1f} KiB; "
+            f"{self.beside_mib:.0f} MiB, {self.beside_idle_cpu:.1%} of a processor while nothing happens"
+            if self.beside_mib
+            else "no second replica",
             f"watches left at the API after the clients had gone: {self.left}",
         ]
         return "\n".join(lines)
@@ -148,33 +159,41 @@ def run(
     events: int = EVENTS,
     calm: float = CALM,
     settle: float = SETTLE,
+    hop: bool = False,
 ) -> Outcome:
-    """Open the watches, look at what they cost, let things happen, and close them."""
+    """Open the watches, half of them by a `hop`, look at what they cost, let things happen, close them."""
     made = certificates.make(site.folder)
     api = Told(site, "api", "bench.watch_api", [str(made.server), str(made.server_key)])
     api.connect()
     target = ["--target", f"127.0.0.1:{api.say('port')}", "--ca-cert", str(made.ca), "--max-conns", "8192"]
-    fleet = Fleet(site, tunnels, processes, target, made)
+    target += ["--tunnels", "1"]
+    fleet = Fleet(site, tunnels, processes, target, made, Registry(site).options if hop else ())
+    ports, servers = [fleet.internal], {"server": fleet.server}
     requests = None
     watches: list[Watch] = []
     try:
         fleet.wait(0.0)
+        if hop:
+            servers["beside"], _, internal = fleet.start_beside()
+            wait_until("what the registry says", lambda: _elsewhere(internal) == tunnels, [servers["beside"]])
+            ports.append(internal)
         requests = Requests(fleet.internal, cluster(1), ACCOUNT)
         alone = _calm(requests, calm)
-        before = _memory(fleet)
+        before = _memory(fleet, servers)
         began = time.monotonic()
-        watches += _open(fleet, streams, tunnels)
+        watches += _open(ports, streams, tunnels)
         opening = time.monotonic() - began
         gevent.sleep(settle)
-        after = _memory(fleet)
-        cpu = _cpu(fleet)
+        after = _memory(fleet, servers)
+        cpu = _cpu(fleet, servers)
         began = time.monotonic()
         beside = _calm(requests, calm)
         seconds = time.monotonic() - began
-        idle = {name: (used - cpu[name]) / seconds for name, used in _cpu(fleet).items()}
+        idle = {name: (used - cpu[name]) / seconds for name, used in _cpu(fleet, servers).items()}
         grown = {name: (after[name] - before[name]) / streams for name in before}
         deliveries = [_happen(api, watches, count) for count in (events, streams)]
         server = procfs.memory(fleet.server.pid)
+        second = procfs.memory(servers["beside"].pid).rss if hop else 0
         for watch in watches:
             watch.close()
         left = _left(api)
@@ -199,13 +218,28 @@ def run(
         beside=beside,
         deliveries=deliveries,
         left=left,
+        beside_kib=2 * grown.get("beside", 0.0),
+        beside_mib=second / 1024,
+        beside_idle_cpu=idle.get("beside", 0.0),
     )
 
 
-def _open(fleet: Fleet, streams: int, tunnels: int) -> list[Watch]:
-    names = [cluster(1 + number % tunnels) for number in range(streams)]
-    opened: list[Watch] = Pool(OPENING).map(lambda name: Watch(fleet.internal, name), names)
+def _open(ports: list[tuple[str, int]], streams: int, tunnels: int) -> list[Watch]:
+    def watch(number: int) -> Watch:
+        return Watch(ports[number % len(ports)], cluster(1 + number // len(ports) % tunnels))
+
+    opened: list[Watch] = Pool(OPENING).map(watch, range(streams))
     return opened
+
+
+def _elsewhere(internal: tuple[str, int]) -> int:
+    """How many clusters a replica knows at others."""
+    connection = http.client.HTTPConnection(*internal, timeout=ANSWER_LIMIT)
+    try:
+        connection.request("GET", "/status")
+        return len(json.load(connection.getresponse())["elsewhere"])
+    finally:
+        connection.close()
 
 
 def _happen(api: Told, watches: list[Watch], count: int) -> Delivery:
@@ -249,15 +283,15 @@ def _calm(requests: Requests, seconds: float) -> Latency:
     return requests.since(began)
 
 
-def _memory(fleet: Fleet) -> dict[str, int]:
+def _memory(fleet: Fleet, servers: dict[str, Child]) -> dict[str, int]:
     """KiB that are nobody else's."""
     agents = sum(procfs.memory(each.child.pid).unshared for each in fleet.agents)
-    return {"server": procfs.memory(fleet.server.pid).unshared, "agents": agents}
+    return {name: procfs.memory(each.pid).unshared for name, each in servers.items()} | {"agents": agents}
 
 
-def _cpu(fleet: Fleet) -> dict[str, float]:
+def _cpu(fleet: Fleet, servers: dict[str, Child]) -> dict[str, float]:
     agents = sum(procfs.cpu_seconds(each.child.pid) for each in fleet.agents)
-    return {"server": procfs.cpu_seconds(fleet.server.pid), "agents": agents}
+    return {name: procfs.cpu_seconds(each.pid) for name, each in servers.items()} | {"agents": agents}
 
 
 def raise_file_limit() -> None:
@@ -271,6 +305,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=15_000)
     parser.add_argument("--tunnels", type=int, default=100)
     parser.add_argument("--processes", type=int, default=PROCESSES, help="that the agents are spread over")
+    parser.add_argument("--hop", action="store_true", help="half of the watches by a second replica")
     parser.add_argument("--json", type=Path, help="write the outcome there too")
     options = parser.parse_args()
     raise_file_limit()
@@ -278,7 +313,7 @@ def main() -> int:
     gc.disable()
     try:
         with Site() as site:
-            outcome = run(site, options.streams, options.tunnels, options.processes)
+            outcome = run(site, options.streams, options.tunnels, options.processes, hop=options.hop)
     except BenchError as error:
         print(f"watches: {error}", file=sys.stderr)
         return 1
