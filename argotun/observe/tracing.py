@@ -30,6 +30,12 @@ PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 PROTOCOL = "http/protobuf"
 """The one that argotun speaks to a collector."""
 
+STEP = 100_000_000
+"""Nanoseconds by which two clocks part where one has been set; less may be a process that had to wait."""
+
+LOOKS = 5
+"""At both clocks."""
+
 ERRORS = 500
 """The status from which on a span counts as failed, whoever answered."""
 
@@ -59,6 +65,7 @@ class Tracing:
 
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
+        self._unix = Clock().unix
 
     def begin(self, request: Request, head: Head) -> None:
         """The request has its span from now on, and its head goes on with that in place of the caller's."""
@@ -70,7 +77,7 @@ class Tracing:
             request.method.decode("ascii"),
             [each.decode("latin-1") for each in parents] if len(parents) == 1 else [],
             [each.decode("latin-1") for each in states],
-            _unix(request.began),
+            self._unix(request.began),
             {
                 "http.request.method": request.method.decode("ascii"),
                 # Without its query, which may hold secrets.
@@ -96,7 +103,7 @@ class Tracing:
         failed = bool(why) or status >= ERRORS
         if failed:
             facts["error.type"] = str(status or "_OTHER")
-        span.end(_unix(request.ended), facts, failed, why)
+        span.end(self._unix(request.ended), facts, failed, why)
 
     def close(self) -> None:
         """Send what is left, for a bounded time."""
@@ -169,6 +176,23 @@ def _is_ours(error: ModuleNotFoundError) -> bool:
     return (error.name or "").partition(".")[0] in ("", "argotun")
 
 
-def _unix(at: float) -> int:
-    """A time in monotonic seconds as Unix nanoseconds."""
-    return time_ns() - int((monotonic() - at) * 1e9)
+class Clock:
+    """Monotonic seconds as Unix nanoseconds, in the same order: two clocks are never read at one moment."""
+
+    def __init__(self) -> None:
+        self._zero = _zero()
+
+    def unix(self, at: float) -> int:
+        """The time `at` in Unix nanoseconds."""
+        if abs(time_ns() - int(monotonic() * 1e9) - self._zero) > STEP:
+            self._zero = _zero()
+        return self._zero + int(at * 1e9)
+
+
+def _zero() -> int:
+    """Unix nanoseconds at monotonic 0: the look at both clocks that took least time tells it best."""
+    looks = []
+    for _ in range(LOOKS):
+        before, now, after = monotonic(), time_ns(), monotonic()
+        looks.append((after - before, now - int(before * 1e9)))
+    return min(looks)[1]

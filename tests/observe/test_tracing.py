@@ -71,6 +71,24 @@ def test_an_endpoint_without_the_extra_is_a_sentence(
     assert sentence.endswith("is not installed: pip install 'argotun[otel]'")
 
 
+def test_times_keep_their_order_when_a_process_waits_between_two_clocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = tracing.Clock()
+    before = clock.unix(1.0)
+    real = tracing.time_ns
+    monkeypatch.setattr(tracing, "time_ns", lambda: real() - tracing.STEP // 2)
+    assert clock.unix(1.5) - before == 500_000_000
+
+
+def test_times_follow_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = tracing.Clock()
+    before = clock.unix(1.0)
+    real, hour = tracing.time_ns, 3600 * 10**9
+    monkeypatch.setattr(tracing, "time_ns", lambda: real() - hour)
+    assert abs(clock.unix(1.0) + hour - before) < hour // 2
+
+
 def test_nothing_of_it_is_imported_without_a_collector() -> None:
     code = (
         "import sys; import argotun.cli, argotun.server.app, argotun.agent.app; "
