@@ -3,15 +3,18 @@
 import base64
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 import argotun
 from argotun.policy.check import check
 from argotun.policy.grammar import parse_policy
 from tests.chart.examples import EXAMPLES, FOLDER, RENDERED, Example
 from tests.chart.helm import ROOT, Helm
+from tests.redis_server import RedisServer, require
 
 each_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 
@@ -143,6 +146,37 @@ def test_the_servers_reach_their_redis_and_nobody_else_does(helm: Helm) -> None:
     assert who["podSelector"]["matchLabels"].items() <= servers.items()
     egress = rendered.one("NetworkPolicy")["spec"]["egress"]
     assert {"podSelector": {"matchLabels": pod}} in [to for rule in egress for to in rule.get("to", [])]
+
+
+class ExampleRedis(RedisServer):
+    """The program of this machine with the arguments of the example's pod."""
+
+    def command(self) -> list[str]:
+        deployment = next(
+            each for each in EXAMPLES["redis/redis.yaml"].objects if each["kind"] == "Deployment"
+        )
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        program, settings = container["command"]
+        assert program == "redis-server"
+        (self.folder / "redis.conf").write_text("requirepass word")
+        assert settings == "/etc/redis/redis.conf"
+        here = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        return [require(), str(self.folder / "redis.conf"), *container["args"], *here]
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, password="word", socket_timeout=2.0, protocol=2)
+
+
+def test_the_redis_wants_its_password_and_keeps_nothing_on_disk(tmp_path: Path) -> None:
+    server = ExampleRedis(tmp_path)
+    try:
+        with server.client() as client:
+            assert client.config_get("save") == {"save": ""}
+            assert client.config_get("appendonly") == {"appendonly": "no"}
+        with redis.Redis(port=server.port, protocol=2) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    finally:
+        server.close()
 
 
 ASKED: dict[str, bool] = {
