@@ -19,6 +19,8 @@ SOAK        ?= 600
 # Seconds for each target of the fuzzer: make fuzz FUZZ=3600
 FUZZ        ?= 7
 FUZZ_ARGS   ?=
+# The minor version for make skew: make skew KUBERNETES=1.34.4
+KUBERNETES  ?= 1.33.13
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -31,14 +33,14 @@ WORKERS  ?= 6
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 LAZY     = tests/survival
 # These need more than Python packages, or more of them, and have targets of their own.
-LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance
+LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance tests/skew
 ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance e2e argocd chart gateways bench bench-compare plots soak lint docs
+.PHONY: help demo quick test fuzz conformance e2e skew argocd chart gateways bench bench-compare plots soak lint docs
 .PHONY: image push chart-package chart-push wheel
 
 help: ## Show this list
@@ -56,11 +58,15 @@ test: $(VENV)/.dev ## Run all tests but e2e, in parallel
 fuzz: $(VENV)/.fuzz ## Fuzz the wire for FUZZ seconds a target, guided by coverage (needs Linux on x86-64)
 	$(RUN) -m tests.fuzz --seconds $(FUZZ) $(FUZZ_ARGS)
 
-conformance: $(VENV)/.conformance ## Run other people's suites against both ends of a tunnel
-	$(RUN) -m pytest tests/conformance -o faulthandler_timeout=900 $(PYTEST_ARGS)
+conformance: $(VENV)/.conformance ## Run other people's suites against both ends of a tunnel, and older releases at either
+	$(RUN) -m pytest tests/conformance tests/skew -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
 	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
+
+skew: $(VENV)/.dev ## Run the tests with another kube-apiserver, KUBERNETES=1.33.13 (needs Go, and half an hour once)
+	KUBEBUILDER_ASSETS="$$($(RUN) tests/skew/kubernetes.py '$(KUBERNETES)')" \
+	  $(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 chart: $(VENV)/.dev ## Check chart and image, and install both sides (needs npm or helm; Go, bubblewrap and Python 3.13)
 	$(RUN) -m pytest tests/chart tests/image -o faulthandler_timeout=900 $(PYTEST_ARGS)

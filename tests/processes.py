@@ -18,15 +18,20 @@ ROOT = Path(argotun.__file__).parent.parent
 class Process:
     """`python argotun.py` with these options; its log is collected as it comes.
 
-    `around` is a command that runs it, with the program and the options as its own last arguments.
+    `around` is a command that runs it, with the program and the options as its own last arguments; `root` the
+    folder that the program is in, where it is not this one.
     """
 
     def __init__(
-        self, *options: str, env: dict[str, str] | None = None, around: tuple[str, ...] = ()
+        self,
+        *options: str,
+        env: dict[str, str] | None = None,
+        around: tuple[str, ...] = (),
+        root: Path = ROOT,
     ) -> None:
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
         self._child = subprocess.Popen(
-            [*around, sys.executable, str(ROOT / "argotun.py"), *options],
+            [*around, sys.executable, str(root / "argotun.py"), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=clean | (env or {}),
