@@ -1,4 +1,4 @@
-"""What the site has beside the documents: the pages at the top of the clone, and the number of the release.
+"""What the site has beside the documents: the pages at the top of the clone, the examples, and the release.
 
 MkDocs calls what is named `on_…`: https://www.mkdocs.org/dev-guide/plugins/#events
 """
@@ -17,6 +17,9 @@ CLONE = Path(__file__).resolve().parent.parent
 TOP = {"README.md": "index.md"} | {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
 """Pages beside the folder `docs`, and as what the site has them."""
 
+EXAMPLES = sorted(str(path.relative_to(CLONE)) for path in (CLONE / "examples").rglob("*.yaml"))
+"""Files that documents link to."""
+
 LINK = re.compile(r"(?<=\]\()[^)\s#]+")
 FROM_ELSEWHERE = re.compile(
     r"<(?:script|img|iframe|source)[^>]*\bsrc=[\"']?(?:https?:)?//|<link[^>]*\bhref=[\"']?(?:https?:)?//"
@@ -32,11 +35,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages from the top of the clone."""
+    """Add the pages from the top of the clone, and the examples as they are."""
     from mkdocs.structure.files import File  # noqa: PLC0415 - without it the rest can be tested
 
     for name, page in TOP.items():
         files.append(File.generated(config, page, content=led((CLONE / name).read_text("utf-8"))))
+    for name in EXAMPLES:
+        files.append(File.generated(config, name, abs_src_path=str(CLONE / name)))
     return files
 
 

@@ -67,6 +67,16 @@ def test_what_a_page_has_beside_it_is_no_fetch_from_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_what_the_site_has(document: Path) -> None:
+    pictures = {f"pictures/{path.name}" for path in (ROOT / "docs" / "pictures").iterdir()}
+    there = {path.name for path in (ROOT / "docs").glob("*.md")} | set(pages.TOP.values()) | pictures
+    there |= set(pages.EXAMPLES)
+    prose = re.sub(r"^(?: {4}|```).*$", "", document.read_text("utf-8"), flags=re.M)
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", pages.led(prose))}
+    assert {link for link in links if link and "://" not in link} <= there
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_link_to_elsewhere_is_a_whole_address(document: Path) -> None:
     for link in re.findall(r"\]\((\w+:[^)\s]*)\)", document.read_text("utf-8")):
         parts = urlsplit(link)
