@@ -46,7 +46,7 @@ WAYS = (
     "Certificates by hand",
 )
 STRICT = ("-euxo", "pipefail", "-c")
-SECONDS = 300
+SECONDS = 600
 PLACE = "export REGISTRY=registry.example.com/platform\n"
 """The one line that the guide tells its readers to change."""
 
