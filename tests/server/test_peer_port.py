@@ -202,5 +202,5 @@ def test_a_flood_of_questions_ends_its_link(name: bytes) -> None:
             for _ in range(4 * BURST // 1000):
                 peer.ws.peer.send(peer.ws.frame(frame(ASK, 0, name) * 1000))
                 gevent.sleep(0)
-        assert peer.ws.close_code() in (1008, 1006)
+        assert peer.ws.close_code() in (1008, 1006), peer.ws.closed_with
         assert replicas.get_from(0).status == 200
