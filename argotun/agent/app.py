@@ -212,6 +212,12 @@ class Agent:
         self.metrics.bytes_out += request.bytes_out - request.counted_out
         request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
 
+    def _count_running(self) -> None:
+        """Count what is in progress, since a watch may run for hours; the names here must not outlive it."""
+        for forwarder in self._forwarders:
+            if forwarder.request is not None:
+                self._count(forwarder.request)
+
     @property
     def _forwarders(self) -> Iterator[Forwarder]:
         for tunnel in self.tunnels:
@@ -240,10 +246,7 @@ class Agent:
             metrics.active = self._streams
             metrics.tunnels = len(self.tunnels)
             metrics.rtt = self.tunnels[-1].rtt if self.tunnels else 0.0
-            for request in [forwarder.request for forwarder in self._forwarders]:
-                if request is not None:
-                    # A watch may run for hours.
-                    self._count(request)
+            self._count_running()
             self.rates.measure({API: (metrics.bytes_in, metrics.bytes_out)}, monotonic())
             metrics.window_exhausted += sum(tunnel.take_exhausted() for tunnel in self.tunnels)
             self._look_at_files()

@@ -33,12 +33,13 @@ class Site(Rig):
     def start_server(self, **options: object):  # type: ignore[no-untyped-def]
         server = super().start_server(**options)
         server.access = server.metrics.access_log = AccessLog(True, "text", self._files["server"])
-        server.clients._access = server.access.request
+        server.clients._report = server.access.request
         return server
 
     def make_agent(self, **options: object):  # type: ignore[no-untyped-def]
         agent = super().make_agent(**options)
         agent.access = AccessLog(True, "text", self._files["agent"])
+        agent._report = agent.access.request
         return agent
 
     def said(self, who: str, count: int) -> list[dict[str, str]]:

@@ -56,13 +56,13 @@ class Site(Rig):
     def start_server(self, **options: Any) -> app.Server:
         """The server, with its access lines in `said`."""
         server = super().start_server(**options)
-        server.clients._access = lambda request: self.said.append(("server", request))
+        server.clients._report = lambda request: self.said.append(("server", request))
         return server
 
     def start_agent(self, **options: Any) -> Any:
         """An agent, with its access lines in `said`."""
         agent = super().start_agent(**options)
-        agent.access.request = lambda request: self.said.append(("agent", request))
+        agent._report = lambda request: self.said.append(("agent", request))
         return agent
 
     def write_callers(self, entries: object) -> None:
