@@ -47,7 +47,7 @@ class RedisServer:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         try:
-            until(self.answers, "a redis-server that answers", 10.0)
+            until(self.answers, "a redis-server that answers", explain=(self.folder / "log").read_text)
         except BaseException:
             self.close()
             raise

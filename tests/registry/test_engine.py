@@ -148,15 +148,17 @@ def test_tls_verifies_both_sides(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_cluster_is_asked_for_the_node_of_our_slot(make: Make) -> None:
+    # Redis' own choice for the nodes' port, 10,000 above the clients', may be anybody's.
+    buses = {"one": free_port(), "two": free_port()}
+    common = "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"
     first, second = (
-        make(RedisServer, name, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        for name in ("one", "two")
+        make(RedisServer, name, *common, "--cluster-port", str(port)) for name, port in buses.items()
     )
     with first.client() as one, second.client() as two:
         # Whichever has the slot of a prefix, the other one answers MOVED.
         one.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
         two.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
-        one.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port)
+        one.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, buses["two"])
 
         def whole(client: Any) -> bool:
             return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO") and (
