@@ -1,4 +1,4 @@
-"""The words by which examples/argocd-notifications.yaml knows a lost cluster are those that argotun says."""
+"""The words by which the example lost-cluster.yaml knows a lost cluster are those that argotun says."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 from tests.rig import Api, Peer, Rig
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "argocd-notifications.yaml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "notifications" / "lost-cluster.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "argocd-notifications.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "notifications" / "lost-cluster.yaml"
 # The engine wants a cluster, and asks it for what this template has no need of.
 NOBODY = """\
 apiVersion: v1
