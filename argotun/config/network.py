@@ -149,6 +149,8 @@ def parse_server_url(text: str) -> str:
     scheme = text.partition("://")[0].lower()
     if scheme in WEB_SCHEMES:
         raise Refused(f"{SERVER_URL_EXPECTED}, with {WEB_SCHEMES[scheme]}:// in place of {scheme}://")
+    if "://" not in text and "@" not in text:
+        raise Refused(f"{SERVER_URL_EXPECTED}, with wss:// before the host")
     parts = split_url(text)
     if parts.scheme not in ("ws", "wss") or "@" in parts.netloc or "#" in text:
         raise ValueError

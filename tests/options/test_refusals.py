@@ -97,7 +97,8 @@ FLAGS = [
         f"{URL}, with wss:// in place of https://",
     ),
     ((*AGENT, "--server", "HTTP://h"), "--server", "'HTTP://h'", f"{URL}, with ws:// in place of http://"),
-    ((*AGENT, "--server", "h:8443"), "--server", "'h:8443'", f"{URL}, without user or password"),
+    ((*AGENT, "--server", "h:8443"), "--server", "'h:8443'", f"{URL}, with wss:// before the host"),
+    ((*AGENT, "--server", "u:p@h"), "--server", "(hidden)", f"{URL}, without user or password"),
     ((*AGENT, "--server", "wss://"), "--server", "'wss://'", f"{URL}, without user or password"),
     (
         (*AGENT, "--server", "wss://h:99999/"),
