@@ -102,8 +102,12 @@ def _json(text: str) -> Listed:
     try:
         value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise _Misplaced(place, f"JSON ({error.msg})") from None
+        # Pythons before 3.13 speak of the bracket after it.
+        comma = error.pos if text[error.pos : error.pos + 1] == "," else len(text[: error.pos].rstrip()) - 1
+        closing = re.compile(r",\s*([]}])").match(text, max(comma, 0))
+        if closing:
+            error = json.JSONDecodeError(f"a comma before {closing[1]}", text, comma)
+        raise _Misplaced(f"line {error.lineno}, column {error.colno}", f"JSON ({error.msg})") from None
     except Refused:
         raise
     except (ValueError, RecursionError):

@@ -206,6 +206,7 @@ NO_JSON = [
         "JSON (Expecting ',' delimiter)",
     ),
     (f'[\n{{"token": {SECRET}}}]', "--clusters: line 2, column 11", "(hidden)", "JSON (Expecting value)"),
+    ('[{"id": "a"},\n]', "--clusters: line 1, column 13", "(hidden)", "JSON (a comma before ])"),
     (f'{{"token": "{SECRET}"}}', "--clusters", "(hidden)", "a list of clusters, in JSON or YAML"),
     ('[{"id": "a", "id": "b"}]', "--clusters", "'id'", "each key once in an object"),
     ('[{"rateLimit": NaN}]', "--clusters", "NaN", "JSON, which has no such number"),
