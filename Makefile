@@ -116,7 +116,10 @@ image: ## Build the container image IMAGE with docker, podman or buildah
 push: ## Push IMAGE to REGISTRY, where docker, podman or buildah is logged in
 	@$(NEED_REGISTRY); $(FIND_ENGINE); set -x; $$engine push '$(IMAGE)'
 
+NEED_HELM = command -v '$(HELM)' >/dev/null || { echo 'make $@ needs helm, or HELM=/path/to/helm' >&2; exit 1; }
+
 chart-package: ## Package the chart into dist/, with the image of REGISTRY as its default (needs helm)
+	@$(NEED_HELM)
 	@rm -rf dist/chart && mkdir -p dist && cp -R chart dist/chart
 	@sed 's#^  repository: argotun$$#  repository: $(REPOSITORY)#' chart/values.yaml > dist/chart/values.yaml
 	$(HELM) package dist/chart --version '$(VERSION)' --app-version '$(VERSION)' --destination dist
@@ -124,6 +127,7 @@ chart-package: ## Package the chart into dist/, with the image of REGISTRY as it
 
 chart-push: ## Push that package to REGISTRY/charts, where helm is logged in
 	@$(NEED_REGISTRY)
+	@$(NEED_HELM)
 	$(HELM) push 'dist/argotun-$(VERSION).tgz' 'oci://$(REGISTRY)/charts'
 
 wheel: $(VENV)/.run ## Build the wheel into dist/
