@@ -113,8 +113,14 @@ def test_every_peer_that_was_measured_is_shown_and_no_variant(monkeypatch: pytes
     def with_peers(name: str) -> results.Record:
         record = read(name)
         if name == "table":
-            peers = {"nginx-hops": {"p50_1": 0.15, "cpu_together_64": 55.0}, "chisel": {"up_rate": 222.0}}
-            record["subjects"] |= {**peers, "hop": {"p50_1": 9.9}, "against": {"p50_1": 9.9}}
+            record["subjects"] = {
+                "direct": {"p50_1": 0.07},
+                "argotun": {**record["subjects"]["argotun"], "p50_1": 0.23},
+                "nginx-hops": {"p50_1": 0.15, "cpu_together_64": 55.0},
+                "chisel": {"up_rate": 222.0},
+                "hop": {"p50_1": 9.9},
+                "against": {"p50_1": 9.9},
+            }
         return record
 
     monkeypatch.setattr(results, "read", with_peers)
