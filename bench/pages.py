@@ -140,7 +140,7 @@ def _comparison() -> str:
 
     floods = {name: 1000 * found["p99"] for name in subjects if (found := _beside_floods(name))}
     return draw(
-        "argotun, nginx alone and the Go system",
+        "argotun beside others",
         "* measured once, earlier, on another machine",
         [
             panel("CPU for a request, both ends", LESS, "cpu_together_64", "{:.0f} µs"),
