@@ -202,21 +202,15 @@ class Agent:
 
     def _record(self, request: Request) -> None:
         """Count a request that is over, and write its access line."""
-        self._count(request)
+        self.metrics.carry(request)
         self.metrics.stalls += request.stalls
         self._report(request)
-
-    def _count(self, request: Request) -> None:
-        """Add what a request has carried since it was last counted."""
-        self.metrics.bytes_in += request.bytes_in - request.counted_in
-        self.metrics.bytes_out += request.bytes_out - request.counted_out
-        request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
 
     def _count_running(self) -> None:
         """Count what is in progress, since a watch may run for hours; the names here must not outlive it."""
         for forwarder in self._forwarders:
             if forwarder.request is not None:
-                self._count(forwarder.request)
+                self.metrics.carry(forwarder.request)
 
     @property
     def _forwarders(self) -> Iterator[Forwarder]:

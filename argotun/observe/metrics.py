@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from argotun import __version__
 from argotun.observe.exposition import render
+from argotun.observe.request import Request
 from argotun.turns import NEXT_TURN
 
 AuthFailure = Literal[
@@ -63,6 +64,12 @@ class TunnelStats:
         self.rtt = 0.0
         self.stalls = 0
         self.window_exhausted = 0
+
+    def carry(self, request: Request) -> None:
+        """Add what a request has carried since it was last counted."""
+        self.bytes_in += request.bytes_in - request.counted_in
+        self.bytes_out += request.bytes_out - request.counted_out
+        request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
 
 
 class ClusterStats(TunnelStats):

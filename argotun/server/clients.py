@@ -14,7 +14,7 @@ from argotun.config import ServerConfig
 from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
-from argotun.observe.metrics import ClusterStats, Repeated, ServerMetrics
+from argotun.observe.metrics import Repeated, ServerMetrics
 from argotun.observe.probes import Probes
 from argotun.observe.request import Request
 from argotun.observe.tracing import Tracing, ending
@@ -305,8 +305,7 @@ class ClientPort:
             stats.observe(request.method, request.status, request.ended - request.began)
             stats.stalls += request.stalls
             stats.hops += bool(request.via)
-            stats.bytes_in += request.bytes_in - request.counted_in
-            stats.bytes_out += request.bytes_out - request.counted_out
+            stats.carry(request)
         self._report(request)
 
     # ── asked by the server ────────────────────────────────────────────────────────────────────
@@ -442,16 +441,9 @@ class ClientPort:
                 request = connection.exchange.request
                 if not connection.exchange.idle and request.cluster in self._clusters.clusters:
                     # A watch may run for hours.
-                    _count(self._metrics.cluster(request.cluster), request)
+                    self._metrics.cluster(request.cluster).carry(request)
             if not done % AT_ONCE:
                 gevent.sleep(NEXT_TURN)
-
-
-def _count(stats: ClusterStats, request: Request) -> None:
-    """Add what a request has carried since it was last counted."""
-    stats.bytes_in += request.bytes_in - request.counted_in
-    stats.bytes_out += request.bytes_out - request.counted_out
-    request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
 
 
 def _part(connection: Connection) -> None:
