@@ -6,7 +6,6 @@ is beyond TRIFLE, chance would have it so once in 2^(rounds-1) (the sign test); 
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench import certificates, report, subjects, upstream
+from bench import certificates, history, report, subjects, upstream
 from bench.errors import BenchError
 from bench.run import Plan, Run
 from bench.site import Site
 from bench.subject import Ground
-from bench.subjects import CLONE
 
 ROUNDS = 8
 TRIFLE = 0.03
@@ -110,13 +108,7 @@ def table(found: dict[str, Difference], base: str) -> str:
 def checkout(base: str) -> Iterator[Path]:
     """The program of a commit, in a folder that is gone afterwards; BenchError for one that is not there."""
     with tempfile.TemporaryDirectory(prefix="argotun-base-") as folder:
-        archive = subprocess.run(
-            ["git", "-C", str(CLONE), "archive", "--end-of-options", base], capture_output=True, check=False
-        )
-        if archive.returncode:
-            raise BenchError(f"{base}: {archive.stderr.decode().strip()}")
-        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-        yield Path(folder) / "argotun.py"
+        yield history.unpack(base, Path(folder)) / "argotun.py"
 
 
 if __name__ == "__main__":

@@ -4,11 +4,7 @@ An older release is a commit of this repository, unpacked into a folder, and run
 """
 
 import hashlib
-import io
 import json
-import shutil
-import subprocess
-import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +12,8 @@ import pytest
 from gevent import socket
 
 from bench.echo import echo
+from bench.errors import BenchError
+from bench.history import unpack as unpack_commit
 from tests.processes import ROOT, Process
 from tests.rig import Api, Authority, Peer, Response, until
 
@@ -44,15 +42,10 @@ def unpack(release: Release, folder: Path) -> Path:
         return ROOT
     place = folder / release.name
     if not place.exists():
-        git = shutil.which("git")
-        if git is None or not (ROOT / ".git").exists():
-            pytest.skip(f"{release.name} is commit {release.commit[:7]}: needs git and the repository")
-        command = (git, "-C", ROOT, "archive", release.commit, "argotun", "argotun.py")
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip(f"{release.name} is commit {release.commit[:7]}, which a shallow clone lacks")
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
-            files.extractall(place, filter="data")
+        try:
+            unpack_commit(release.commit, place)
+        except BenchError as why:
+            pytest.skip(f"{release.name} is a commit that a shallow clone lacks: {why}")
     return place
 
 
