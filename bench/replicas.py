@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from argotun.config.network import parse_registry
 from argotun.replicas.directory import Directory
 from argotun.replicas.records import Claim
 from argotun.replicas.shared import SharedRegistry, new_id
+from bench.ports import free_port
 
 PATIENCE = 120.0
 STORM = 5.0  # seconds in which the agents of a storm arrive
@@ -128,8 +128,7 @@ class Fleet:
         program = shutil.which("redis-server")
         if program is None:
             sys.exit("bench.replicas needs redis-server (Debian: redis-server)")
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self.command = [program, "--port", str(self.port), "--save", "", "--appendonly", "no"]
         self.command += ["--bind", "127.0.0.1", "--dir", str(folder), "--loglevel", "warning"]
         self.redis = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket as plain_socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from gevent import subprocess
 
 from argotun.observe.metrics import ServerMetrics
 from argotun.observe.probes import HealthServer, Probes
+from bench.ports import free_port
 from tests.chart.helm import CHART
 from tests.rig import PATIENCE, Api, Rig, answers_its_own, until
 
@@ -65,8 +65,7 @@ class Prometheus:
         }
         config = {"global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE}, "scrape_configs": [scrape]}
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-        with plain_socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
             [

@@ -1,12 +1,12 @@
 """A request's spans on server and agent, and the traceparent that goes on, against a collector."""
 
 import logging
-import socket
 from collections.abc import Iterator
 
 import gevent
 import pytest
 
+from bench.ports import held
 from tests.collector import Collector, Seen
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, answer, until
 
@@ -263,9 +263,7 @@ def test_a_collector_that_is_away_changes_nothing(
     # One attempt and, a second later, another.
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    with socket.socket() as nobody:
-        # Bound and not listened to: nobody else gets the port meanwhile.
-        nobody.bind(("127.0.0.1", 0))
+    with held() as nobody:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         with Rig() as rig:
             assert rig.get().status == 200
