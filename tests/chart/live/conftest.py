@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chart.helm import RELEASES, Helm, MissingHelm, binary
+from tests.chart.live import crds
 from tests.e2e.harness import binaries
 from tests.e2e.harness.cluster import Cluster
 from tests.image.dockerfile import Image, MissingError, build
@@ -82,6 +83,16 @@ def running(kubernetes: binaries.Binaries, folder: Path) -> Iterator[Cluster]:
 def management(kubernetes: binaries.Binaries, folder: Path) -> Iterator[Cluster]:
     with running(kubernetes, folder / "management") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def informed(management: Cluster) -> Cluster:
+    """The management cluster, which knows all kinds from here on."""
+    try:
+        crds.install(management)
+    except crds.MissingError as why:
+        pytest.skip(str(why))
+    return management
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests.chart.helm import NAMESPACE, Helm
-from tests.chart.live import crds
 from tests.chart.values import MATRIX, SERVER, TLS
 from tests.e2e.harness.cluster import Cluster
 
@@ -58,15 +57,11 @@ each_set = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 
 
 @pytest.fixture(scope="module")
-def cluster(management: Cluster) -> Cluster:
+def cluster(informed: Cluster) -> Cluster:
     """A cluster that knows all kinds, with the namespaces that the values name."""
-    try:
-        crds.install(management)
-    except crds.MissingError as why:
-        pytest.skip(str(why))
     for name in NAMESPACES:
-        management.create_namespace(name)
-    return management
+        informed.create_namespace(name)
+    return informed
 
 
 @each_set

@@ -7,7 +7,6 @@ import pytest
 
 from tests.chart.examples import EXAMPLES, RENDERED, Example
 from tests.chart.helm import Helm
-from tests.chart.live import crds
 from tests.e2e.harness.cluster import Cluster
 
 NAMESPACES = ("argotun", "argocd", "shop", "shop-test")
@@ -15,15 +14,11 @@ APPLY = ("apply", "--server-side", "--validate=strict", "-o", "name", "-f", "-")
 
 
 @pytest.fixture(scope="module")
-def cluster(management: Cluster) -> Cluster:
+def cluster(informed: Cluster) -> Cluster:
     """A cluster that knows all kinds, with the namespaces that the examples name."""
-    try:
-        crds.install(management)
-    except crds.MissingError as why:
-        pytest.skip(str(why))
     for name in NAMESPACES:
-        management.create_namespace(name)
-    return management
+        informed.create_namespace(name)
+    return informed
 
 
 def taken(cluster: Cluster, objects: list[dict[str, Any]]) -> None:

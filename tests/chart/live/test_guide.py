@@ -25,7 +25,6 @@ import yaml
 import argotun
 from bench.ports import free_port
 from tests.chart.helm import ROOT, Helm
-from tests.chart.live import crds
 from tests.chart.live.argocd import ClusterSecret
 from tests.chart.live.pods import Pod, behind_service, make_namespace
 from tests.e2e.harness.cluster import Cluster
@@ -255,13 +254,9 @@ def issue_certificates(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def clusters(management: Cluster, customer: Cluster) -> dict[str, Cluster]:
-    try:
-        crds.install(management)
-    except crds.MissingError as why:
-        pytest.skip(str(why))
-    make_namespace(management, "argocd")
-    return dict(zip(CLUSTERS, (management, customer), strict=True))
+def clusters(informed: Cluster, customer: Cluster) -> dict[str, Cluster]:
+    make_namespace(informed, "argocd")
+    return dict(zip(CLUSTERS, (informed, customer), strict=True))
 
 
 @pytest.fixture(scope="module")
