@@ -1,8 +1,6 @@
 """Older releases of argotun, out of the history of this clone."""
 
-import io
 import subprocess
-import tarfile
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -19,6 +17,7 @@ def unpack(commit: str, folder: Path) -> Path:
         raise BenchError(f"{commit}: no git: {error.strerror}") from error
     if done.returncode:
         raise BenchError(f"{commit}: {done.stderr.decode().strip()}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
-        files.extractall(folder, filter="data")
+    folder.mkdir(parents=True, exist_ok=True)
+    # The program and not tarfile: its filters came in the midst of 3.11, and without one 3.12 warns.
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=done.stdout, check=True)
     return folder
