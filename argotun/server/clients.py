@@ -200,14 +200,13 @@ class ClientPort:
         cluster = self._clusters.clusters.get(name)
         if cluster is None:
             return Refusal(Cause.UNKNOWN_CLUSTER, f"no cluster {name!r} is known here")
-        stats = self._metrics.cluster(name)
         now = request.began
         # The cluster's own first: what it refuses takes nothing from the others.
         if cluster.rate_limit is not None and not self._cluster_bucket(name, cluster.rate_limit).take(now):
-            stats.rate_limited += 1
+            self._metrics.cluster(name).rate_limited += 1
             return Refusal(Cause.RATE_LIMIT, f"the rate limit of cluster {name!r} is reached")
         if self._bucket is not None and not self._bucket.take(now):
-            stats.rate_limited += 1
+            self._metrics.cluster(name).rate_limited += 1
             return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
         session = held or self._placement.pick(name)
         if session is None:
