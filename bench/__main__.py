@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench import certificates, load, machine, peers, profile, report, results, subjects, upstream
+from bench import certificates, layers, load, machine, peers, profile, report, results, subjects, upstream
 from bench.errors import BenchError
 from bench.run import FULL, QUICK, Outcome, Run, say
 from bench.site import Site
@@ -167,7 +167,12 @@ def _profile(ground: Ground, chosen: list[Subject], options: argparse.Namespace)
 
     say(f"{chosen[0].name}: {options.profile} under {options.load} for {PROFILE_SECONDS} s")
     folded = options.folded or ground.site.folder / "stacks.folded"
-    print(profile.record(running.children[options.profile].pid, PROFILE_SECONDS, folded, under_load))
+    pid = running.children[options.profile].pid
+    shares = layers.record(pid, PROFILE_SECONDS, ground.site.folder / "perf.data", under_load)
+    print(layers.table("by layer", shares) if shares else "no table by layer: there is no perf")
+    lines = profile.record(pid, PROFILE_SECONDS, folded, under_load)
+    print(layers.table("by room, with what it calls", layers.by_room(folded.read_text())))
+    print(lines)
     return 0
 
 
