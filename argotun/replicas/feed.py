@@ -76,12 +76,16 @@ class Feed:
             gevent.sleep(min(TICK, until - now))
 
     def _follow(self, client: Any, feed: Any) -> None:
-        begun = turn = now = monotonic()
+        # When all that had been said was read, the last time.
+        begun = turn = now = drained = monotonic()
         compare = begun + COMPARE
         names: list[str] = []
         while not self._over:
+            there = feed.connection.can_read(timeout=0)
+            if not there:
+                drained = monotonic()
+                there = feed.connection.can_read(timeout=TICK)
             # Once there is a part of a message, its rest has more time.
-            there = feed.connection.can_read(timeout=TICK)
             message = feed.get_message(timeout=TIMEOUT) if there else None
             now = monotonic()
             self._directory.tick(now)
@@ -89,7 +93,8 @@ class Feed:
                 turn = now
             elif message["type"] == "message":
                 self._take(message["data"], now)
-            if now - max(begun, self._directory.heard or 0.0) > SILENCE:
+            # Where messages wait to be read, ours may be among them.
+            if drained - max(begun, self._directory.heard or 0.0) > SILENCE:
                 raise TransportError("our own beats do not come back")
             if self._directory.follows(now):
                 self._trouble.end("the registry")
