@@ -205,6 +205,9 @@ def _set(
 
 # ── ports ──────────────────────────────────────────────────────────────────────────────────────────
 
+SHARED = ("public", "internal")
+"""The ports that --reuse-port lets replicas of one machine have together."""
+
 
 def _ports(config: ServerConfig, found: Walk) -> None:
     ports: list[tuple[str, Address | None]] = [
@@ -215,6 +218,10 @@ def _ports(config: ServerConfig, found: Walk) -> None:
     ]
     for name, address in ports:
         if address is None:
+            continue
+        if config.reuse_port and name in SHARED:
+            # Who listens there, if only for a moment, takes connections away from those who serve.
+            found.ok(f"port.{name}", f"{host_port(*address)} is not tried: other replicas may have it too")
             continue
         listener = Listener(address, lambda sock, peer: None, handshake_timeout=1.0, hello_timeout=1.0)
         try:

@@ -67,6 +67,8 @@ class ServerConfig(TunnelConfig):
     """Path of the clusters file, or its JSON text when it starts with `[`."""
     addr: Address = ("", 8443)
     internal_addr: Address = ("", 8080)
+    reuse_port: bool = False
+    """Whether other replicas of this machine listen on `addr` and `internal_addr` too."""
     health_addr: Address | None = None
     tls_cert: str | None = None
     tls_key: str | None = None

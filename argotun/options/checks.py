@@ -181,6 +181,13 @@ ERRORS: tuple[Rule, ...] = (
         for rule in (needs_registry(option), needed_by_registry(option))
     ),
     needs_registry("advertise"),
+    needs_registry("reuse-port"),
+    Rule(
+        ServerConfig,
+        "reuse-port",
+        lambda c, _: c.reuse_port and not (c.addr[1] and c.internal_addr[1]),
+        "needs ports that others know: expected no 0 in --addr and --internal-addr",
+    ),
     Rule(
         ServerConfig,
         "peer-addr",

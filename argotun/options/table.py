@@ -108,6 +108,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("addr", SERVER, LISTEN, "public address, dialled by agents: /connect and /healthz only"),
     Option("internal-addr", SERVER, LISTEN, "address for Argo CD: /tunnel/{id}/, probes, /metrics, /status"),
+    Option(
+        "reuse-port",
+        SERVER,
+        SWITCH,
+        "let other replicas of this machine listen on --addr and --internal-addr too; only with --registry",
+    ),
     Option("tls-cert", SERVER, FILE, "certificate chain of both ports, PEM; without it they are plain HTTP"),
     Option("tls-key", SERVER, FILE, "private key of --tls-cert, PEM"),
     Option("tls-client-ca", SERVER, FILE, "CA that client certificates on both ports must come from, PEM"),

@@ -129,6 +129,7 @@ class Server:
             hello_timeout=config.hello_timeout,
             places=public_places,
             trusted=config.trusted_proxies,
+            reuse_port=config.reuse_port,
             on_refused=self._handshake_failed,
         )
         self._internal_listener = Listener(
@@ -138,6 +139,7 @@ class Server:
             handshake_timeout=config.handshake_timeout,
             hello_timeout=config.hello_timeout,
             places=internal_places,
+            reuse_port=config.reuse_port,
         )
         self.membership: Membership | None = None
         if config.registry is not None or directory is not None:

@@ -56,6 +56,9 @@ class Listener:
     ClientHello has `hello_timeout` seconds from the accept on, the rest `handshake_timeout`; `handshakes` may
     be in progress at once. `on_refused(peer, error)` is called for each handshake that fails.
 
+    With `reuse_port`, other processes of the same user may listen on the same address, and the kernel gives each
+    new connection to one of them (SO_REUSEPORT of socket(7)).
+
     `places` says how many connections there may be, and whom a full port drops; `handle` finds the place of a
     connection there, and proves it once that has shown who it is. A connection from one of the networks
     `trusted` begins with a PROXY header; the address in it counts from then on, here and in `handle`.
@@ -73,6 +76,7 @@ class Listener:
         places: Places | None = None,
         trusted: Networks = (),
         backlog: int = BACKLOG,
+        reuse_port: bool = False,
         on_refused: Refused | None = None,
     ) -> None:
         self.address = address
@@ -83,6 +87,7 @@ class Listener:
         self._hello_timeout = hello_timeout
         self._trusted = trusted
         self._backlog = backlog
+        self._reuse_port = reuse_port
         self._on_refused = on_refused
         self._seldom = Seldom(_log)
         self._listening: socket | None = None
@@ -98,7 +103,7 @@ class Listener:
             # The resolver would take it modulo 65536.
             raise TransportError(f"cannot listen on {host_port(*self.address)}: there is no such port")
         try:
-            listening = _bind(host.strip("[]"), port, self._backlog)
+            listening = _bind(host.strip("[]"), port, self._backlog, self._reuse_port)
         except OSError as error:
             raise TransportError(f"cannot listen on {host_port(*self.address)}: {explain(error)}") from error
         self.address = listening.getsockname()[:2]
@@ -220,23 +225,27 @@ def _is_in(address: str, networks: Networks) -> bool:
     return any(found in network for network in networks)
 
 
-def _bind(host: str, port: int, backlog: int) -> socket:
+def _bind(host: str, port: int, backlog: int, reuse_port: bool) -> socket:
     """A listening socket on the first address of `host` that this machine has; "" is all addresses."""
     if host:
         family, _, _, _, where = _socket.getaddrinfo(
             host, port, type=_socket.SOCK_STREAM, flags=_socket.AI_PASSIVE
         )[0]
-        return _socket.create_server(where, family=family, backlog=backlog)
+        return _socket.create_server(where, family=family, backlog=backlog, reuse_port=reuse_port)
     if _socket.has_dualstack_ipv6():
         try:
             return _socket.create_server(
-                ("", port), family=_socket.AF_INET6, backlog=backlog, dualstack_ipv6=True
+                ("", port),
+                family=_socket.AF_INET6,
+                backlog=backlog,
+                reuse_port=reuse_port,
+                dualstack_ipv6=True,
             )
         except OSError as error:
             # IPv6 may be switched off by sysctl.
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
-    return _socket.create_server(("", port), backlog=backlog)
+    return _socket.create_server(("", port), backlog=backlog, reuse_port=reuse_port)
 
 
 def _peer(address: tuple[Any, ...]) -> tuple[str, int]:

@@ -132,6 +132,13 @@ def test_a_port_that_is_taken_fails(check: Check, port: str) -> None:
     assert "ss -ltnp" in found.of(f"port.{name}")["todo"]
 
 
+def test_a_port_that_may_be_shared_is_not_tried(check: Check) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = check(addr=("127.0.0.1", taken.getsockname()[1]), reuse_port=True)
+    assert found.failed == []
+    assert "other replicas may have it" in found.of("port.public")["says"]
+
+
 def test_a_port_is_free_again_behind_a_check(check: Check) -> None:
     with held() as port:
         address = port.getsockname()

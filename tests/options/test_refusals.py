@@ -250,6 +250,11 @@ TOGETHER = [
     ),
     ((*SERVER, "--peer-cert", "FILE"), "--peer-cert needs --registry"),
     ((*SERVER, "--advertise", "192.0.2.1:1"), "--advertise needs --registry"),
+    ((*SERVER, "--reuse-port"), "--reuse-port needs --registry"),
+    (
+        (*SERVER, *REPLICA, "--reuse-port", "--internal-addr", ":0"),
+        "--reuse-port needs ports that others know: expected no 0 in --addr and --internal-addr",
+    ),
     (
         (*SERVER, "--registry", "redis://h"),
         "--peer-cert is not set: with --registry, replicas show each other certificates",

@@ -104,6 +104,28 @@ def test_without_ipv6_all_ipv4_addresses_are_served(listening, monkeypatch, swit
     assert greeting(("127.0.0.1", listener.address[1])) == b"hello"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_a_port_that_is_reused_is_shared_by_all_who_want_it(listening, host):
+    heard = []
+    first = listening(lambda sock, peer: heard.append(1), address=(host, 0), reuse_port=True)
+    port = first.address[1]
+    second = listening(lambda sock, peer: heard.append(2), address=(host, port), reuse_port=True)
+    with pytest.raises(TransportError, match="already in use"):
+        listening(address=(host, port))
+    for _ in range(200):
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.recv(1)
+        if set(heard) == {1, 2}:
+            break
+    # The kernel chooses by a hash of the addresses: one in 2**200 runs does not get here.
+    assert set(heard) == {1, 2}
+    first.stop_accepting()
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.recv(1)
+    assert heard[-1] == 2
+    second.stop_accepting()
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_ipv6_address_is_taken_with_and_without_brackets(listening, host):
     try:
