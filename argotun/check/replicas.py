@@ -3,13 +3,12 @@
 from argotun.check import certificates
 from argotun.check.steps import Walk
 from argotun.config import ServerConfig
-from argotun.config.network import parse_target
 from argotun.errors import ArgotunError
 from argotun.replicas.directory import Directory
 from argotun.replicas.engine import FAILURES, Engine
 from argotun.replicas.feed import Feed
 from argotun.replicas.shared import new_id
-from argotun.transport.dial import Destination
+from argotun.server.addresses import place
 from argotun.transport.explain import explain
 from argotun.transport.tls import ClientTls, handshake_client
 
@@ -48,9 +47,9 @@ def _reach(config: ServerConfig, replica: str, address: str, found: Walk) -> Non
     options = ("--peer-ca", "--peer-cert", "--peer-key")
     try:
         tls = ClientTls(config.peer_ca, config.peer_cert, config.peer_key, options=options)
-        sock = Destination(*parse_target(address), DIAL).dial()
+        sock = place(config, replica, address, DIAL).dial()
         sock = handshake_client(sock, tls.context(), config.peer_name, DIAL)
-    except (ArgotunError, ValueError) as error:
+    except ArgotunError as error:
         found.fail(step, f"replica {replica}: {error}")
         return
     shown = certificates.of_socket(sock)

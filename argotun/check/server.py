@@ -24,6 +24,7 @@ from argotun.server.callers import Callers
 from argotun.server.clusters import LARGEST_FILE, ClustersFile
 from argotun.server.keysets import fetch, parse_bytes
 from argotun.server.revoked import RevokedFile
+from argotun.transport import paths
 from argotun.transport.listen import Listener
 from argotun.transport.tls import ClientTls, ServerTls
 
@@ -214,8 +215,11 @@ def _ports(config: ServerConfig, found: Walk) -> None:
         ("public", config.addr),
         ("internal", config.internal_addr),
         ("health", config.health_addr),
-        ("peer", config.peer_addr if config.registry is not None else None),
+        ("peer", config.peer_addr if config.registry is not None and not config.peer_sockets else None),
     ]
+    sockets = config.peer_sockets
+    if sockets is not None and found.done("port.peer", lambda: paths.prepare(sockets)):
+        found.ok("port.peer", f"{sockets} is there, for this user only")
     for name, address in ports:
         if address is None:
             continue

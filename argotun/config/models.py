@@ -122,6 +122,8 @@ class ServerConfig(TunnelConfig):
     """Where other replicas dial, if there is a registry."""
     advertise: Address | None = None
     """What they dial; None is this host's address. Its port is that of `peer_addr` where it is 0."""
+    peer_sockets: str | None = None
+    """Folder of Unix sockets where replicas of one machine dial each other; None is `peer_addr`."""
     peer_cert: str | None = None
     peer_key: str | None = None
     peer_ca: str | None = None

@@ -112,6 +112,21 @@ HOST_NAMES = Kind(
 )
 
 
+def parse_sockets(path: str) -> str:
+    """An absolute path with room for a replica's name behind it (unix(7): 107 bytes); raises ValueError."""
+    if not re.fullmatch(r"/[\x21-\x7e]{1,84}", path):
+        raise ValueError
+    return path
+
+
+SOCKETS = Kind(
+    "FOLDER",
+    "path",
+    "an absolute path of at most 85 characters, without spaces, such as /run/argotun",
+    parse_sockets,
+)
+
+
 def parse_networks(text: str) -> Networks:
     """Networks or single addresses with commas between; raises ValueError."""
     return tuple(dict.fromkeys(ipaddress.ip_network(part.strip()) for part in text.split(",")))

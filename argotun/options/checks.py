@@ -181,6 +181,8 @@ ERRORS: tuple[Rule, ...] = (
         for rule in (needs_registry(option), needed_by_registry(option))
     ),
     needs_registry("advertise"),
+    needs_registry("peer-sockets"),
+    either(ServerConfig, "peer-sockets", "advertise"),
     needs_registry("reuse-port"),
     Rule(
         ServerConfig,
@@ -191,7 +193,9 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         ServerConfig,
         "peer-addr",
-        lambda c, _: c.registry and any(same_place(c.peer_addr, other) for other in places(c)),
+        lambda c, _: (
+            c.registry and not c.peer_sockets and any(same_place(c.peer_addr, other) for other in places(c))
+        ),
         "{value} is the place of --addr, --internal-addr or --health-addr: expected another address",
     ),
     Rule(

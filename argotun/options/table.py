@@ -20,6 +20,7 @@ from argotun.config.network import (
     PROXY_URL,
     REGISTRY_URL,
     SERVER_URL,
+    SOCKETS,
     STATUS_URL,
     TARGET,
     WEB_URL,
@@ -266,6 +267,13 @@ OPTIONS: tuple[Option, ...] = (
         SERVER,
         ADVERTISED,
         "what other replicas dial; else this host's address, and where it says no port that of --peer-addr",
+    ),
+    Option(
+        "peer-sockets",
+        SERVER,
+        SOCKETS,
+        "folder, for its owner only, of Unix sockets where replicas of one machine dial each other, "
+        "in place of --peer-addr",
     ),
     Option("peer-cert", SERVER, FILE, "certificate chain of a replica, PEM; it carries --peer-name"),
     Option("peer-key", SERVER, FILE, "private key of --peer-cert, PEM"),

@@ -19,11 +19,11 @@ from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
 from argotun.replicas.records import CALLERS, LEAVING, V1
+from argotun.server.addresses import place
 from argotun.server.auth import Certificate, shown_by
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Way
 from argotun.transport.connect import connect
-from argotun.transport.dial import Destination
 from argotun.transport.lookout import Lookout
 from argotun.transport.tls import ClientTls, handshake_client
 from argotun.tunnel.link import link
@@ -134,7 +134,7 @@ class Link:
         self.tunnel: Tunnel | None = None
         self.certificate = Certificate()
         self.problem = UNTRIED
-        self._place = _place(address)
+        self._place = place(links.config, replica, address, DIAL)
         self.going: set[int] = set()
         self.releasing = False
         self._links = links
@@ -197,7 +197,7 @@ class Link:
         """The replica is dialled there from now on; a link that is up stays."""
         if address != self.address:
             self.address = address
-            self._place = _place(address)
+            self._place = place(self._links.config, self.replica, address, DIAL)
 
     def stop(self) -> None:
         """The replica is gone, or this one ends."""
@@ -240,7 +240,8 @@ class Link:
             self.certificate = shown_by(sock)
             if links.revoked(self.certificate):
                 raise HandshakeError("its certificate is revoked")
-            url = f"wss://{self.address}{PATH}"
+            # What it is called, wherever it is dialled.
+            url = f"wss://{links.config.peer_name}{PATH}"
             socket = connect(sock, url, [(REPLICA, links.me)], (PEER_SUBPROTOCOL,), DIAL)
             if socket.subprotocol != PEER_SUBPROTOCOL:
                 raise HandshakeError("it is no replica of argotun")
@@ -416,12 +417,6 @@ class Links:
             }
             for each in self._links.values()
         ]
-
-
-def _place(address: str) -> Destination:
-    """Where to dial an address that anybody may have written; port 0 is nobody's."""
-    host, _, port = address.rpartition(":")
-    return Destination(host, int(port) if port.isdecimal() else 0, DIAL)
 
 
 def tunnels(config: ServerConfig) -> ServerConfig:

@@ -6,24 +6,20 @@ replica that is said to have the newer one is asked on its link first: who can w
 be able to throw agents out.
 """
 
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 
 import gevent
-from gevent import socket
 
-from argotun.address import host_port
 from argotun.config import ServerConfig
-from argotun.config.models import ANYWHERE
 from argotun.errors import ConfigError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.replicas.directory import Directory
 from argotun.replicas.records import CALLERS, EXCLUSIVE, LEAVING, V1, Claim, Route
 from argotun.replicas.shared import SharedRegistry, new_id
-from argotun.server import links
+from argotun.server import addresses, links
 from argotun.server.auth import Authenticator
 from argotun.server.balance import Balance
 from argotun.server.clients import ClientPort
@@ -32,6 +28,7 @@ from argotun.server.links import Link, Links
 from argotun.server.peers import PeerPort
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
+from argotun.transport import paths
 from argotun.transport.listen import Listener
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
@@ -155,6 +152,7 @@ class Membership:
             handshake_timeout=config.handshake_timeout,
             hello_timeout=config.hello_timeout,
             places=Places(MAX_PEERS, MAX_PEERS),
+            path=addresses.own_path(config, self.me),
         )
 
     def _tls(self, public: ServerTls | None) -> tuple[ClientTls, ServerTls]:
@@ -182,10 +180,12 @@ class Membership:
         return self._listener.address
 
     def start(self) -> None:
-        """Listen, and let the others know. ConfigError when that is not possible."""
+        """Listen, and let the others know. ConfigError or TransportError when that is not possible."""
+        if self._config.peer_sockets is not None:
+            paths.prepare(self._config.peer_sockets)
         self._listener.start()
         if self._config.registry is not None and self._table is not None:
-            address = host_port(*advertised(self._config, self.address[1]))
+            address = addresses.own_address(self._config, self.me, self.address[1])
             self.shared = SharedRegistry(self._config, self._table, address, self._claims)
             self._metrics.watch_registry(self.shared)
             self.shared.start()
@@ -360,45 +360,3 @@ class Membership:
             for cluster in self._clusters.clusters
             if (routes := self.directory.routes(cluster))
         }
-
-
-def advertised(config: ServerConfig, port: int) -> tuple[str, int]:
-    """The address that other replicas are told; `port` is where this one listens.
-
-    Raises ConfigError where they could not dial it.
-    """
-    if config.advertise is not None:
-        host, port = config.advertise[0], config.advertise[1] or port
-    else:
-        host = config.peer_addr[0]
-        if host in ANYWHERE:
-            host = _own_address()
-    if _is_here(host) and not _is_near(config):
-        raise ConfigError("--advertise", host_port(host, port), "an address that other replicas can dial")
-    return host, port
-
-
-def _own_address() -> str:
-    name = socket.gethostname()
-    try:
-        address: str = socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM)[0][4][0]
-    except OSError:
-        raise ConfigError(
-            "--advertise", None, f"what other replicas dial, since {name} has no address"
-        ) from None
-    return address
-
-
-def _is_near(config: ServerConfig) -> bool:
-    """Whether the registry is on this machine, as the other replicas may be then."""
-    registry = config.registry
-    return registry is not None and (bool(registry.path) or all(_is_here(host) for host, _ in registry.hosts))
-
-
-def _is_here(host: str) -> bool:
-    """Whether an address means this machine to whoever dials it."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return address.is_loopback or address.is_unspecified

@@ -57,6 +57,8 @@ class Destination:
 
 def keep_alive(sock: socket) -> None:
     """Set what a long-lived TCP connection needs: no Nagle delay, a short queue, and keepalive probes."""
+    if sock.family == _socket.AF_UNIX:
+        return
     sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     keep_queue_short(sock)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)

@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from time import monotonic
 from typing import Any
@@ -17,6 +19,7 @@ from argotun.seldom import Seldom
 from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
+from argotun.transport.paths import listen
 from argotun.transport.peek import look
 from argotun.transport.places import MAKE_ROOM, Dropped, Peer, Place, Places
 from argotun.transport.tls import LenientTls, ServerTls
@@ -56,8 +59,9 @@ class Listener:
     ClientHello has `hello_timeout` seconds from the accept on, the rest `handshake_timeout`; `handshakes` may
     be in progress at once. `on_refused(peer, error)` is called for each handshake that fails.
 
-    With `reuse_port`, other processes of the same user may listen on the same address, and the kernel gives each
-    new connection to one of them (SO_REUSEPORT of socket(7)).
+    With `path` it listens on the Unix socket of that path and not on `address`; peers have neither address
+    nor port then. With `reuse_port`, other processes of the same user may listen on the same address, and the
+    kernel gives each new connection to one of them (SO_REUSEPORT of socket(7)).
 
     `places` says how many connections there may be, and whom a full port drops; `handle` finds the place of a
     connection there, and proves it once that has shown who it is. A connection from one of the networks
@@ -77,6 +81,7 @@ class Listener:
         trusted: Networks = (),
         backlog: int = BACKLOG,
         reuse_port: bool = False,
+        path: str | None = None,
         on_refused: Refused | None = None,
     ) -> None:
         self.address = address
@@ -88,10 +93,16 @@ class Listener:
         self._trusted = trusted
         self._backlog = backlog
         self._reuse_port = reuse_port
+        self._path = path
         self._on_refused = on_refused
         self._seldom = Seldom(_log)
         self._listening: socket | None = None
         self._stopped = False
+
+    @property
+    def name(self) -> str:
+        """Where it listens, for people."""
+        return host_port(*self.address) if self._path is None else self._path
 
     def start(self) -> None:
         """Bind, listen and begin to accept.
@@ -99,14 +110,17 @@ class Listener:
         Raises TransportError, naming the address, when it cannot be had.
         """
         host, port = self.address
-        if not 0 <= port < 65536:
+        if self._path is None and not 0 <= port < 65536:
             # The resolver would take it modulo 65536.
             raise TransportError(f"cannot listen on {host_port(*self.address)}: there is no such port")
         try:
-            listening = _bind(host.strip("[]"), port, self._backlog, self._reuse_port)
+            if self._path is not None:
+                listening = listen(self._path, self._backlog)
+            else:
+                listening = _bind(host.strip("[]"), port, self._backlog, self._reuse_port)
+                self.address = listening.getsockname()[:2]
         except OSError as error:
-            raise TransportError(f"cannot listen on {host_port(*self.address)}: {explain(error)}") from error
-        self.address = listening.getsockname()[:2]
+            raise TransportError(f"cannot listen on {self.name}: {explain(error)}") from error
         self._listening = listening
         gevent.spawn(self._accept, listening)
 
@@ -127,6 +141,9 @@ class Listener:
         except OSError:
             pass
         listening.close()
+        if self._path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
 
     def _accept(self, listening: socket) -> None:
         accepted = 0
@@ -140,12 +157,12 @@ class Listener:
                 if error.errno in _ITS_OWN_FAULT:
                     continue
                 if not failing:
-                    _log.error("%s: cannot accept connections: %s", host_port(*self.address), explain(error))
+                    _log.error("%s: cannot accept connections: %s", self.name, explain(error))
                 failing = True
                 gevent.sleep(_PAUSE)
                 continue
             if failing:
-                _log.info("%s: connections are accepted again", host_port(*self.address))
+                _log.info("%s: connections are accepted again", self.name)
                 failing = False
             self._begin(sock, peer)
             accepted += 1
@@ -188,12 +205,10 @@ class Listener:
             self._say(logging.WARNING, name, MAKE_ROOM)
         except OSError as error:
             # The client has left again: setting an option of the socket is what fails first then.
-            _log.debug("%s: %s: %s", host_port(*self.address), host_port(*name), explain(error))
+            _log.debug("%s: %s: %s", self.name, host_port(*name), explain(error))
         except Exception:
             # A fault in one connection must be visible, and must not end another.
-            _log.exception(
-                "%s: the connection of %s ended in an error", host_port(*self.address), host_port(*name)
-            )
+            _log.exception("%s: the connection of %s ended in an error", self.name, host_port(*name))
         finally:
             sock.close()
             place.leave()
@@ -215,9 +230,7 @@ class Listener:
         return origin.address
 
     def _say(self, level: int, peer: Peer, why: str) -> None:
-        self._seldom.say(
-            level, why, "%s: %s was not let in: %s", host_port(*self.address), host_port(*peer), why
-        )
+        self._seldom.say(level, why, "%s: %s was not let in: %s", self.name, host_port(*peer), why)
 
 
 def _is_in(address: str, networks: Networks) -> bool:
@@ -250,4 +263,7 @@ def _bind(host: str, port: int, backlog: int, reuse_port: bool) -> socket:
 
 def _peer(address: tuple[Any, ...]) -> tuple[str, int]:
     """The peer's address and port; an IPv4 client of a dual-stack socket by its IPv4 address."""
+    if not address:
+        # Who dials a Unix socket has no name.
+        return "", 0
     return address[0].removeprefix("::ffff:"), address[1]

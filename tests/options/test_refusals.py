@@ -15,6 +15,7 @@ DURATION = "a duration such as 500ms, 15s, 5m or 1h"
 SIZE = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
 LISTEN = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
 TARGET = "host:port such as kubernetes.default.svc:443"
+SOCKETS = "an absolute path of at most 85 characters, without spaces, such as /run/argotun"
 REACHED = "host or host:port such as 10.0.3.7 or [fd00::7]:8444"
 URL = "the server's URL such as wss://tunnel.example.com/connect"
 TOKEN = "1 to 16384 visible ASCII characters without spaces"
@@ -79,6 +80,9 @@ FLAGS = [
     ((*SERVER, *REPLICA, "--advertise", ":8444"), "--advertise", "':8444'", REACHED),
     ((*SERVER, *REPLICA, "--advertise", "fd00::7]:8444"), "--advertise", "'fd00::7]:8444'", REACHED),
     ((*SERVER, *REPLICA, "--advertise", "10.0.3.7:0"), "--advertise", "'10.0.3.7:0'", REACHED),
+    ((*SERVER, *REPLICA, "--peer-sockets", "run"), "--peer-sockets", "'run'", SOCKETS),
+    ((*SERVER, *REPLICA, "--peer-sockets", "/run/x y"), "--peer-sockets", "'/run/x y'", SOCKETS),
+    ((*SERVER, *REPLICA, "--peer-sockets", "/" * 86), "--peer-sockets", repr("/" * 86), SOCKETS),
     ((*AGENT, "--target", "kubernetes"), "--target", "'kubernetes'", TARGET),
     ((*AGENT, "--target", "h:0"), "--target", "'h:0'", TARGET),
     ((*AGENT, "--target", "https://h:443"), "--target", "'https://h:443'", TARGET),
@@ -251,6 +255,11 @@ TOGETHER = [
     ((*SERVER, "--peer-cert", "FILE"), "--peer-cert needs --registry"),
     ((*SERVER, "--advertise", "192.0.2.1:1"), "--advertise needs --registry"),
     ((*SERVER, "--reuse-port"), "--reuse-port needs --registry"),
+    ((*SERVER, "--peer-sockets", "/run/argotun"), "--peer-sockets needs --registry"),
+    (
+        (*SERVER, *REPLICA, "--peer-sockets", "/run/argotun", "--advertise", "192.0.2.1:1"),
+        "--peer-sockets and --advertise exclude each other",
+    ),
     (
         (*SERVER, *REPLICA, "--reuse-port", "--internal-addr", ":0"),
         "--reuse-port needs ports that others know: expected no 0 in --addr and --internal-addr",

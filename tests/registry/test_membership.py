@@ -31,8 +31,9 @@ from argotun.replicas.records import (
     hash_entry,
 )
 from argotun.server import registry
+from argotun.server.addresses import advertised
 from argotun.server.app import Server
-from argotun.server.membership import HEARD, JOINED, advertised
+from argotun.server.membership import HEARD, JOINED
 from bench.echo import echo
 from tests.balancer import Balancer
 from tests.redis_server import RedisServer

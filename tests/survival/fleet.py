@@ -95,14 +95,18 @@ class Fleet:
             )
         return self.replicas[-count:]
 
+    def places(self) -> tuple[str, ...]:
+        """Where the next server listens."""
+        return "--addr", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"
+
     def _start(self, *options: str, **entry: Any) -> Process:
         path, peer = self._authority.path, self._peers.path
         process = Process(
-            *("--mode", "server", "--addr", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0"),
+            *("--mode", "server", *self.places()),
             *("--internal-plain", "--clusters", json.dumps([{"id": "c1", "token": self.TOKEN, **entry}])),
             *("--tls-cert", path("server.pem"), "--tls-key", path("server.key")),
             *("--tls-client-ca", path("ca.pem"), "--no-access-log", "--reconnect-grace", "5s"),
-            *("--registry", self.url, "--peer-addr", "127.0.0.1:0", "--peer-cert", peer("peer.pem")),
+            *("--registry", self.url, "--peer-cert", peer("peer.pem")),
             *("--peer-key", peer("peer.key"), "--peer-ca", peer("ca.pem"), *options),
         )  # fmt: skip
         self._processes.append(process)
@@ -128,10 +132,15 @@ class Fleet:
             if other is not replica and other.process.running:
                 self.wait(other, lambda status: replica.id in status["elsewhere"].get("c1", ()))
 
-    def ask(self, replica: Replica, path: str, method: str = "GET", extra: str = "") -> Peer:
-        """A request on a connection of its own."""
+    def connect(self, replica: Replica) -> Peer:
+        """A connection to the internal port, which ends with the fleet."""
         peer = Peer(socket.create_connection(replica.internal))
         self._clients.append(peer)
+        return peer
+
+    def ask(self, replica: Replica, path: str, method: str = "GET", extra: str = "") -> Peer:
+        """A request on a connection of its own."""
+        peer = self.connect(replica)
         peer.send(f"{method} /tunnel/c1{path} HTTP/1.1\r\nHost: argotun\r\n{extra}\r\n".encode())
         return peer
 
