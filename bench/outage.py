@@ -28,7 +28,7 @@ from bench.light_agent import cluster
 from bench.ports import free_port
 from bench.registry import Registry
 from bench.rolling import Api
-from bench.site import Site, wait_until
+from bench.site import Site, end_on_sigterm, wait_until
 
 STOPPED = 10.0  # seconds
 SAMPLE = 30  # clusters that are asked for meanwhile
@@ -136,6 +136,7 @@ def main() -> int:
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=PROCESSES, help="that the agents are spread over")
     options = parser.parse_args()
+    end_on_sigterm()
     try:
         with Site() as site:
             run(site, options.agents, options.processes)

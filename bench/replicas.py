@@ -34,6 +34,7 @@ from argotun.replicas.directory import Directory
 from argotun.replicas.records import Claim
 from argotun.replicas.shared import SharedRegistry, new_id
 from bench.ports import free_port
+from bench.site import end_on_sigterm
 
 PATIENCE = 120.0
 STORM = 5.0  # seconds in which the agents of a storm arrive
@@ -131,8 +132,18 @@ class Fleet:
         self.port = free_port()
         self.command = [program, "--port", str(self.port), "--save", "", "--appendonly", "no"]
         self.command += ["--bind", "127.0.0.1", "--dir", str(folder), "--loglevel", "warning"]
-        self.redis = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        self.redis: subprocess.Popen[bytes] | None = None
         self.children: list[Child] = []
+
+    def start(self) -> None:
+        """Begin with an empty Redis."""
+        self.redis = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+
+    def kill_redis(self) -> None:
+        """End it, as kill -9 does."""
+        if self.redis is not None:
+            self.redis.kill()
+            self.redis.wait()
 
     @property
     def url(self) -> str:
@@ -174,8 +185,7 @@ class Fleet:
         for child in self.children:
             child.process.kill()
             child.process.wait()
-        self.redis.kill()
-        self.redis.wait()
+        self.kill_redis()
 
 
 def latest(states: list[dict[str, Any]]) -> float:
@@ -189,7 +199,8 @@ def share(before: list[dict[str, Any]], after: list[dict[str, Any]], seconds: fl
 
 def measure_fair_weather(fleet: Fleet, replicas: int, clusters: int) -> None:
     begin = monotonic()
-    fleet.children = [Child(fleet.url) for _ in range(replicas)]
+    for _ in range(replicas):
+        fleet.children.append(Child(fleet.url))
     for child in fleet.children:
         child.meet()
     print(f"{replicas} processes after {monotonic() - begin:.1f} s; load {os.getloadavg()[0]:.0f}")
@@ -242,6 +253,7 @@ def measure_outages(fleet: Fleet) -> None:
         print(f"FLUSHALL: {routes} routes there again after {monotonic() - begin:.2f} s", end="; ")
     print(f"changes seen: {sum(s['changes'] for s in fleet.settled()) - sum(changes)}")
 
+    assert fleet.redis is not None
     fleet.redis.send_signal(signal.SIGSTOP)
     gevent.sleep(20)
     fleet.redis.send_signal(signal.SIGCONT)
@@ -250,10 +262,9 @@ def measure_outages(fleet: Fleet) -> None:
     states = fleet.settled()
     print(f"changes seen: {sum(s['changes'] for s in states) - sum(changes)}")
 
-    fleet.redis.kill()
-    fleet.redis.wait()
+    fleet.kill_redis()
     gevent.sleep(5)
-    fleet.redis = subprocess.Popen(fleet.command, stdout=subprocess.DEVNULL)
+    fleet.start()
     begin = monotonic()
     print(f"killed for 5 s: all current {fleet.current() - begin:.2f} s after its start", end="; ")
     states = fleet.settled()
@@ -263,9 +274,9 @@ def measure_outages(fleet: Fleet) -> None:
 def measure_replicas(fleet: Fleet) -> None:
     begin = monotonic()
     newcomer = Child(fleet.url)
+    fleet.children.append(newcomer)
     newcomer.meet()
     newcomer.do("start")
-    fleet.children.append(newcomer)
     begin, used = monotonic(), newcomer.do("state")["cpu"]
     state = fleet.settled()[-1]
     print(f"a newcomer knows all after {state['changed'] - begin:.2f} s, {state['cpu'] - used:.2f} s of CPU")
@@ -288,9 +299,11 @@ def main() -> None:
     if options.child:
         replica(options.child)
         return
+    end_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(Path(folder))
         try:
+            fleet.start()
             measure_fair_weather(fleet, options.replicas, options.clusters)
             measure_outages(fleet)
             measure_replicas(fleet)

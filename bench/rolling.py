@@ -35,7 +35,7 @@ from bench import echo, machine, results
 from bench.errors import BenchError
 from bench.ports import free_port
 from bench.registry import Registry
-from bench.site import Child, Site, wait_until
+from bench.site import Child, Site, end_on_sigterm, wait_until
 
 CLONE = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, str(CLONE / "argotun.py")]
@@ -452,6 +452,7 @@ def main() -> int:
     if lacking := missing():
         print(lacking, file=sys.stderr)
         return 1
+    end_on_sigterm()
     with Site() as site:
         outcome = roll(site, options.requests, options.rate, options.retries, replicas=options.replicas)
     print(outcome)

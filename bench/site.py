@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -117,13 +118,20 @@ class Site:
         return unique
 
 
-def wait_until(what: str, ready: Callable[[], bool], children: Sequence[Child]) -> None:
+def end_on_sigterm() -> None:
+    """From now on SIGTERM raises SystemExit, so that each `with` and `finally` ends what was started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def wait_until(
+    what: str, ready: Callable[[], bool], children: Sequence[Child], limit: float = START_LIMIT
+) -> None:
     """Poll `ready` until it is true; BenchError with the logs when a child ends or the time is up."""
-    deadline = time.monotonic() + START_LIMIT
+    deadline = time.monotonic() + limit
     while not ready():
         ended = [child for child in children if child.process.poll() is not None]
         if ended or time.monotonic() > deadline:
-            why = f"{ended[0].name} ended" if ended else f"{what} not ready after {START_LIMIT:.0f} s"
+            why = f"{ended[0].name} ended" if ended else f"{what} not ready after {limit:.0f} s"
             logs = "\n".join(f"--- {child.name}\n{child.log_tail()}" for child in children)
             raise BenchError(f"{why}\n{logs}")
         time.sleep(0.05)

@@ -32,7 +32,7 @@ from bench import certificates, procfs, registry
 from bench.certificates import Certificates
 from bench.errors import BenchError
 from bench.registry import Registry
-from bench.site import Child, Site, wait_until
+from bench.site import Child, Site, end_on_sigterm, wait_until
 from bench.soak_api import Api
 from bench.soak_load import Client, Load, Refused, requests
 
@@ -349,6 +349,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args(argv)
     print(f"seed {options.seed}", flush=True)
+    end_on_sigterm()
     try:
         with Site() as site:
             outcome = Soak(site, options.seconds, options.seed).run()

@@ -30,7 +30,7 @@ from bench.fleet import PROCESSES, Fleet
 from bench.light_agent import cluster
 from bench.live import Latency, Requests
 from bench.rolling import Api
-from bench.site import Site, wait_until
+from bench.site import Site, end_on_sigterm, wait_until
 
 LIMIT = 15.0  # seconds after which the last agent must be back
 DOWN = 1.0  # seconds that the server is away in a restart
@@ -223,6 +223,7 @@ def main() -> int:
     parser.add_argument("--slow", type=int, default=SLOW, help="clients that do not end their handshakes")
     parser.add_argument("--json", type=Path, help="write the outcome there too")
     options = parser.parse_args()
+    end_on_sigterm()
     try:
         with Site() as site:
             outcome = run(site, options.agents, options.processes, options.slow)

@@ -35,7 +35,7 @@ from bench.fleet import ACCOUNT, PROCESSES, Fleet
 from bench.light_agent import cluster
 from bench.live import Latency, Requests
 from bench.registry import Registry
-from bench.site import Child, Site, wait_until
+from bench.site import Child, Site, end_on_sigterm, wait_until
 from bench.words import Told
 
 EVENTS = 1000  # watches on which something happens at once
@@ -311,6 +311,7 @@ def main() -> int:
     raise_file_limit()
     # The client's own pauses must not look like the tunnels'.
     gc.disable()
+    end_on_sigterm()
     try:
         with Site() as site:
             outcome = run(site, options.streams, options.tunnels, options.processes, hop=options.hop)
