@@ -16,6 +16,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS  ?=
 SOAK_ARGS   ?=
 SOAK        ?= 600
+# More than nothing puts a second replica between client and agent: make e2e HOP=1, make argocd HOP=1
+HOP         ?=
 # Seconds for each target of the fuzzer: make fuzz FUZZ=3600
 FUZZ        ?= 7
 FUZZ_ARGS   ?=
@@ -62,7 +64,7 @@ conformance: $(VENV)/.conformance ## Run other people's suites against both ends
 	$(RUN) -m pytest tests/conformance tests/skew -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
-	$(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
+	ARGOTUN_E2E_HOP='$(HOP)' $(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 skew: $(VENV)/.dev ## Run the tests with another kube-apiserver, KUBERNETES=1.33.13 (needs Go, and half an hour once)
 	KUBEBUILDER_ASSETS="$$($(RUN) tests/skew/kubernetes.py '$(KUBERNETES)')" \
@@ -72,7 +74,7 @@ chart: $(VENV)/.dev ## Check chart and image, and install both sides (needs npm 
 	$(RUN) -m pytest tests/chart tests/image -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-server and npm, or Helm)
-	$(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
+	ARGOTUN_E2E_HOP='$(HOP)' $(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real Envoy (needs npm, or helm)
 	$(RUN) -m pytest tests/gateways tests/differential $(PYTEST_ARGS)

@@ -220,10 +220,15 @@ def test_a_server_is_replaced_by_another(site: Site, figures: list[str]) -> None
     with site.observe() as seen:
         # As a Service does: new connections go to the pod that is ready, the old ones stay where they are.
         hub.outside.target, hub.inside.target = new.public, new.internal
-        old.process.send(signal.SIGTERM)
+        for process in old.processes:
+            process.send(signal.SIGTERM)
         site.drift()
         took = site.healed()
-        until("the old server has ended", lambda: not is_running(old.process.pid), seconds=40)
+        until(
+            "the old server has ended",
+            lambda: not any(is_running(process.pid) for process in old.processes),
+            seconds=40,
+        )
         gevent.sleep(2)
     hub.server = new
     assert not seen.gone

@@ -1,4 +1,7 @@
-"""argotun between Argo CD and the customers' clusters: a server, and an agent for each cluster."""
+"""argotun between Argo CD and the customers' clusters: a server, and an agent for each cluster.
+
+With ARGOTUN_E2E_HOP agents are at another replica of the server, and every request of Argo CD takes a hop.
+"""
 
 import json
 import os
@@ -16,17 +19,30 @@ from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.http import Endpoint
 from tests.e2e.harness.pki import Authority, Pair
 from tests.e2e.harness.processes import Process
-from tests.e2e.harness.tunnel import REPOSITORY
+from tests.e2e.harness.tunnel import HOP, REPOSITORY, redis_server, replica
 from tests.e2e.harness.waiting import until
 
 
 @dataclass
 class Server:
-    """A server's process and its two ports."""
+    """A server's process and its two ports; with a hop `home` is the replica that has the public one."""
 
     process: Process
     public: int
     internal: int
+    home: "Server | None" = None
+
+    @property
+    def processes(self) -> list[Process]:
+        """It, and the replica that has its agents."""
+        return [self.process, *(self.home.processes if self.home is not None else ())]
+
+    def stop(self, how: int) -> int:
+        """End it, and the replica that has its agents; its exit code."""
+        code = self.process.stop(how, seconds=40)
+        if self.home is not None:
+            self.home.stop(how)
+        return code
 
 
 class Hub:
@@ -57,6 +73,12 @@ class Hub:
         self._client = authority.issue("agent")
         argocd = authority.issue("argocd")
         self.tls: tuple[Path, Pair] | None = (self._ca, argocd) if tls else None
+        self._redis: Process | None = None
+        self._replica: list[str | Path] = []
+        if HOP:
+            registry = free_port()
+            self._redis = Process("redis", redis_server(registry, folder), folder, dict(os.environ))
+            self._replica = replica(registry, folder)
         self._ports = free_port(), free_port()
         self.outside = Link(self._ports[0]) if linked else None
         self.inside = Link(self._ports[1]) if linked else None
@@ -87,6 +109,8 @@ class Hub:
             self.stop_agent(name)
         if self.server:
             self.stop_server()
+        if self._redis:
+            self._redis.stop(seconds=40)
         for link in (self.outside, self.inside):
             if link:
                 link.close()
@@ -102,7 +126,7 @@ class Hub:
     def stop_server(self, how: int = signal.SIGTERM) -> int:
         """End the server; its exit code."""
         assert self.server
-        code = self.server.process.stop(how, seconds=40)
+        code = self.server.stop(how)
         self.server = None
         return code
 
@@ -156,7 +180,9 @@ class Hub:
 
     def sessions(self, name: str) -> list[dict[str, object]]:
         """What the server says about the tunnels of a cluster."""
-        return list(self.internal.get("/status").json()["clusters"].get(name, []))
+        home = self.server and self.server.home
+        internal = replace(self.internal, port=home.internal) if home else self.internal
+        return list(internal.get("/status").json()["clusters"].get(name, []))
 
     def requests(self, name: str) -> int:
         """How many requests to the cluster were answered so far."""
@@ -203,6 +229,12 @@ class Hub:
         fresh.replace(self.folder / name)
 
     def _run_server(self, name: str, public: int, internal: int) -> Server:
+        if not HOP:
+            return self._run_replica(name, public, internal)
+        home = self._run_replica(f"{name}-home", public, free_port())
+        return replace(self._run_replica(name, free_port(), internal), public=public, home=home)
+
+    def _run_replica(self, name: str, public: int, internal: int) -> Server:
         tls = ("--tls-cert", self._serving.cert, "--tls-key", self._serving.key, "--tls-client-ca", self._ca)
         process = self._run(
             name,
@@ -213,6 +245,7 @@ class Hub:
             "--drain", "5s",
             *(tls if self.tls else ()),
             *(("--min-wire-version", "1") if self._version_1 else ()),
+            *self._replica,
             *self._options,
         )  # fmt: skip
         endpoint = replace(self.internal, port=internal)

@@ -31,6 +31,22 @@ HOP = bool(os.environ.get("ARGOTUN_E2E_HOP"))
 _JSON_LINE = re.compile(r"^\{.*\}$", re.MULTILINE)
 
 
+def redis_server(port: int, folder: Path) -> tuple[str, ...]:
+    """The command of a registry that keeps nothing."""
+    return "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)
+
+
+def replica(registry: int, folder: Path) -> list[str | Path]:
+    """The options of a server that is one of several, with certificates made in the folder."""
+    (folder / "peers").mkdir()
+    peers = Authority("peers", folder / "peers")
+    peer = peers.issue("peer", "argotun-peer")
+    return [
+        *("--registry", f"redis://127.0.0.1:{registry}", "--peer-addr", "127.0.0.1:0"),
+        *("--peer-cert", peer.cert, "--peer-key", peer.key, "--peer-ca", peers.cert),
+    ]
+
+
 class Tunnel:
     """Server and agent in a folder; the cluster's API is then at `endpoint`."""
 
@@ -52,13 +68,7 @@ class Tunnel:
         if HOP:
             self._home = free_port(), free_port()
             self._registry = free_port()
-            (folder / "peers").mkdir()
-            peers = Authority("peers", folder / "peers")
-            peer = peers.issue("peer", "argotun-peer")
-            self._shared = [
-                *("--registry", f"redis://127.0.0.1:{self._registry}", "--peer-addr", "127.0.0.1:0"),
-                *("--peer-cert", peer.cert, "--peer-key", peer.key, "--peer-ca", peers.cert),
-            ]
+            self._shared = replica(self._registry, folder)
         self.agent_token = folder / "agent-token"
         self.agent_token.write_text(secrets.token_urlsafe(32))
         self._clusters = folder / "clusters.json"
@@ -97,7 +107,7 @@ class Tunnel:
     def start_server(self) -> None:
         """Run the server, and with a hop the agent's as well."""
         if HOP:
-            redis = ("redis-server", "--port", str(self._registry), "--save", "", "--dir", str(self.folder))
+            redis = redis_server(self._registry, self.folder)
             self._between = [
                 Process("redis", redis, self.folder, dict(os.environ)),
                 self._run("server", *self._server_options(*self._home), name="home"),
