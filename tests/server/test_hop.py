@@ -7,6 +7,7 @@ import gevent
 import pytest
 
 from argotun.server.links import CALLERS, LEAVING, V1
+from argotun.server.ratelimit import TokenBucket
 from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW, PING
 from tests.replicas import Replica, Replicas
@@ -298,3 +299,17 @@ def test_a_version_1_agent_serves_by_a_hop() -> None:
         agent.send(DATA, stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         agent.send(CLOSE, stream)
         assert client.response().status == 200
+
+
+def test_a_clusters_rate_is_one_for_all_of_its_agents_and_each_hop(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A second in which no bucket fills.
+    take = TokenBucket.take
+    monkeypatch.setattr(TokenBucket, "take", lambda bucket, _: take(bucket, 1000.0))
+    with Replicas(3, api=Api(answers_its_own), cluster={"rateLimit": 4}) as replicas:
+        # One route is a wrong one: a request on it is asked again.
+        replicas.known("c1", 1)
+        replicas.agent_at(2)
+        replicas.agent_at(2)
+        client = replicas.client_of(0)
+        statuses = [replicas.ask(client=client).status for _ in range(7)]
+        assert statuses == [200] * 4 + [429] * 3
