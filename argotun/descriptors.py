@@ -34,10 +34,19 @@ def raise_limit() -> Limit:
 
 
 def tell(log: Logger) -> None:
-    """Raise the limit, and say so."""
+    """Raise the limit, and say what it is; what it was only where that is something else."""
     limit = raise_limit()
-    hard = "unlimited" if limit.hard == resource.RLIM_INFINITY else limit.hard
-    log.info("descriptors: the soft limit is %d, was %d; the hard limit is %s", limit.soft, limit.found, hard)
+    raised = f", was {_shown(limit.found)}" if limit.soft != limit.found else ""
+    log.info(
+        "descriptors: the soft limit is %s%s; the hard limit is %s",
+        _shown(limit.soft),
+        raised,
+        _shown(limit.hard),
+    )
+
+
+def _shown(limit: int) -> str:
+    return "unlimited" if limit == resource.RLIM_INFINITY else str(limit)
 
 
 def allowed() -> int:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import Logger
 from typing import Protocol
 
 import gevent
@@ -62,9 +63,10 @@ class Role(Protocol):
         """Shut down at once."""
 
 
-def run(role: Role) -> int:
+def run(role: Role, log: Logger) -> int:
     """Serve until the first signal, then drain; a second one cuts that short. Returns the exit code.
 
+    The last line of `log` says that it has ended, and how.
     Up to here, and while the role starts, a signal is what `entry` makes of it: nobody is served yet.
     """
     asked, pressed = Event(), Event()
@@ -85,6 +87,8 @@ def run(role: Role) -> int:
     if not draining.ready():
         draining.kill()
         role.stop()
+        log.warning("ended by a second signal: what was still in progress is cut off")
         return CUT_SHORT
     draining.get()
+    log.info("ended")
     return 0

@@ -12,6 +12,7 @@ from gevent.event import Event
 
 import argotun
 from argotun import descriptors, process
+from argotun.address import host_port
 from argotun.agent.api import KubernetesApi
 from argotun.agent.connector import Connector
 from argotun.agent.forwarder import Forwarder
@@ -91,7 +92,8 @@ class Agent:
                 descriptors.allowed(),
                 self.config.max_conns,
             )
-        log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address))
+        health = {} if self.health is None else {"health": host_port(*self.health.address)}
+        log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address, **health))
 
     def told(self) -> None:
         """It is to end: a dial in progress says nothing more to the server."""
@@ -314,4 +316,4 @@ class Agent:
 def run(config: AgentConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
     descriptors.tell(log)
-    return process.run(Agent(config))
+    return process.run(Agent(config), log)

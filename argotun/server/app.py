@@ -221,14 +221,11 @@ class Server:
                 self._public_listener.places.limit,
                 self._internal_listener.places.limit,
             )
-        log.info(
-            "server listens",
-            extra=fields(
-                public=host_port(*self.public_address),
-                internal=host_port(*self.internal_address),
-                clusters=len(self.clusters.clusters),
-            ),
-        )
+        ports = {"public": self.public_address, "internal": self.internal_address}
+        if self._health is not None:
+            ports["health"] = self._health.address
+        where = {name: host_port(*address) for name, address in ports.items()}
+        log.info("server listens", extra=fields(**where, clusters=len(self.clusters.clusters)))
 
     def told(self) -> None:
         """It is to end: no agent is let in any more."""
@@ -373,4 +370,4 @@ class Server:
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit code."""
     descriptors.tell(log)
-    return process.run(Server(config))
+    return process.run(Server(config), log)
