@@ -1,4 +1,4 @@
-"""Run argotun from a clone: `python argotun.py --mode server|agent|demo|pki|status`."""
+"""Run argotun from a clone: `python argotun.py server|agent|demo|pki|status`, or `check`."""
 
 import sys
 from os.path import dirname, realpath

@@ -146,7 +146,7 @@ def _totals_of_server(status: Said) -> dict[str, object]:
         return {
             "clusters connected": f"{status.get('connected')} of {clusters}",
             "agents": status.get("agents"),
-            "clients' connections": status.get("connections"),
+            "connections": status.get("connections"),
         }
     agents = [agent for each in clusters.values() for agent in entries(each)]
     elsewhere = mapping(status.get("elsewhere"))
@@ -158,7 +158,7 @@ def _totals_of_server(status: Said) -> dict[str, object]:
         "streams": sum(agent.get("streams", 0) for agent in agents),
         "to clusters": f"{size(sum(each.get('toClusterBytesPerSecond', 0) for each in traffic))}/s",
         "from clusters": f"{size(sum(each.get('fromClusterBytesPerSecond', 0) for each in traffic))}/s",
-        "clients' connections": status.get("connections"),
+        "connections": status.get("connections"),
     }
 
 

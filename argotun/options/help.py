@@ -95,7 +95,7 @@ WORDS = {"status": "status-url"}
 def overview() -> str:
     """What the program is and which modes it has."""
     lines = [
-        "usage: argotun server|agent|demo|pki|status [option ...]",
+        "usage: argotun [check] server|agent|demo|pki|status [option ...]",
         "",
         "A reverse tunnel from customers' Kubernetes clusters to a managed Argo CD.",
         "",

@@ -14,6 +14,7 @@ from argotun.config.proxies import from_environment
 from argotun.config.values import Refused
 from argotun.errors import ConfigError, OptionsError
 from argotun.options.checks import ERRORS, WARNINGS, broken
+from argotun.options.help import CHECKED
 from argotun.options.sources import FLAG, Setting, Sources, misspelt_environment
 from argotun.options.table import BY_NAME, MODE, Option, of_mode
 
@@ -73,7 +74,8 @@ def load(sources: Sources, environ: Mapping[str, str]) -> Loaded:
     """The config of the mode that was asked for; raises ConfigError."""
     chosen = sources.settings.get(MODE.name)
     if chosen is None:
-        raise ConfigError(MODE.flag, None, MODE.kind.expected)
+        tries = " or ".join(f"check {mode}" for mode in CHECKED)
+        raise ConfigError(MODE.flag, None, f"{MODE.kind.expected}, or {tries}; --help tells what each does")
     mode = parse(MODE, chosen)
     refuse_other_modes(mode, sources.settings)
 

@@ -49,7 +49,10 @@ def lines(status: Said, width: int, marks: Mapping[str, str]) -> Iterator[str]:
     role = "agent" if is_agent(status) else "server"
     up = f", up {span(status['uptimeSeconds'])}" if "uptimeSeconds" in status else ""
     yield clean(f"argotun {role} {status.get('version', '')}{up}")
-    yield from _wrapped("  ".join(f"{name}: {value}" for name, value in totals(status).items()), width, "")
+    whole = _Part(tuple(totals(status)))
+    whole.add(list(totals(status).values()))
+    yield ""
+    yield from _show(whole, width, paint)
     for part in _agent(status) if role == "agent" else _server(status, width >= WIDE):
         yield ""
         yield from _show(part, width, paint)

@@ -35,7 +35,12 @@ def run(clone, *argv, cwd=None, **environ):
 @pytest.mark.parametrize(
     ("argv", "environ", "sentence"),
     [
-        ((), {}, "--mode is not set: expected server, agent, demo, pki or status"),
+        (
+            (),
+            {},
+            "--mode is not set: expected server, agent, demo, pki or status, or check server or check agent; "
+            "--help tells what each does",
+        ),
         (
             ("--mode", "demo", "--addr", ":1"),
             {},

@@ -15,7 +15,7 @@ def text(status: dict[str, Any], width: int = 80, marks: dict[str, str] | None =
 def test_each_cluster_is_a_line() -> None:
     shown = text(fleet.server(2))
     assert "\ncustomer-0001  0.4.1  3 h 5 min  12 ms  1        in 60 d\n" in shown
-    assert "clusters connected: 2 of 2" in shown
+    assert "\n2 of 2              2       1        2.9 KiB/s    3.8 MiB/s      431\n" in shown
     assert shown.endswith("\n✓ all is well")
 
 
@@ -42,7 +42,7 @@ def test_replicas_and_strangers_have_tables_of_their_own() -> None:
 
 def test_a_servers_health_port_has_numbers_only() -> None:
     shown = text({"mode": "server", "clusters": 3, "connected": 2, "agents": 2, "connections": 1})
-    assert "clusters connected: 2 of 3" in shown
+    assert "\nCLUSTERS CONNECTED  AGENTS  CONNECTIONS\n2 of 3              2       1\n" in shown
     assert shown.endswith("✗ 1 of 3 clusters has no agent here")
 
 
@@ -66,6 +66,16 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     for shown in (status, fleet.agent(server="wss://" + long, lastError="e" * 200, connected=False)):
         assert max(map(len, lines(shown, width, {}))) <= max(width, 80)
     assert "y" * MOST not in text(status)
+
+
+def test_the_totals_of_many_are_one_line_of_80_columns() -> None:
+    busy = {"toClusterBytesPerSecond": 999_000_000, "fromClusterBytesPerSecond": 999_000_000, "takeovers": 0}
+    status = fleet.server(999, connections=99_999)
+    status["traffic"] = dict.fromkeys(status["clusters"], busy)
+    assert "\n999 of 999          999     " in text(status)
+    heads = next(line for line in lines(status, 80, {}) if line.startswith("CLUSTERS CONNECTED"))
+    assert heads.endswith("CONNECTIONS")
+    assert len(heads) <= 80
 
 
 def test_only_a_terminal_has_colours() -> None:
