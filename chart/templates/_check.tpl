@@ -3,7 +3,10 @@
 {{- define "argotun.check" -}}
 {{- $wrong := list -}}
 {{- if not .Values.mode -}}
+{{- /* `helm lint` installs nothing, and looks at the chart's own values too, which are for either side. */ -}}
+{{- if or .Release.IsInstall .Release.IsUpgrade -}}
 {{- $wrong = append $wrong "mode: say what this release is, server (beside Argo CD) or agent (in a customer's cluster)" -}}
+{{- end -}}
 {{- else -}}
 {{- $wrong = concat (include "argotun.check.formats" . | fromJsonArray) (include "argotun.check.both" . | fromJsonArray) -}}
 {{- $wrong = concat $wrong (include (printf "argotun.check.%s" .Values.mode) . | fromJsonArray) -}}
