@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from argotun.config.models import PkiConfig
+from argotun.options.load import load
+from argotun.options.sources import read
 from argotun.options.table import BY_NAME, MODE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,10 +38,28 @@ def text_of(name: str) -> str:
     return (DOCS / name).read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    "words", ["ImagePullBackOff", "EXTERNAL-IP stays pending", "nothing for 99 s", "internal port was"]
+)
+def test_what_newcomers_met_has_a_row(words: str) -> None:
+    rows = [
+        line for line in (ROOT / "docs/troubleshooting.md").read_text("utf-8").splitlines() if words in line
+    ]
+    assert any(row.startswith("| ") for row in rows)
+
+
+def test_the_readmes_way_to_kubernetes_says_how_agents_get_in() -> None:
+    text = (ROOT / "README.md").read_text("utf-8").replace("\\\n", " ")
+    (command,) = (line.split() for line in text.splitlines() if "argotun.py pki" in line)
+    config = load(read(command[2:], {}), {}).config
+    assert isinstance(config, PkiConfig)
+    assert config.pki_exposure != "as-it-is"
+
+
 def test_every_message_is_one_of_the_program() -> None:
     rows = re.findall(r"^\| (.+?) \| ", text_of("troubleshooting.md"), re.M)
     messages = [each for row in rows for each in re.findall(r"`([^`]+ [^`]+)`", row)]
-    messages = [each for each in messages if not each.startswith((*OTHERS, "helm "))]
+    messages = [each for each in messages if not each.startswith((*OTHERS, "helm ", "kubectl -n"))]
     assert len(messages) > 20
     everything = said()
     for each in messages:

@@ -99,6 +99,11 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
     # Who we are to the server
     (
         "server.access",
+        "internal port",
+        "name the public port in --server: the one of the server's --addr, or what leads to it",
+    ),
+    (
+        "server.access",
         "the ServiceAccount token",
         "compare the clocks of both sides; the kubelet renews the token in a projected volume",
     ),

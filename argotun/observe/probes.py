@@ -1,4 +1,4 @@
-"""Probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`, `/status`, a server's `/joined`.
+"""Probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`, `/status`, a server's `/joined`, and `/`.
 
 `Probes` knows the answers; the server's own ports ask it for them. `HealthServer` serves them on a port
 of its own, without client certificates, for kubelets and Prometheus.
@@ -86,6 +86,10 @@ class Probes:
         if joined is not None:
             self._joined = joined
             self._routes[b"/joined"] = self._joins
+        # For whoever has found the port, and not what is there.
+        others = ", ".join(path.decode() for path in self._routes if path != b"/status")
+        self._index = f"argotun: /status says how it does, in a browser as a page; also {others}\n".encode()
+        self._routes[b"/"] = self._names
         self._kept: dict[tuple[Callable[[str], Answer], bool], tuple[float, Answer]] = {}
         self._pages: tuple[float, Mapping[str, object], dict[View, Answer]] = (-FRESH, {}, {})
         self._rendering = RLock()
@@ -127,6 +131,9 @@ class Probes:
                     made.pop(next(iter(made)))
                 made[asked] = 200, page.HTML, _in_turns(page.pieces(status, asked), PIECES)
             return made[asked]
+
+    def _names(self, _accept: str) -> Answer:
+        return 200, TEXT, self._index
 
     def _healthz(self, _accept: str) -> Answer:
         return 200, TEXT, b"ok"

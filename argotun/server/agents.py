@@ -22,6 +22,7 @@ from argotun.server.heads import answer, read_head
 from argotun.server.history import History
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
+from argotun.server.routes import AGENTS
 from argotun.transport import MessageSocket
 from argotun.transport.accept import accept, offered
 from argotun.transport.lookout import Lookout
@@ -144,7 +145,7 @@ class AgentPort:
     def _route(self, sock: Any, peer: Any, head: RequestHead, rest: bytes) -> None:
         path = head.target.partition(b"?")[0]
         no_body = head.method == b"HEAD"
-        if path not in (b"/connect", *CHECKED):
+        if path not in (AGENTS, *CHECKED):
             answer(sock, 404, "not found", no_body)
         elif head.method != b"GET" and not (no_body and path in CHECKED):
             answer(sock, 405, "only GET is served here", no_body)

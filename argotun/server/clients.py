@@ -27,7 +27,7 @@ from argotun.server.links import Link
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session, Way
-from argotun.server.routes import LASTING, OF_AN_API
+from argotun.server.routes import AGENTS, LASTING, OF_AN_API
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
@@ -285,7 +285,9 @@ class ClientPort:
         answer = self._probes.answer(path, accept, query.decode("latin-1"))
         if answer is None or head.method not in (b"GET", b"HEAD"):
             words = "no such path here; clusters are at /tunnel/{cluster}/"
-            if OF_AN_API.match(head.target):
+            if path == AGENTS:
+                words = "agents are let in at the server's public port (--addr), and this is the internal one"
+            elif OF_AN_API.match(head.target):
                 words += ": the URL has lost its path, as with kubectl proxy without --append-server-path"
             return Refusal(Cause.REQUEST_INVALID, words, 400)
         return answer

@@ -3,6 +3,9 @@
 import re
 from urllib.parse import unquote_to_bytes
 
+AGENTS = b"/connect"
+"""Where agents are let in, on the public port."""
+
 PREFIX = b"/tunnel/"
 """In front of the cluster's id."""
 

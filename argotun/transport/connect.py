@@ -35,6 +35,12 @@ _REFUSALS = {
     504: "the gateway before the server got no answer from it",
 }
 
+_INTERNAL = "the server's internal port was dialled: agents dial its public one (--addr, 8443 by default)"
+_OF_STATUS = "argotun: "
+"""How the message of a Status begins that argotun answers itself with; its public port answers no Status."""
+_OF_INTERNAL = (400, 503)
+"""What the internal port answers to an upgrade: to whoever may ask there, and to all others."""
+
 UPGRADE_REQUIRED = 426
 
 _PIECE = 8
@@ -216,4 +222,6 @@ def _refusal(sock: socket, reply: Reply, deadline: float) -> HandshakeError:
         )
     said = read_words(sock, reply, deadline)
     meaning = _REFUSALS.get(reply.status, "the server refused the upgrade")
+    if reply.status in _OF_INTERNAL and said.startswith(_OF_STATUS):
+        meaning = _INTERNAL
     return HandshakeError(f"{meaning} ({status})" + (f": {said}" if said else ""), reply.status)

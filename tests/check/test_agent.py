@@ -262,6 +262,22 @@ def test_a_wrong_path_is_told(check: Check, rig: Rig) -> None:
     assert "/connect" in found.of("server.access")["todo"]
 
 
+@pytest.mark.parametrize(("plain", "scheme"), [(True, "ws"), (False, "wss")])
+def test_the_internal_port_is_told_from_a_gateway(
+    capsys: pytest.CaptureFixture[str], plain: bool, scheme: str
+) -> None:
+    """Where it takes everybody's word, and where it asks who calls."""
+    with Rig(kubernetes(), agent=None, server={"internal_plain": plain}) as rig:
+        host, port = rig.server.internal_address
+        url = f"{scheme}://{host}:{port}/connect"
+        found = walked("agent", rig.agent_config(server=url, allow_insecure_server=plain), capsys)
+    assert found.failed == ["server.access"]
+    said = found.of("server.access")["says"]
+    assert said.startswith("the server's internal port was dialled: agents dial its public one (--addr")
+    assert "gateway" not in said
+    assert "name the public port in --server" in found.of("server.access")["todo"]
+
+
 # ── tokens that say when they end ──────────────────────────────────────────────────────────────────
 
 

@@ -1,5 +1,6 @@
 """The first and the last lines of a process: where each of its ports is, and that it has ended."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +10,15 @@ import pytest
 
 from bench.ports import held
 from tests.processes import Process
+from tests.rig import until
 
 CLUSTERS = '[{"id": "c1", "token": "token-of-agent-c1"}]'
 FREE = "127.0.0.1:0"
+
+BEGUN = re.compile(r"(server listens|agent starts) .+\n")
+
+STARTED = 60.0
+"""Seconds that a process may take to start on a busy machine."""
 
 Start = Callable[..., Process]
 
@@ -34,7 +41,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def run(mode: str, health: str) -> Process:
             process = Process(mode, *modes[mode], "--health-addr", health)
             started.append(process)
-            process.says(r"(server listens|agent starts) .+\n")
+            until(lambda: BEGUN.search(process.log), f"the {mode}", STARTED, explain=lambda: process.log)
             return process
 
         yield run

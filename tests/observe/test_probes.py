@@ -1,6 +1,7 @@
 """Probes: the right answers, and a port that hostile or silent clients cannot take away."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 
@@ -86,7 +87,15 @@ def test_metrics_follow_the_accept_header(probes: Probes) -> None:
     assert "argotun_build_info" in {family.name for family in parse_openmetrics(body.decode())}
 
 
-@pytest.mark.parametrize("path", [b"/", b"/healthz/", b"/metrics?x", b"/tunnel/dev/healthz", b"", b"\xff"])
+def test_the_root_names_what_is_there(probes: Probes) -> None:
+    code, content_type, body = probes.answer(b"/", "text/html") or pytest.fail("no answer")
+    assert (code, content_type) == (200, b"text/plain; charset=utf-8")
+    named = set(re.findall(rb"(?<!\S)/\w+", body))
+    assert named == {b"/status", b"/healthz", b"/readyz", b"/metrics"}
+    assert all(probes.answer(path) for path in named)
+
+
+@pytest.mark.parametrize("path", [b"//", b"/healthz/", b"/metrics?x", b"/tunnel/dev/healthz", b"", b"\xff"])
 def test_other_paths_are_not_ours(probes: Probes, path: bytes) -> None:
     assert probes.answer(path) is None
 

@@ -122,7 +122,9 @@ def test_argocds_certificate_may_call(listed: Site) -> None:
     assert listed.status("argocd", "/metrics") == 200
 
 
-@pytest.mark.parametrize("path", [PODS, "/tunnel/unknown/api/v1/pods", "/status", "/metrics", "/nothing"])
+@pytest.mark.parametrize(
+    "path", [PODS, "/tunnel/unknown/api/v1/pods", "/", "/status", "/metrics", "/nothing"]
+)
 def test_an_agents_certificate_gets_503(listed: Site, path: str) -> None:
     before = len(listed.heads)
     assert listed.status("agent", path) == 503

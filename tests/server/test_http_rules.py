@@ -320,7 +320,6 @@ def test_the_path_reaches_the_api_byte_for_byte(rig: Rig, path: str, seen: str) 
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/tunnel",
         "/tunnel/",
         "//tunnel/c1/x",
@@ -396,12 +395,18 @@ def test_every_method_that_an_api_serves_passes(rig: Rig, method: str) -> None:
     assert seen[0].startswith(method.encode() + b" /x ")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/status"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/status"])
 def test_our_own_paths_are_for_reading_only(rig: Rig, path: str) -> None:
     client = rig.client()
     assert rig.get(path, client=client).status == 200
     client.send(b"DELETE %b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
     assert client.response().status == 400
+
+
+def test_an_agents_path_on_the_internal_port_is_told_where_agents_are_let_in(rig: Rig) -> None:
+    answer = rig.get("/connect")
+    assert answer.status == 400
+    assert "agents are let in at the server's public port (--addr)" in answer.json()["message"]
 
 
 def test_two_clusters_on_one_connection_get_their_own_answers() -> None:
