@@ -150,12 +150,12 @@ class Connector:
                 if isinstance(error, HandshakeError) and error.status == 409:
                     self._look_on()
                 else:
-                    self._pause(f"cannot connect: {error}", self._delay(isinstance(error, NameLost)))
+                    self._pause(_problem(error), self._delay(isinstance(error, NameLost)))
                 continue
             except Exception as error:
                 # An agent that no longer dials would be alive and of no use for ever.
                 log.exception("a fault in argotun")
-                self._pause(f"cannot connect: {error}", self._delay())
+                self._pause(_problem(error), self._delay())
                 continue
             self._search.again()
             self._leave.wait()
@@ -330,6 +330,11 @@ class Connector:
     def settled(self) -> bool:
         """Whether it has found no other replica and looks only now and then."""
         return self._search.settled
+
+
+def _problem(error: Exception) -> str:
+    """Why there is no tunnel, as a sentence; of a dial that led nowhere the words say so themselves."""
+    return str(error) if isinstance(error, DialError) else f"cannot connect: {error}"
 
 
 def _place(server: str) -> Address:

@@ -26,7 +26,8 @@ class Destination:
     """
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
-        self._where = host_port(host.strip("[]"), port)
+        self._host = host.strip("[]")
+        self._where = host_port(self._host, port)
         self._resolver = Resolver(host, port, timeout)
         self._timeout = timeout
 
@@ -49,7 +50,9 @@ class Destination:
                 sock.close()
                 raise DialError(f"cannot connect to {self._where}: {explain(error)}") from error
             return sock
-        problem = f"cannot connect to {self._where}: {'; '.join(failures)}"
+        # An address that was given as such stands in front already.
+        whys = [failure.removeprefix(f"{self._host}: ") for failure in failures]
+        problem = f"cannot connect to {self._where}: {'; '.join(whys)}"
         if lost := self._resolver.lost:
             raise NameLost(f"{problem}, as it was before; {lost}")
         raise DialError(problem)

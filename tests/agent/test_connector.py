@@ -8,8 +8,10 @@ import gevent
 import pytest
 
 from argotun.agent.connector import STEPS
+from argotun.config.proxies import Proxy
 from argotun.errors import ArgotunError, DialError, HandshakeError, NameLost
 from argotun.tunnel.tunnel import Tunnel
+from bench.ports import held
 from tests.raw_websocket import Listening
 from tests.rig import Authority, Rig, until
 
@@ -74,6 +76,25 @@ def test_a_server_that_says_no_hello_leaves_the_last_step_undone(rig: Rig) -> No
         server.close()
         until(lambda: agent.connector.problem.startswith("cannot connect: "), "the agent's words")
         assert not agent.connected.is_set()
+
+
+def test_a_port_where_nobody_listens_is_told_in_few_words(rig: Rig) -> None:
+    with held() as closed:
+        port = closed.getsockname()[1]
+        agent = rig.make_agent(server=f"ws://127.0.0.1:{port}/connect", allow_insecure_server=True)
+        agent.start()
+        until(lambda: agent.connector.problem != "", "the agent's words")
+    assert agent.connector.problem == f"cannot connect to 127.0.0.1:{port}: connection refused"
+
+
+def test_a_proxy_that_cannot_be_reached_is_told_in_few_words(rig: Rig) -> None:
+    with held() as closed:
+        port = closed.getsockname()[1]
+        agent = rig.make_agent(proxy=Proxy("127.0.0.1", port))
+        agent.start()
+        until(lambda: agent.connector.problem != "", "the agent's words")
+    why = f"the proxy cannot be reached: cannot connect to 127.0.0.1:{port}: connection refused"
+    assert agent.connector.problem == why
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,7 @@ def test_an_agent_notices_the_return_of_a_killed_server(worlds: Any) -> None:
     server = world.start_server()
     agent = world.start_agent()
     server.signal(signal.SIGKILL)
-    says(agent, "cannot connect: .*refused")
+    says(agent, "cannot connect to .*refused")
     server = world.start_server()
     until(lambda: len(times(agent, " connected ")) == 2, "the tunnel", STARTED, explain=lambda: agent.log)
     (returned,) = times(server, "server listens")

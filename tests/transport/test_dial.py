@@ -153,6 +153,14 @@ def test_every_address_is_named_when_none_answers(refusing, resolved):
         assert name in message
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_an_address_that_is_dialled_as_such_is_named_once(host):
+    with held(host.strip("[]")) as closed, pytest.raises(DialError) as caught:
+        port = closed.getsockname()[1]
+        dial(host, port, 5)
+    assert str(caught.value) == f"cannot connect to {host}:{port}: connection refused"
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_addresses_that_do_not_answer_are_given_up_together(deaf, resolved, times):
     resolved(*[deaf] * times)
