@@ -192,6 +192,14 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
         "let replicas reach each other at --peer-addr, with certificates of --peer-ca that name --peer-name",
     ),
     ("keys", "", "see whether this machine reaches the URL, and whether --jwks-ca is its CA"),
+    ("traces", "is not installed", "install it, or take OTEL_EXPORTER_OTLP_ENDPOINT away"),
+    (
+        "traces",
+        "does not take them",
+        "look at the way to the collector's port for OTLP over HTTP, mostly 4318: its Service, and the "
+        "NetworkPolicy here (networkPolicy.extraEgress)",
+    ),
+    ("traces", "", "correct that variable (extraEnv), as http://collector.monitoring:4318"),
     ("inside", "", "see the server's log and access log at this moment"),
     ("", "", "correct the option or the file that is named"),
 )

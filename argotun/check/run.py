@@ -1,9 +1,11 @@
 """Runs the walk of a mode, shows it, and gives its exit code."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
+from argotun.check import traces
 from argotun.check.show import Lines, as_json
 from argotun.check.steps import Walk
 from argotun.config import AgentConfig, ServerConfig
@@ -33,6 +35,7 @@ def walk(mode: str, config: Config, warnings: tuple[str, ...], form: str) -> int
             from argotun.check import server  # noqa: PLC0415
 
             server.walk(config, found)
+        traces.walk(os.environ, found)
 
     return _shown(mode, findings, form)
 

@@ -66,8 +66,7 @@ class Otlp:
         self._extract = TraceContextTextMapPropagator().extract
         # What the agent asks is the API; the server is asked.
         self._kind = SpanKind.CLIENT if service == AGENT else SpanKind.SERVER
-        # What the SDK says of each attempt is said here once.
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        _quieten()
 
     def begin(
         self, name: str, parent: list[str], state: list[str], at: int, facts: dict[str, Fact]
@@ -80,6 +79,33 @@ class Otlp:
         """Send what is left, for LAST_WORDS at most."""
         gevent.spawn(self._provider.shutdown).join(LAST_WORDS)
         self._session.cut()
+
+
+def knock() -> str:
+    """Send a message without a span, as the environment says; why it was not taken, or "".
+
+    Waits for as long as a message may take, 10 s unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise. Raises
+    ValueError or OSError where the environment cannot be used.
+    """
+    _quieten()
+    session = _Session()
+    exporter: SpanExporter = OTLPSpanExporter(session=session)
+    try:
+        taken = exporter.export([]) is SpanExportResult.SUCCESS
+    finally:
+        exporter.shutdown()
+    return "" if taken else session.problem
+
+
+def origin(endpoint: str) -> str:
+    """Scheme, host and port of a collector's URL: user and password are nobody's to read."""
+    url = urlsplit(endpoint)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+
+
+def _quieten() -> None:
+    """What the SDK says of each attempt is said here once."""
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
 
 class Begun:
@@ -165,8 +191,7 @@ class _Telling(SpanExporter):
     def __init__(self, exporter: SpanExporter, session: _Session, endpoint: str) -> None:
         self._exporter = exporter
         self._session = session
-        url = urlsplit(endpoint)
-        self._where = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+        self._where = origin(endpoint)
         self._told = 0.0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

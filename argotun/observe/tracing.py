@@ -116,10 +116,9 @@ def start(service: str, environ: Mapping[str, str]) -> Tracing | None:
     The second is a WARN: a tunnel is worth more than its traces, so nothing here ends the process. `service`
     is the name of the process in traces, unless OTEL_SERVICE_NAME gives another.
     """
-    variable = next((name for name in ENDPOINTS if environ.get(name)), "")
-    if not variable or _switched_off(environ):
+    variable, why = collector(environ)
+    if not variable:
         return None
-    why = _unusable(variable, environ)
     if not why:
         try:
             # Only here: without a collector nobody needs any of it, nor its memory.
@@ -127,13 +126,26 @@ def start(service: str, environ: Mapping[str, str]) -> Tracing | None:
 
             return Tracing(otlp.Otlp(service, environ[variable]))
         except ModuleNotFoundError as error:
-            if _is_ours(error):
-                raise
-            why = f"{variable} is set, but {error.name} is not installed: pip install 'argotun[otel]'"
+            why = missing(variable, error)
         except (OSError, ValueError) as error:
             why = f"{variable} is set, but its exporter does not start: {error}"
     log.warning("no traces are exported: %s", why)
     return None
+
+
+def collector(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The variable that names the collector, "" where nothing is to be traced; and why that is of no use."""
+    variable = next((name for name in ENDPOINTS if environ.get(name)), "")
+    if not variable or _switched_off(environ):
+        return "", ""
+    return variable, _unusable(variable, environ)
+
+
+def missing(variable: str, error: ModuleNotFoundError) -> str:
+    """A sentence about a package that traces need; raises `error` where that is about a part of argotun."""
+    if (error.name or "").partition(".")[0] in ("", "argotun"):
+        raise error
+    return f"{variable} is set, but {error.name} is not installed: pip install 'argotun[otel]'"
 
 
 def ending(tracing: Tracing | None, record: Callable[[Request], None]) -> Callable[[Request], None]:
@@ -169,11 +181,6 @@ def _unusable(variable: str, environ: Mapping[str, str]) -> str:
     if chosen and environ[chosen] != PROTOCOL:
         return f"{chosen} is {plain(environ[chosen])!r}, and argotun speaks {PROTOCOL} only"
     return ""
-
-
-def _is_ours(error: ModuleNotFoundError) -> bool:
-    """Whether what is missing is a part of argotun, and not of what the extra brings."""
-    return (error.name or "").partition(".")[0] in ("", "argotun")
 
 
 class Clock:
