@@ -96,7 +96,7 @@ lint: $(VENV)/.dev ## Check format, style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy --strict argotun
 
-docs: $(VENV)/.docs ## Build the documents as a site into build/docs; a link that leads nowhere fails it
+docs: $(VENV)/.docs ## Build the documents as a site into build/docs/VERSION; a link that leads nowhere fails it
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file site/mkdocs.yml
 
 # The engine that answers, as $$engine of the same line.

@@ -1,10 +1,14 @@
-"""What the site has beside the documents: the pages at the top of the clone, the examples, and the release.
+"""What the site has beside the documents: the pages at the top of the clone, the examples, and the releases.
+
+Each release is a folder of its own, named by its version, beside those that are there already. A page lists
+them, and so does a file that the theme's choice of versions reads.
 
 MkDocs calls what is named `on_…`: https://www.mkdocs.org/dev-guide/plugins/#events
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +29,31 @@ FROM_ELSEWHERE = re.compile(
     r"<(?:script|img|iframe|source)[^>]*\bsrc=[\"']?(?:https?:)?//|<link[^>]*\bhref=[\"']?(?:https?:)?//"
 )
 
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+INDEX = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>argotun</title>
+<h1>argotun</h1>
+<p>The documents of each release:</p>
+<ul>
+{versions}</ul>
+</html>
+"""
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Say which release these documents are of."""
-    release = re.search(r'__version__ = "(.+)"', (CLONE / "argotun" / "__init__.py").read_text("utf-8"))
-    assert release
-    config.site_name = f"argotun {release[1]}"
+    """Say which release these documents are of, and build them into its folder."""
+    config.site_name = f"argotun {release()}"
+    config.site_dir = str(Path(config.site_dir) / release())
     return config
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """List the releases."""
+    publish(Path(config.site_dir).parent)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -57,6 +79,33 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
 
         raise BuildError(f"{page.file.src_uri} asks for something from elsewhere: {found[0]}")
     return output
+
+
+def release() -> str:
+    """The version of these documents."""
+    found = re.search(r'__version__ = "(.+)"', (CLONE / "argotun" / "__init__.py").read_text("utf-8"))
+    assert found
+    return found[1]
+
+
+def publish(folder: Path) -> None:
+    """Write the list of the releases in a folder, the newest first: for people, and for the theme.
+
+    The theme's choice of versions wants the file that mike would write: https://github.com/jimporter/mike
+    """
+    versions = sorted(
+        (
+            each.name
+            for each in folder.iterdir()
+            if VERSION.fullmatch(each.name) and (each / "index.html").exists()
+        ),
+        key=lambda version: [int(number) for number in version.split(".")],
+        reverse=True,
+    )
+    entries = [{"version": version, "title": version, "aliases": []} for version in versions]
+    (folder / "versions.json").write_text(json.dumps(entries), "utf-8")
+    lines = "".join(f'<li><a href="{version}/index.html">{version}</a></li>\n' for version in versions)
+    (folder / "index.html").write_text(INDEX.format(versions=lines), "utf-8")
 
 
 def led(markdown: str) -> str:

@@ -4,11 +4,14 @@ Whether each link leads somewhere is for `make docs`, which builds it.
 """
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from argotun import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "site"
@@ -46,6 +49,33 @@ def test_every_document_has_its_place_in_the_site() -> None:
 )
 def test_a_link_leads_to_where_the_site_has_the_page(link: str, there: str) -> None:
     assert pages.led(f"a [b]({link}) c (docs/x)") == f"a [b]({there}) c (docs/x)"
+
+
+class Config:
+    """As much of MkDocs' as the pages use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site_dir = str(folder)
+        self.site_name = ""
+
+
+def test_the_site_says_its_release_and_has_a_folder_for_it(tmp_path: Path) -> None:
+    config = pages.on_config(Config(tmp_path))
+    assert config.site_name == f"argotun {__version__}"
+    assert config.site_dir == str(tmp_path / __version__)
+
+
+def test_a_release_is_listed_beside_those_before_the_newest_first(tmp_path: Path) -> None:
+    for name in ("0.9.0", "0.10.0", "0.1.0", "assets", "1.0.0-half", "2.0.0"):
+        (tmp_path / name).mkdir()
+        if name != "2.0.0":
+            (tmp_path / name / "index.html").touch()
+    pages.on_post_build(Config(tmp_path / "0.1.0"))
+    newest_first = ["0.10.0", "0.9.0", "0.1.0"]
+    listed = json.loads((tmp_path / "versions.json").read_text("utf-8"))
+    assert [each["version"] for each in listed] == newest_first
+    links = re.findall(r'href="(.+?)"', (tmp_path / "index.html").read_text("utf-8"))
+    assert links == [f"{version}/index.html" for version in newest_first]
 
 
 @pytest.mark.parametrize(
