@@ -27,7 +27,7 @@ KUBERNETES  ?= 1.33.13
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 # What starts processes, and what measures, is left to `make test`.
-PURE = tests/wire tests/config tests/policy tests/options tests/observe tests/fuzz \
+PURE = tests/wire tests/config tests/policy tests/options tests/observe tests/fuzz tests/suites/test_verdicts.py \
        --ignore tests/options/test_entry.py --ignore tests/wire/test_head_linear.py
 # Most tests wait, so more workers than cores. A file stays with one worker, as its fixtures do; the files that
 # wait longest come first. A worker that hangs says where, and ends the run.
@@ -35,14 +35,14 @@ WORKERS  ?= 6
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 LAZY     = tests/survival
 # These need more than Python packages, or more of them, and have targets of their own.
-LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance tests/skew
+LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance tests/skew tests/suites
 ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance e2e skew argocd chart gateways bench bench-compare plots soak lint docs
+.PHONY: help demo quick test fuzz conformance suites e2e skew argocd chart gateways bench bench-compare plots soak lint docs
 .PHONY: image push chart-package chart-push wheel
 
 help: ## Show this list
@@ -62,6 +62,9 @@ fuzz: $(VENV)/.fuzz ## Fuzz the wire for FUZZ seconds a target, guided by covera
 
 conformance: $(VENV)/.conformance ## Run other people's suites against both ends of a tunnel, and older releases at either
 	$(RUN) -m pytest tests/conformance tests/skew -o faulthandler_timeout=900 $(PYTEST_ARGS)
+
+suites: $(VENV)/.dev ## Run Kubernetes' own suites directly and through argotun (an hour; needs Go and bubblewrap)
+	$(RUN) -m pytest tests/suites -o faulthandler_timeout=7200 $(PYTEST_ARGS)
 
 e2e: $(VENV)/.dev ## Run the tests with a real kube-apiserver (needs Go, or KUBEBUILDER_ASSETS)
 	ARGOTUN_E2E_HOP='$(HOP)' $(RUN) -m pytest tests/e2e -o faulthandler_timeout=900 $(PYTEST_ARGS)

@@ -101,7 +101,8 @@ def _acquire(fd: int, say: Callable[[str], None]) -> None:
             time.sleep(0.5)
 
 
-def _go_environment() -> dict[str, str]:
+def go_environment() -> dict[str, str]:
+    """The environment of a run of Go."""
     return {"GOFLAGS": "-buildvcs=false", **os.environ, "CGO_ENABLED": "0"}
 
 
@@ -110,7 +111,7 @@ def _check_go() -> None:
     done = subprocess.run(
         ["go", "env", "GOVERSION"],
         cwd=MODULE,
-        env=_go_environment(),
+        env=go_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -120,25 +121,13 @@ def _check_go() -> None:
 
 
 def _build(name: str, package: str, folder: Path, say: Callable[[str], None]) -> None:
-    version = _kubernetes_version()
-    variables = {
-        "gitMajor": "1",
-        "gitMinor": version.split(".")[1],
-        "gitVersion": version,
-        "gitTreeState": "clean",
-    }
-    stamps = [
-        f"-X {p}.{k}={v}"
-        for p in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-        for k, v in variables.items()
-    ]
     started = time.monotonic()
     argv = [
         "go",
         "build",
         "-trimpath",
         "-ldflags",
-        " ".join(("-s", "-w", *stamps)),
+        " ".join(stamps()),
         "-o",
         str(folder / name),
         package,
@@ -146,7 +135,7 @@ def _build(name: str, package: str, folder: Path, say: Callable[[str], None]) ->
     done = subprocess.run(
         argv,
         cwd=MODULE,
-        env=_go_environment(),
+        env=go_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -157,7 +146,21 @@ def _build(name: str, package: str, folder: Path, say: Callable[[str], None]) ->
     say(f"built {name} in {time.monotonic() - started:.0f} s")
 
 
-def _kubernetes_version() -> str:
+def stamps() -> list[str]:
+    """The linker's flags by which a program of Kubernetes says its version."""
+    version = kubernetes_version()
+    variables = {
+        "gitMajor": "1",
+        "gitMinor": version.split(".")[1],
+        "gitVersion": version,
+        "gitTreeState": "clean",
+    }
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    return ["-s", "-w", *(f"-X {p}.{k}={v}" for p in packages for k, v in variables.items())]
+
+
+def kubernetes_version() -> str:
+    """The version of Kubernetes that go.mod names, such as v1.36.3."""
     words = (MODULE / "go.mod").read_text().split()
     return words[words.index("k8s.io/kubernetes") + 1]
 

@@ -19,9 +19,17 @@ class Authority:
 
     def __init__(self, name: str, folder: Path) -> None:
         self._ca = trustme.CA(organization_name=name)
+        self._name = name
         self._folder = folder
         self.cert = folder / f"{name}-ca.crt"
         self._ca.cert_pem.write_to_path(str(self.cert))
+
+    def key(self) -> Path:
+        """The key of the authority itself, for a program that signs with it."""
+        path = self._folder / f"{self._name}-ca.key"
+        self._ca.private_key_pem.write_to_path(str(path))
+        path.chmod(0o600)
+        return path
 
     def issue(self, name: str, *hosts: str, group: str | None = None) -> Pair:
         """A certificate with that common name, for the hosts; to Kubernetes it is a user, in that group."""

@@ -1,6 +1,6 @@
 """argotun between the tests and a cluster: a server and an agent, with mutual TLS, as two processes.
 
-With ARGOTUN_E2E_HOP the agent is at another replica of the server, and every request takes a hop.
+With a hop, as with ARGOTUN_E2E_HOP, the agent is at another replica of the server than the one that is asked.
 """
 
 import json
@@ -50,7 +50,9 @@ def replica(registry: int, folder: Path) -> list[str | Path]:
 class Tunnel:
     """Server and agent in a folder; the cluster's API is then at `endpoint`."""
 
-    def __init__(self, cluster: Cluster, folder: Path, *options: str, plain: bool = True) -> None:
+    def __init__(
+        self, cluster: Cluster, folder: Path, *options: str, plain: bool = True, hop: bool = HOP
+    ) -> None:
         """Options are added to the server's; its internal port wants certificates too unless it is plain."""
         self.cluster = cluster
         self.folder = folder
@@ -65,7 +67,8 @@ class Tunnel:
         self._between: list[Process] = []
         # Where the agent is, and who knows of its tunnel.
         self._home = self._public, self._internal
-        if HOP:
+        self._hop = hop
+        if hop:
             self._home = free_port(), free_port()
             self._registry = free_port()
             self._shared = replica(self._registry, folder)
@@ -106,7 +109,7 @@ class Tunnel:
 
     def start_server(self) -> None:
         """Run the server, and with a hop the agent's as well."""
-        if HOP:
+        if self._hop:
             redis = redis_server(self._registry, self.folder)
             self._between = [
                 Process("redis", redis, self.folder, dict(os.environ)),
