@@ -42,7 +42,8 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance suites e2e skew argocd chart gateways bench bench-compare plots soak lint docs
+.PHONY: help demo quick test fuzz conformance suites e2e skew argocd chart gateways
+.PHONY: bench bench-compare scenarios plots soak lint docs
 .PHONY: image push chart-package chart-push wheel
 
 help: ## Show this list
@@ -87,6 +88,10 @@ bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and open
 
 bench-compare: $(VENV)/.dev ## Measure BASE, a commit, and this tree in turn; fails where this one is slower
 	$(RUN) -m bench.compare $(BENCH_ARGS) $(BASE)
+
+scenarios: $(VENV)/.dev ## Measure scenarios beside what others use, and keep the run (on a quiet machine)
+	$(RUN) -m bench --peers --scenario all --json bench/results/scenarios.json $(BENCH_ARGS)
+	$(RUN) -m bench.pages
 
 plots: $(VENV)/.dev ## Draw what is kept in bench/results, into docs/benchmark.md and README.md too
 	$(RUN) -m bench.pages

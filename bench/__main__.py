@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import certificates, layers, load, machine, peers, profile, report, results, subjects, upstream
 from bench.errors import BenchError
 from bench.run import FULL, QUICK, Outcome, Run, say
+from bench.scenarios import ALL, choose, command
 from bench.site import Site
 from bench.subject import Ground, Subject
 
@@ -32,9 +33,13 @@ def main(argv: list[str] | None = None) -> int:
         for name, why in left_out.items():
             say(f"{name} is left out: {why}")
         names = _names(options)
+        if options.scenario and not names:
+            names = [*command.SUBJECTS, *(subject.name for subject in beside)]
         chosen = subjects.choose([*subjects.available(options.against), *beside], names)
         files = _raise_file_limit(options.streams)
         with Site() as site:
+            if options.scenario:
+                return command.run(site, files, chosen, options)
             made = certificates.make(site.folder)
             ground = Ground(site, upstream.start(site, made, files), made)
             if options.profile:
@@ -63,6 +68,13 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--peers", action="store_true", help="what others use beside argotun, as far as it is at hand"
     )
+    parser.add_argument(
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"no table: this scenario, or {ALL}; repeatable, with --quick to see that it works",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument(
         "--rounds", type=int, default=FULL.rounds, help="how often each load is repeated (%(default)s)"
@@ -82,6 +94,10 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.streams < 0:
         parser.error("--rounds is at least 1 and --streams at least 0")
+    try:
+        choose(options.scenario)
+    except BenchError as error:
+        parser.error(f"--scenario: {error}")
     if options.against is not None:
         options.against = options.against.resolve()
     return options
@@ -90,7 +106,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 def _names(options: argparse.Namespace) -> list[str]:
     if options.only:
         return list(options.only)
-    if options.quick or options.profile:
+    if (options.quick and not options.scenario) or options.profile:
         return ["argotun", "against"] if options.against else ["argotun"]
     return []
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bench import bulk, certificates, machine, probe, procfs, results, subjects, upstream
@@ -118,7 +118,7 @@ class Background:
             thread.join()
         if self._failed:
             raise BenchError(f"beside the small requests: {self._failed[0]}")
-        return sorted(self._rates)[len(self._rates) // 2]
+        return sorted(self._rates)[len(self._rates) // 2] if self._rates else 0.0
 
     def _guard(self, run: Callable[[], None]) -> None:
         try:
@@ -195,8 +195,7 @@ def measure(link: Link | None, seconds: float) -> list[Phase]:
         phases = [direct.alone("direct, alone"), direct.beside_a_list("direct, beside the LIST")]
         running, other = [
             subjects.start(
-                ground,
-                via,
+                replace(ground, via=via),
                 ("--tunnel-buffer", f"{BUFFER}Mi"),
                 ("--max-conns", str(STREAMS), "--keepalive", "1s"),
             )

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -131,7 +131,7 @@ def measure(link: Link, rounds: int) -> tuple[Figures, Figures]:
     with Site() as site:
         made = certificates.make(site.folder)
         ground = Ground(site, upstream.start(site, made, FILES), made)
-        running = subjects.start(ground, via=lambda server: link.between(site, server))
+        running = subjects.start(replace(ground, via=lambda server: link.between(site, server)))
         direct = Way(f"https://{link.between(site, ground.upstream.tls)}", made.ca, link)
         tunnel = Way(running.url, made.ca, link)
         say("direct")

@@ -10,6 +10,7 @@ from bench import report, results
 from bench.figures import FLOOR, Figures
 from bench.plot import OTHERS, OURS, Bar, Panel, draw
 from bench.results import Record
+from bench.scenarios import SCENARIOS, shown
 
 CLONE = Path(__file__).resolve().parent.parent
 PICTURES = CLONE / "docs" / "pictures"
@@ -40,7 +41,11 @@ def blocks() -> dict[Path, dict[str, str]]:
     """What stands in each document between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
     return {
         README: {"figures": comparison_table()},
-        BENCHMARK: {"figures": comparison_table() + _origin(), "table": _whole_table()},
+        BENCHMARK: {
+            "figures": comparison_table() + _origin(),
+            "table": _whole_table(),
+            "scenarios": shown.block(results.kept("scenarios"), SCENARIOS, lambda name: _named(name)[0]),
+        },
     }
 
 

@@ -30,6 +30,11 @@ def write(path: Path, described: dict[str, object], **figures: object) -> None:
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
+def kept(name: str) -> Record | None:
+    """A record by its name, or None where none was kept."""
+    return read(name) if (FOLDER / f"{name}.json").exists() else None
+
+
 def read(name: str) -> Record:
     """A record by its name. Raises BenchError where it is not there."""
     path = FOLDER / f"{name}.json"

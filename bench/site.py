@@ -1,6 +1,7 @@
 """The place where one benchmark run lives: a temporary folder and the processes started in it.
 
-Leaving the `with` block ends every process and removes the folder, whatever happened inside.
+Leaving the `with` block ends every process and removes the folder, whatever happened inside; a SIGTERM leaves
+it as Ctrl-C does.
 """
 
 import json
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +32,7 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:
         self.name = name
+        self.command = command
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches the benchmark alone, which then ends its children in order.
@@ -68,8 +71,10 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="argotun-bench-", dir=base))
         self._children: list[Child] = []
         self._names: set[str] = set()
+        self._on_term: object = signal.SIG_DFL
 
     def __enter__(self) -> "Site":
+        self._on_term = signal.signal(signal.SIGTERM, _interrupt)
         return self
 
     def __exit__(
@@ -84,17 +89,23 @@ class Site:
                 child.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGINT, previous[signal.SIGINT])
+            signal.signal(signal.SIGTERM, self._on_term)  # type: ignore[arg-type]
 
     def start(self, name: str, command: Sequence[str]) -> Child:
         """Start a process; the name also names its log file."""
-        try:
-            child = Child(self._unused(name), command, self.folder)
-        except OSError as error:
-            raise BenchError(f"cannot start {command[0]}: {error.strerror}") from error
-        self._children.append(child)
+        with _undisturbed():
+            try:
+                child = Child(self._unused(name), command, self.folder)
+            except OSError as error:
+                raise BenchError(f"cannot start {command[0]}: {error.strerror}") from error
+            self._children.append(child)
         return child
+
+    def again(self, child: Child) -> Child:
+        """Start anew what has ended, with the same command."""
+        self._children.remove(child)
+        return self.start(child.name, child.command)
 
     def stop(self, children: Sequence[Child]) -> None:
         """End these before the others, for instance a pair that is no longer wanted."""
@@ -135,6 +146,26 @@ def wait_until(
             logs = "\n".join(f"--- {child.name}\n{child.log_tail()}" for child in children)
             raise BenchError(f"{why}\n{logs}")
         time.sleep(0.05)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: a process between its start and its place in a list would be left behind."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    # Handlers, since a child would inherit signals that are ignored or blocked.
+    previous = {number: signal.signal(number, lambda got, _: came.append(got)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _environment() -> dict[str, str]:

@@ -14,11 +14,15 @@ ALL_CONNECTIONS = (1, 16, 64)
 
 @dataclass(frozen=True)
 class Ground:
-    """What every subject stands on."""
+    """What every subject stands on.
+
+    Its agent dials what `via` makes of an address, `host:port`: a link may be in the way.
+    """
 
     site: Site
     upstream: Upstream
     certificates: Certificates
+    via: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)

@@ -77,15 +77,11 @@ def choose(subjects: list[Subject], names: list[str]) -> list[Subject]:
 
 def start(
     ground: Ground,
-    via: Callable[[str], str] = str,
     options: Sequence[str] = (),
     agent_options: Sequence[str] = (),
     server_options: Sequence[str] = (),
 ) -> Running:
-    """The subject `argotun`, for a benchmark of its own.
-
-    The agent dials what `via` makes of the server's `host:port`; `options` are given to both roles.
-    """
+    """The subject `argotun`, for a benchmark of its own; `options` are given to both roles."""
     return _start_pair(
         ground,
         MUTUAL,
@@ -94,12 +90,11 @@ def start(
         options=OWN,
         server_extra=["--internal-plain", *_access_log(False), *options, *server_options],
         agent_extra=[*_access_log(False), *options, *agent_options],
-        via=via,
     )
 
 
 def _start_direct(ground: Ground) -> Running:
-    return Running(url=f"https://{ground.upstream.tls}")
+    return Running(url=f"https://{ground.via(ground.upstream.tls)}")
 
 
 def _argotun(
@@ -164,7 +159,6 @@ def _start_pair(
     options: str,
     server_extra: list[str] | None = None,
     agent_extra: list[str] | None = None,
-    via: Callable[[str], str] = str,
 ) -> Running:
     """Start a server and its agent and wait until a request goes through.
 
@@ -182,7 +176,7 @@ def _start_pair(
 
     server = {"addr": public, "internal-addr": internal, "clusters": clusters, "log-level": "info"}
     agent = {
-        "server": f"{'wss' if hops.tunnel else 'ws'}://{via(public)}/connect",
+        "server": f"{'wss' if hops.tunnel else 'ws'}://{ground.via(public)}/connect",
         "token": TOKEN,
         "target": target,
         "sa-token-path": account_token,

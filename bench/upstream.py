@@ -11,6 +11,7 @@ from bench.ports import free_port
 from bench.site import Child, Site, wait_until
 
 SMALL = 1024  # bytes of the small answer
+LIST = 1 << 20  # bytes of a list of objects
 BULK = 200_000_000  # bytes of the large one
 
 # A single process (no master) so that its CPU time is one line in /proc. Uploads are written to the site's
@@ -38,11 +39,16 @@ http {{
     ssl_certificate {certificates.server};
     ssl_certificate_key {certificates.server_key};
     ssl_protocols TLSv1.2 TLSv1.3;
+    proxy_http_version 1.1;
+    upstream itself {{ server 127.0.0.1:{plain_port}; keepalive 64; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{tls_port} ssl backlog=4096{buffer};
-        listen 127.0.0.1:{plain_port} backlog=4096;
+        listen 127.0.0.1:{plain_port} backlog=4096{buffer};
         location = /small {{ return 200 "{small}"; }}
         location = /bulk {{ alias {folder}/bulk; }}
+        location = /list {{ alias {folder}/list; }}
+        # nginx asks itself, for which it reads the whole body first.
+        location = /post {{ proxy_pass http://itself/small; proxy_set_header Connection ""; }}
         location /upload/ {{ root {folder}; dav_methods PUT; create_full_put_path on; }}
         location = /nginx {{ stub_status; }}
     }}
@@ -78,6 +84,7 @@ def start(site: Site, certificates: Certificates, files: int, buffer: str = "") 
     # A hole of 200 MB: read like any file, and no memory is needed for it.
     with (site.folder / "bulk").open("wb") as bulk:
         bulk.truncate(BULK)
+    (site.folder / "list").write_bytes(bytes(LIST))
     (site.folder / "upload").mkdir()
     config = site.write(
         "nginx.conf",

@@ -27,9 +27,10 @@ class Result:
     errors: int
 
 
-def run(url: str, connections: int, seconds: int) -> Result:
-    """Drive `url` from one thread; BenchError when wrk fails."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", url]
+def run(url: str, connections: int, seconds: int, *options: str) -> Result:
+    """Drive `url` from one thread, with more options of wrk's; BenchError when wrk fails."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency"]
+    command += [*options, url]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE, check=False)
     except subprocess.TimeoutExpired:

@@ -15,7 +15,7 @@ def start(ground: Ground, program: str) -> Running:
     server = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--reverse", *secret]
     server += ["--tls-cert", str(made.server), "--tls-key", str(made.server_key), "--tls-ca", str(made.ca)]
     agent = [program, "client", *secret, "--tls-ca", str(made.ca), "--tls-cert", str(made.agent)]
-    agent += ["--tls-key", str(made.agent_key), f"https://127.0.0.1:{port}"]
+    agent += ["--tls-key", str(made.agent_key), f"https://{ground.via(f'127.0.0.1:{port}')}"]
     agent += [f"R:{internal}:{ground.upstream.plain}"]
     children = {
         "server": ground.site.start("chisel-server", server),

@@ -28,7 +28,9 @@ http {{
     proxy_max_temp_file_size 0;
     proxy_request_buffering off;
     proxy_http_version 1.1;
-    proxy_set_header Connection "";
+    map $http_upgrade $upgraded {{ default upgrade; "" ""; }}
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection $upgraded;
     proxy_ssl_trusted_certificate {ca};
     proxy_ssl_verify on;
     proxy_ssl_name localhost;
@@ -36,6 +38,8 @@ http {{
     server {{
 {server}
         location / {{ proxy_pass https://next; }}
+        # Events would wait until a buffer is full.
+        location = /watch {{ proxy_buffering off; proxy_pass https://next; }}
     }}
 }}
 """
@@ -61,7 +65,7 @@ def start(ground: Ground) -> Running:
     children = {}
     for name, address, listens, after in (
         ("agent", second, _SECOND, ground.upstream.tls),
-        ("server", first, _FIRST, second),
+        ("server", first, _FIRST, ground.via(second)),
     ):
         config = ground.site.write(
             f"hop-{name}.conf",

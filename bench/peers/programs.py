@@ -5,6 +5,7 @@ A peer whose program is neither given nor can be built is no error: it is named,
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,18 @@ def remotedialer() -> str:
         lambda folder: ["go", "build", "-C", str(_DRIVER), "-trimpath", "-o", str(folder / "program"), "."],
         "program",
     )
+
+
+def _remotedialer_version() -> str:
+    found = re.search(r"rancher/remotedialer (v\S+)", (_DRIVER / "go.mod").read_text())
+    return found[1] if found else "unknown"
+
+
+VERSIONS: dict[str, Callable[[], str]] = {
+    "remotedialer": _remotedialer_version,
+    "rathole": lambda: RATHOLE if given("rathole") is None else "as given",
+}
+"""Of the peers that are built here."""
 
 
 def _built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:

@@ -45,7 +45,11 @@ def start(ground: Ground, program: str) -> Running:
     children = {}
     for role, text in (("server", _SERVER), ("agent", _AGENT)):
         words = text.format(
-            tunnel=tunnel, internal=internal, upstream=ground.upstream.plain, identity=identity, ca=made.ca
+            tunnel=tunnel if role == "server" else ground.via(tunnel),
+            internal=internal,
+            upstream=ground.upstream.plain,
+            identity=identity,
+            ca=made.ca,
         )
         config = ground.site.write(f"rathole-{role}.toml", words)
         flag = "--server" if role == "server" else "--client"

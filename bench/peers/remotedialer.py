@@ -14,7 +14,7 @@ def start(ground: Ground, program: str) -> Running:
     made = ground.certificates
     server = ["server", "-tunnel", tunnel, "-internal", internal, "-api", ground.upstream.tls]
     server += ["-ca", str(made.ca), "-cert", str(made.server), "-key", str(made.server_key)]
-    agent = ["agent", "-tunnel", tunnel, "-ca", str(made.ca)]
+    agent = ["agent", "-tunnel", ground.via(tunnel), "-ca", str(made.ca)]
     agent += ["-cert", str(made.agent), "-key", str(made.agent_key)]
     children = {
         "server": ground.site.start("remotedialer-server", [program, *server]),
