@@ -62,10 +62,34 @@ class Client:
 
     def take(self, size: int) -> int:
         """Read at most so many bytes of whatever comes; how many there were, 0 at the end."""
-        return len(self._sock.recv(size))
+        return len(self.receive(size))
 
-    def download(self) -> tuple[int, int]:
-        """Status and number of body bytes, which are read and thrown away."""
+    def receive(self, size: int) -> bytes:
+        """At most so many bytes of whatever comes, b"" at the end."""
+        return self._sock.recv(size)
+
+    def upgrade(self, below: str) -> None:
+        """Have the connection upgraded, for `send` and `receive`; BenchError when that is refused."""
+        self._send_head("GET", "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n", below)
+        status, _, _ = self._read_head()
+        if status != 101:
+            raise BenchError(f"an upgrade was answered with {status}")
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._sock.sendall(data)
+
+    def fileno(self) -> int:
+        """For a selector; with TLS there may be more than it sees, `pending` bytes."""
+        return self._sock.fileno()
+
+    def pending(self) -> int:
+        """Bytes that `receive` would give without asking the kernel."""
+        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+
+    def download(self, limit: float = float("inf")) -> tuple[int, int]:
+        """Status and number of body bytes, which are read and thrown away, all within `limit` seconds."""
+        deadline = time.monotonic() + limit
         self._send_head("GET")
         status, length, first = self._read_head()
         received, buffer = len(first), bytearray(PIECE)
@@ -74,10 +98,12 @@ class Client:
             if not count:
                 raise BenchError(f"connection ended after {received} of {length} bytes")
             received += count
+            _in_time(deadline, received, length, limit)
         return status, received
 
-    def upload(self, size: int) -> int:
-        """Send `size` zero bytes with PUT; the status of the answer."""
+    def upload(self, size: int, limit: float = float("inf")) -> int:
+        """Send `size` zero bytes with PUT, within `limit` seconds; the status of the answer."""
+        deadline = time.monotonic() + limit
         self._send_head("PUT", f"Content-Length: {size}\r\n")
         piece = memoryview(bytes(PIECE))
         left = size
@@ -85,6 +111,7 @@ class Client:
             count = min(left, PIECE)
             self._sock.sendall(piece[:count])
             left -= count
+            _in_time(deadline, size - left, size, limit)
         return self._read_head()[0]
 
     def _send_head(self, method: str, fields: str = "", below: str = "") -> None:
@@ -124,14 +151,24 @@ def get(url: str, ca: Path | None = None) -> tuple[int, bytes]:
         return connection.get()
 
 
-def timed(direction: str, url: str, ca: Path | None, size: int) -> tuple[float, int]:
-    """Seconds and status of one large transfer, `down` or `up`; the handshakes do not count."""
+def _in_time(deadline: float, moved: int, of: int, limit: float) -> None:
+    if time.monotonic() > deadline:
+        raise BenchError(f"{moved / 1e6:.0f} of {of / 1e6:.0f} MB after {limit:g} s")
+
+
+def timed(
+    direction: str, url: str, ca: Path | None, size: int, limit: float = float("inf")
+) -> tuple[float, int]:
+    """Seconds and status of one large transfer, `down` or `up`; the handshakes do not count.
+
+    BenchError, which says how far it came, after `limit` seconds.
+    """
     with contextlib.closing(Client(url, ca)) as connection:
         began = time.perf_counter()
         if direction == "up":
-            status = connection.upload(size)
+            status = connection.upload(size, limit)
         else:
-            status, received = connection.download()
+            status, received = connection.download(limit)
             if received != size:
                 raise BenchError(f"status {status} with {received} bytes instead of {size}")
         return time.perf_counter() - began, status

@@ -111,6 +111,19 @@ class Background:
         for thread in self._threads:
             thread.start()
 
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def transfers(self) -> int:
+        """How often a LIST has ended."""
+        return len(self._rates)
+
     def stop(self) -> float:
         """The LIST's median rate in MB/s, once the last is over; BenchError where something failed."""
         self._stopped.set()

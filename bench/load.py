@@ -72,15 +72,22 @@ def requests(
     return Requests(result, cpu)
 
 
-def transfer(running: Running, upstream: Upstream, processors: int, direction: str, ca: Path) -> Transfer:
-    """Move the large body once; an upload must have arrived whole."""
+def transfer(
+    running: Running,
+    upstream: Upstream,
+    processors: int,
+    direction: str,
+    ca: Path,
+    limit: float = bulk.LIMIT,
+) -> Transfer:
+    """Move the large body once, within `limit` seconds; an upload must have arrived whole."""
     path = "bulk" if direction == "down" else "upload/body"
     if direction == "up":
         # Not sooner: a virtual machine may give freed memory back to its host within seconds, and getting
         # it anew costs nginx more than the TLS of the whole transfer.
         upstream.uploaded.unlink(missing_ok=True)
     meter = Meter(running, upstream, processors)
-    seconds = bulk.run(direction, f"{running.url}/{path}", BULK, ca)
+    seconds = bulk.run(direction, f"{running.url}/{path}", BULK, ca, limit)
     cpu = meter.stop()
     if direction == "up":
         size = upstream.uploaded.stat().st_size

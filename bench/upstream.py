@@ -1,6 +1,7 @@
 """The upstream that stands for the Kubernetes API: one nginx process, with TLS and without."""
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,15 +82,16 @@ def start(site: Site, certificates: Certificates, files: int, buffer: str = "") 
     them ("128k"); its own choice is up to 4 MiB.
     """
     tls_port, plain_port = free_port(), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="nginx-", dir=site.folder))
     # A hole of 200 MB: read like any file, and no memory is needed for it.
-    with (site.folder / "bulk").open("wb") as bulk:
+    with (folder / "bulk").open("wb") as bulk:
         bulk.truncate(BULK)
-    (site.folder / "list").write_bytes(bytes(LIST))
-    (site.folder / "upload").mkdir()
+    (folder / "list").write_bytes(bytes(LIST))
+    (folder / "upload").mkdir()
     config = site.write(
         "nginx.conf",
         CONFIG.format(
-            folder=site.folder,
+            folder=folder,
             files=files,
             certificates=certificates,
             tls_port=tls_port,
@@ -98,12 +100,12 @@ def start(site: Site, certificates: Certificates, files: int, buffer: str = "") 
             buffer=f" sndbuf={buffer}" if buffer else "",
         ),
     )
-    child = site.start("nginx", ["nginx", "-c", str(config), "-e", str(site.folder / "nginx-error.log")])
+    child = site.start("nginx", ["nginx", "-c", str(config), "-e", str(folder / "nginx-error.log")])
     upstream = Upstream(
         tls=f"127.0.0.1:{tls_port}",
         plain=f"127.0.0.1:{plain_port}",
         child=child,
-        uploaded=site.folder / "upload" / "body",
+        uploaded=folder / "upload" / "body",
     )
     wait_until("nginx", lambda: _answers(upstream), [child])
     return upstream

@@ -1,10 +1,13 @@
 """An API of watches: it answers each with one event, and is silent until it is told otherwise.
 
+What is upgraded comes back byte for byte, as from a terminal that echoes; all else is answered at once.
+
     python -m bench.watch_api CONTROL CERTIFICATE KEY
 
-The words (bench/words.py): `port` answers where it listens, `held` how many watches there are, and
-`fire N` sends an event on N of them, spread over all; it answers when that began and how long it took.
-Each event is the time at which the firing began, on the machine's monotonic clock.
+The words (bench/words.py): `port` answers where it listens, `plain` where it does so without TLS, `held`
+how many watches there are, and `fire N` sends an event on N of them, spread over all; it answers when that
+began and how long it took. Each event is the time at which the firing began, on the machine's monotonic
+clock.
 """
 
 if __name__ == "__main__":
@@ -13,6 +16,7 @@ if __name__ == "__main__":
     monkey.patch_all()
 
 import gc
+import socket
 import sys
 import time
 from typing import Any
@@ -23,6 +27,7 @@ from argotun.wire.body import chunk
 from bench import echo, words
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
 
 
 class Watches:
@@ -33,7 +38,13 @@ class Watches:
         self._listener = Listener(
             ("127.0.0.1", 0), self._serve, ServerTls(cert, key), handshake_timeout=60.0, hello_timeout=60.0
         )
-        self._listener.start()
+        self._plain = Listener(("127.0.0.1", 0), self._serve, handshake_timeout=60.0, hello_timeout=60.0)
+        for listener in (self._listener, self._plain):
+            listener.start()
+
+    def plain(self) -> int:
+        """Where those find it that know no TLS."""
+        return self._plain.address[1]
 
     def port(self) -> int:
         """Where agents find it."""
@@ -55,6 +66,8 @@ class Watches:
 
     def _serve(self, sock: Any, _peer: object) -> None:
         data = b""
+        # Events must not wait until the last one is acknowledged.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             while more := sock.recv(65536):
                 data += more
@@ -63,6 +76,11 @@ class Watches:
                     if b"watch=1" in head:
                         self._open[sock] = None
                         sock.sendall(HEAD + chunk(b"0.0\n"))
+                    elif b"\r\nupgrade:" in head.lower():
+                        sock.sendall(UPGRADED)
+                        while more := sock.recv(65536):
+                            sock.sendall(more)
+                        return
                     else:
                         sock.sendall(echo.echo(head))
         finally:
@@ -74,7 +92,9 @@ def main() -> int:
     # Its own pauses must not look like those of what is measured.
     gc.disable()
     watches = Watches(cert, key)
-    words.obey(control, {"port": watches.port, "held": watches.held, "fire": watches.fire})
+    words.obey(
+        control, {"port": watches.port, "plain": watches.plain, "held": watches.held, "fire": watches.fire}
+    )
     return 0
 
 

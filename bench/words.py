@@ -59,8 +59,16 @@ class Told:
 
     def say(self, word: str) -> Any:
         """Have a word obeyed; the answer."""
+        self.begin(word)
+        return self.end()
+
+    def begin(self, word: str) -> None:
+        """Say a word; what comes of it is for `end`."""
         self._lines.write(word + "\n")
         self._lines.flush()
+
+    def end(self) -> Any:
+        """The answer to the word that was begun."""
         return json.loads(self._lines.readline())
 
     def close(self) -> None:

@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 
 from bench.errors import BenchError
-from bench.scenarios import requests
+from bench.scenarios import beside, bulk, memory, outages, requests, waits
 from bench.scenarios.scene import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (*requests.SCENARIOS,)
-"""In the order in which they are run and shown."""
+SCENARIOS: tuple[Scenario, ...] = (
+    *requests.SCENARIOS,
+    *waits.SCENARIOS,
+    *bulk.SCENARIOS,
+    *beside.SCENARIOS,
+    *memory.SCENARIOS,
+    *outages.SCENARIOS,
+)
+"""In the order in which they are shown; those on one ground are run together."""
 
 ALL = "all"
 
