@@ -36,13 +36,15 @@ PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ma
 LAZY     = tests/survival
 # These need more than Python packages, or more of them, and have targets of their own.
 LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance tests/skew tests/suites
-ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+# These need root, and a machine that they may make namespaces of: no CI runs them.
+NODES = tests/nodes
+ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) $(NODES) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz conformance suites e2e skew argocd chart gateways
+.PHONY: help demo quick test fuzz conformance suites e2e skew argocd chart gateways nodes
 .PHONY: bench bench-compare scenarios plots soak lint docs
 .PHONY: image push chart-package chart-push wheel
 
@@ -82,6 +84,9 @@ argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-serve
 
 gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real Envoy (needs npm, or helm)
 	$(RUN) -m pytest tests/gateways tests/differential $(PYTEST_ARGS)
+
+nodes: $(VENV)/.dev ## Run both sides as real pods on real nodes (needs root, Go, and an hour once)
+	$(RUN) -m pytest $(NODES) -o faulthandler_timeout=1800 $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)

@@ -1,0 +1,148 @@
+"""A pod beside Argo CD that asks as Argo CD does, with the credentials of its cluster secret."""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.nodes.images import TOOLS
+from tests.nodes.node import Node
+from tests.nodes.rig import Rig
+
+NAME, NAMESPACE = "client", "argocd"
+ASK = Path(__file__).parent / "ask.py"
+MAPS = 50
+"""ConfigMaps of the customer that requests ask for in turn."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What became of requests: how many came to what, and which answers were those of other requests."""
+
+    counts: dict[str, int]
+    wrong: list[str]
+    worst: float
+    """Seconds of the slowest one."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.counts.values())
+
+
+class Client:
+    """The pod on the management cluster."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._node = rig.management
+        secret = self._secret()
+        self.server = base64.b64decode(secret["server"]).decode()
+        config = json.loads(base64.b64decode(secret["config"]))["tlsClientConfig"]
+        self._node.kubectl("apply", "-f", "-", said=json.dumps(pod(NAME, NAMESPACE)))
+        wait(self._node, NAME, NAMESPACE)
+        for name in ("caData", "certData", "keyData"):
+            self._write(name, base64.b64decode(config[name]).decode())
+        self._write("kubeconfig", json.dumps(kubeconfig(self.server)))
+        self._write("ask.py", ASK.read_text("utf-8"))
+        maps = [config_map(number) for number in range(MAPS)]
+        rig.customer.kubectl(
+            "apply", "-f", "-", said=json.dumps({"apiVersion": "v1", "kind": "List", "items": maps})
+        )
+
+    def run(self, *words: str, said: str | None = None) -> str:
+        """What a command in the pod prints."""
+        more = () if said is None else ("-i",)
+        return self._node.kubectl("-n", NAMESPACE, "exec", *more, NAME, "--", *words, said=said)
+
+    def kubectl(self, *words: str, said: str | None = None) -> str:
+        """What kubectl prints, through the tunnel."""
+        return self.run("kubectl", "--kubeconfig=/tmp/kubeconfig", *words, said=said)
+
+    @contextmanager
+    def asking(self, seconds: float, rate: int = 100) -> Iterator[list[Asked]]:
+        """Ask `rate` times a second while the block runs, for `seconds` at least.
+
+        The list has what came of it once the block is over.
+        """
+        words = ["python3", "/tmp/ask.py", self.server, str(seconds), str(rate), str(MAPS)]
+        found: list[Asked] = []
+        process = self._node.start_kubectl("-n", NAMESPACE, "exec", "-i", NAME, "--", *words)
+        try:
+            assert process.stdout
+            # It says so when its first answers are there.
+            assert process.stdout.readline().strip() == b"asking"
+            yield found
+            # The end of its input tells it that the block is over.
+            told, failed = process.communicate(timeout=600)
+            assert process.returncode == 0, failed.decode()[-2000:]
+            found.append(Asked(**json.loads(told)))
+        finally:
+            process.kill()
+            process.wait()
+
+    def ask(self, seconds: float = 2, rate: int = 20) -> Asked:
+        """Ask for a while."""
+        with self.asking(seconds, rate) as found:
+            pass
+        return found[0]
+
+    def _write(self, name: str, text: str) -> None:
+        self.run("sh", "-c", f"cat > /tmp/{name}", said=text)
+
+    def _secret(self) -> dict[str, str]:
+        label = "argocd.argoproj.io/secret-type=cluster"
+        found: list[dict[str, Any]] = self._node.json("-n", NAMESPACE, "get", "secrets", "-l", label)["items"]
+        (secret,) = found
+        return secret["data"]  # type: ignore[no-any-return]
+
+
+def wait(node: Node, name: str, namespace: str) -> None:
+    """Until a pod is ready."""
+    node.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
+
+
+def pod(
+    name: str, namespace: str, *command: str, stdin: bool = False, labels: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A pod with tools, which waits for commands unless it has one of its own."""
+    container = {
+        "name": "tools",
+        "image": TOOLS,
+        "command": list(command) or ["sleep", "infinity"],
+        "stdin": stdin,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+    }
+
+
+def config_map(number: int) -> dict[str, Any]:
+    """One of those that are asked for."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"asked-{number}", "namespace": "default"},
+        "data": {"number": str(number)},
+    }
+
+
+def kubeconfig(server: str) -> dict[str, Any]:
+    """kubectl's, with the files that the pod has."""
+    files = {"client-certificate": "/tmp/certData", "client-key": "/tmp/keyData"}
+    cluster = {"server": server, "certificate-authority": "/tmp/caData"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "tunnel",
+        "clusters": [{"name": "tunnel", "cluster": cluster}],
+        "users": [{"name": "argocd", "user": files}],
+        "contexts": [
+            {"name": "tunnel", "context": {"cluster": "tunnel", "user": "argocd", "namespace": "default"}}
+        ],
+    }
