@@ -85,7 +85,7 @@ argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-serve
 gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real Envoy (needs npm, or helm)
 	$(RUN) -m pytest tests/gateways tests/differential $(PYTEST_ARGS)
 
-nodes: $(VENV)/.dev ## Run both sides as real pods on real nodes (needs root, Go, and an hour once)
+nodes: $(VENV)/.dev ## Run both sides as real pods on real nodes (needs root, Go, and half an hour once)
 	$(RUN) -m pytest $(NODES) -o faulthandler_timeout=1800 $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)

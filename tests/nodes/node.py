@@ -1,6 +1,6 @@
 """A Kubernetes cluster of one real node: control plane and node are processes in namespaces of their own.
 
-kubelet, containerd, runc, a bridge by CNI, kube-proxy, kube-router for NetworkPolicies, CoreDNS as a pod.
+kubelet, containerd, runc, a bridge by CNI, kube-proxy, an enforcer of NetworkPolicies, CoreDNS as a pod.
 """
 
 import contextlib
@@ -270,7 +270,6 @@ class Node:
             ["kubelet", f"--config={self.folder / 'kubelet.yaml'}", f"--kubeconfig={kubelet}",
              f"--hostname-override={name}", f"--node-ip={address}", "--root-dir=/var/lib/kubelet"],
             ["kube-proxy", f"--config={self.folder / 'proxy.yaml'}"],
-            ["kube-router", "--run-router=false", "--run-service-proxy=false", "--run-firewall=true",
-             f"--kubeconfig={self.kubeconfig}", f"--hostname-override={name}",
+            ["policies", f"--kubeconfig={self.kubeconfig}", f"--hostname-override={name}",
              f"--service-cluster-ip-range={SERVICES}"],
         ]  # fmt: skip

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +37,16 @@ PLUGINS = Path("/usr/lib/cni")
 """Where Debian has the plugins of CNI."""
 
 
-@dataclass(frozen=True)
-class Module:
-    """Programs of one Go module: a release with the hash of go.sum, or a folder of ours with a go.sum."""
+CONTAINERD = (
+    "github.com/containerd/containerd/v2",
+    "v2.4.2",
+    "h1:p6Qg+xbEz8lvwdhHDx0U469xENvp4LgGBx+E7djXkGw=",
+)
+"""Module, version and its hash in go.sum. It is built in its own folder, by its own go.sum."""
 
-    path: str
-    version: str
-    digest: str
-    packages: tuple[str, ...]
-    arguments: tuple[str, ...] = ()
-    flags: str = ""
-    """More words for the linker."""
+OURS = ("./coredns", "./pause", "./policies")
+THEIRS = ("kube-proxy", "kube-scheduler", "kubelet")
+"""Packages of the module in programs/, and programs of Kubernetes at its versions."""
 
 
 def stamps() -> str:
@@ -61,33 +59,6 @@ def stamps() -> str:
     }
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     return " ".join(f"-X {each}.{name}={value}" for each in packages for name, value in said.items())
-
-
-MODULES = (
-    Module(
-        "github.com/containerd/containerd/v2",
-        "v2.4.2",
-        "h1:p6Qg+xbEz8lvwdhHDx0U469xENvp4LgGBx+E7djXkGw=",
-        ("./cmd/containerd", "./cmd/containerd-shim-runc-v2", "./cmd/ctr"),
-        ("-tags", "no_btrfs,no_devmapper,no_zfs"),
-        "-X github.com/containerd/containerd/v2/version.Version=v2.4.2",
-    ),
-    Module(
-        "github.com/cloudnativelabs/kube-router/v2",
-        "v2.1.0",
-        "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok=",
-        ("./cmd/kube-router",),
-    ),
-    Module("pods", "", "", ("./coredns", "./pause")),
-    Module(
-        "kubernetes",
-        "",
-        "",
-        tuple(f"k8s.io/kubernetes/cmd/{name}" for name in ("kube-scheduler", "kube-proxy", "kubelet")),
-        (),
-        stamps(),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -155,37 +126,38 @@ def _built(say: Callable[[str], None]) -> Path:
         if not folder.exists():
             partial = folder.with_suffix(".partial")
             partial.mkdir(exist_ok=True)
-            say(f"building the nodes' programs into {folder} (half an hour from cold, once)")
-            for module in MODULES:
-                started = time.monotonic()
-                _build(module, partial)
-                say(f"built {module.path} in {time.monotonic() - started:.0f} s")
+            say(f"building the nodes' programs into {folder} (once; minutes, or half an hour from cold)")
+            _build_containerd(partial)
+            say("built containerd")
+            _build(HERE, partial, *OURS)
+            say("built CoreDNS and the enforcer of NetworkPolicies")
+            for name in THEIRS:
+                _build(HERE, partial, f"k8s.io/kubernetes/cmd/{name}", flags=stamps())
+                say(f"built {name}")
             partial.rename(folder)
     return folder
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(repr(MODULES).encode())
+    digest = hashlib.sha256(repr((CONTAINERD, OURS, THEIRS)).encode())
     for file in sorted(path for path in HERE.rglob("*") if path.is_file()):
         digest.update(b"\0%s\0%s" % (str(file.relative_to(HERE)).encode(), file.read_bytes()))
     return digest.hexdigest()[:16]
 
 
-def _build(module: Module, folder: Path) -> None:
-    words = ["go", "build", "-mod=readonly", "-trimpath", *module.arguments]
-    words += ["-ldflags", f"-s -w {module.flags}", "-o", f"{folder}/", *module.packages]
-    _go(words, _source(module))
+def _build_containerd(folder: Path) -> None:
+    path, version, digest = CONTAINERD
+    described = json.loads(_go(["go", "mod", "download", "-json", f"{path}@{version}"], HERE))
+    if described["Sum"] != digest:
+        raise binaries.UnusableError(f"{path} {version} is {described['Sum']}")
+    packages = ("./cmd/containerd", "./cmd/containerd-shim-runc-v2", "./cmd/ctr")
+    flags = f"-X {path}/version.Version={version}"
+    _build(Path(described["Dir"]), folder, "-tags=no_btrfs,no_devmapper,no_zfs", *packages, flags=flags)
 
 
-def _source(module: Module) -> Path:
-    """The folder of a module; its release must have the hash that stands here."""
-    if not module.version:
-        return HERE / module.path
-    asked = ["go", "mod", "download", "-json", f"{module.path}@{module.version}"]
-    described = json.loads(_go(asked, HERE / "pods"))
-    if described["Sum"] != module.digest:
-        raise binaries.UnusableError(f"{module.path} {module.version} is {described['Sum']}")
-    return Path(described["Dir"])
+def _build(source: Path, folder: Path, *packages: str, flags: str = "") -> None:
+    words = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{folder}/"]
+    _go([*words, *packages], source)
 
 
 def _go(words: list[str], folder: Path) -> str:

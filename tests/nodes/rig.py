@@ -153,15 +153,16 @@ class Pods:
 
         until("no earlier pod is left", alone, 120, 0.5)
 
-    def pid(self, pod: dict[str, Any]) -> int:
-        """The machine's pid of a pod's first process."""
-        (status,) = pod["status"]["containerStatuses"]
-        container = status["containerID"].partition("//")[2]
-        return next(
-            int(path.name)
-            for path in Path("/proc").iterdir()
-            if path.name.isdigit() and container in read(path / "cgroup") and is_first(path)
-        )
+
+def first_process(pod: dict[str, Any]) -> int:
+    """The machine's pid of the first process of a pod's only container."""
+    (status,) = pod["status"]["containerStatuses"]
+    container = status["containerID"].partition("//")[2]
+    return next(
+        int(path.name)
+        for path in Path("/proc").iterdir()
+        if path.name.isdigit() and container in read(path / "cgroup") and is_first(path)
+    )
 
 
 def is_first(process: Path) -> bool:
