@@ -13,7 +13,7 @@ from tests.nodes.node import Node
 from tests.nodes.rig import Rig
 
 NAME, NAMESPACE = "client", "argocd"
-ASK = Path(__file__).parent / "ask.py"
+SCRIPTS = [Path(__file__).parent / name for name in ("ask.py", "stall.py")]
 MAPS = 50
 """ConfigMaps of the customer that requests ask for in turn."""
 
@@ -46,7 +46,8 @@ class Client:
         for name in ("caData", "certData", "keyData"):
             self._write(name, base64.b64decode(config[name]).decode())
         self._write("kubeconfig", json.dumps(kubeconfig(self.server)))
-        self._write("ask.py", ASK.read_text("utf-8"))
+        for script in SCRIPTS:
+            self._write(script.name, script.read_text("utf-8"))
         maps = [config_map(number) for number in range(MAPS)]
         rig.customer.kubectl(
             "apply", "-f", "-", said=json.dumps({"apiVersion": "v1", "kind": "List", "items": maps})
@@ -79,6 +80,20 @@ class Client:
             told, failed = process.communicate(timeout=600)
             assert process.returncode == 0, failed.decode()[-2000:]
             found.append(Asked(**json.loads(told)))
+        finally:
+            process.kill()
+            process.wait()
+
+    @contextmanager
+    def stalled(self, path: str, number: int) -> Iterator[None]:
+        """Hold `number` connections that asked for `path` and read no answer, while the block runs."""
+        words = ["python3", "/tmp/stall.py", self.server + path, str(number)]
+        process = self._node.start_kubectl("-n", NAMESPACE, "exec", "-i", NAME, "--", *words)
+        try:
+            assert process.stdout
+            assert process.stdout.readline().strip() == b"stalled"
+            yield
+            process.communicate(timeout=120)
         finally:
             process.kill()
             process.wait()

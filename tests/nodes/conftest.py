@@ -24,12 +24,18 @@ WORKER = Path(__file__).parent / "worker.py"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than ten minutes; runs with ARGOTUN_NODES_SLOW=1")
-    config.addinivalue_line("markers", "last: takes argotun away")
+    config.addinivalue_line("markers", "last(number): changes what others need, so comes behind them")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    own = {id(item) for item in items if HERE in item.path.parents}
+
+    def place(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("last") if id(item) in own else None
+        return int(marker.args[0]) if marker else 0
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

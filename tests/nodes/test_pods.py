@@ -48,6 +48,7 @@ def test_a_pod_runs_without_any_right(pods: Pods) -> None:
 
 def test_a_pod_can_write_to_no_file_of_its_own(pods: Pods) -> None:
     mounts = read(Path("/proc", str(first_process(pods.one())), "mounts")).splitlines()
+    assert any(line.split()[1] == "/" for line in mounts)
     writable = {line.split()[1] for line in mounts if "rw" in line.split()[3].split(",")}
     # What a runtime gives every container: devices, memory that is shared, and kernel interfaces.
     assert {path for path in writable if not path.startswith(("/dev", "/proc", "/sys"))} <= {
