@@ -35,10 +35,11 @@ WORKERS  ?= 6
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 LAZY     = tests/survival
 # These need more than Python packages, or more of them, and have targets of their own.
-LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance tests/skew tests/suites
-# These need root, and a machine that they may make namespaces of: no CI runs them.
-NODES = tests/nodes
-ALL  = $(wildcard tests/test_*.py) $(filter-out $(LONG) $(NODES) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+LONG = tests/e2e tests/chart tests/image tests/argocd tests/gateways tests/conformance tests/skew
+# An hour, or root on a machine that they may make namespaces of: no CI runs these, but for what is pure in them.
+APART = tests/nodes tests/suites
+ALL  = $(wildcard tests/test_*.py) tests/suites/test_verdicts.py \
+       $(filter-out $(LONG) $(APART) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -86,7 +87,7 @@ gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real E
 	$(RUN) -m pytest tests/gateways tests/differential $(PYTEST_ARGS)
 
 nodes: $(VENV)/.dev ## Run both sides as real pods on real nodes (needs root, Go, and half an hour once)
-	$(RUN) -m pytest $(NODES) -o faulthandler_timeout=1800 $(PYTEST_ARGS)
+	$(RUN) -m pytest tests/nodes -o faulthandler_timeout=1800 $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev ## Measure speed and memory (needs nginx-light, wrk and openssl)
 	$(RUN) -m bench $(BENCH_ARGS)

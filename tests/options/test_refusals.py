@@ -28,7 +28,12 @@ LINES = "YAML, one `name: value` a line"
 
 FLAGS = [
     # what runs at all
-    ((), "--mode", None, "server, agent, demo, pki or status"),
+    (
+        (),
+        "--mode",
+        None,
+        "server, agent, demo, pki or status, or check server or check agent; --help tells what each does",
+    ),
     (("--mode", "proxy"), "--mode", "'proxy'", "server, agent, demo, pki or status"),
     (("--mode", "Server"), "--mode", "'Server'", "server, agent, demo, pki or status"),
     (("--drain", "1s", "server"), "command line, argument 3", "'server'", "--mode server"),
