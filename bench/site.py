@@ -19,7 +19,7 @@ from types import TracebackType
 
 from bench.errors import BenchError
 
-START_LIMIT = 20.0  # seconds that a process has to become ready
+START_LIMIT = 60.0  # seconds that a process has to become ready, on a busy machine too
 STOP_LIMIT = 3.0  # seconds between SIGTERM and SIGKILL
 LOG_TAIL = 2000  # bytes of a failed process's log that are shown
 
