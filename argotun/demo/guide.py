@@ -42,7 +42,9 @@ def run(config: DemoConfig) -> int:
         if not config.demo_once:
             _suggest(stage, scene)
             _stay()
-        return 0
+    if not config.demo_once:
+        _say("\nThe demo ends; nothing of it is left.")
+    return 0
 
 
 def _walk(scene: Scene) -> bool:
@@ -80,7 +82,8 @@ def _introduce(stage: Stage) -> None:
         _say("  The way from the agent to the API is NOT encrypted.")
     if stage.stand_in:
         _say("  The API is a stand-in: it keeps objects in memory, allows all, runs nothing.")
-        _say("  For the same with your own cluster: --kubeconfig FILE [--context NAME]")
+        _say("  It has no nodes and no RBAC, and refuses exec, logs and port-forward.")
+        _say("  All of that with your own cluster: --kubeconfig FILE [--context NAME]")
         return
     _say(f"  The API is your own, context {upstream.context!r}. What will be done there:")
     _say("  one new namespace, argotun-demo-…, with a configmap; both go at the end.")
@@ -122,7 +125,7 @@ def _stay() -> None:
     try:
         Event().wait()
     except KeyboardInterrupt:
-        _say("\nThe demo ends; nothing of it is left.")
+        pass
 
 
 def _mark(result: str) -> str:

@@ -7,6 +7,7 @@ import ssl
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
 import gevent
@@ -28,6 +29,9 @@ STAND_IN_USER = "system:serviceaccount:argotun:agent"
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for the agent to connect; on loopback it takes some milliseconds."""
+
+SETTLE = 1.0
+"""Seconds for what has ended to say so; it takes a turn or two of the event loop."""
 
 _LOOPBACK = ("127.0.0.1", 0)
 _CONNECTIONS = 256  # to each port: more than an onlooker makes, and within every system's descriptors
@@ -119,7 +123,14 @@ class Stage(ExitStack):
                 log_format=self._config.log_format,
             )
         )
+        self.callback(self._settle)
         self._start(self.server)
+
+    def _settle(self) -> None:
+        """Let the end of the tunnel be told, before anything is said behind it."""
+        deadline = monotonic() + SETTLE
+        while len(self.server.registry) and monotonic() < deadline:
+            gevent.sleep(0.01)
 
     def _start_agent(self, tunnel_token: str) -> None:
         made, upstream = self.certificates, self.upstream

@@ -31,12 +31,12 @@ def demo(tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
 
-    def start(*options, **environ):
+    def start(*options, stderr=subprocess.PIPE, **environ):
         process = subprocess.Popen(
             [sys.executable, "argotun.py", "--mode", "demo", *options],
             cwd=CLONE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env={**os.environ, "TMPDIR": str(temporary), **environ},
         )
@@ -124,6 +124,21 @@ def test_demo_stays_up_until_it_is_ended(demo, number):
     code, out, err = finish(process)
     assert (code, err) == (0, "")
     assert "nothing of it is left" in out
+
+
+def test_the_last_words_are_the_demos_own(demo):
+    process = demo("--log-level", "info", stderr=subprocess.STDOUT)
+    out = read_until(process, "Ctrl-C ends it.")
+    process.send_signal(signal.SIGINT)
+    code, rest, _ = finish(process)
+    assert code == 0
+    assert "server: agent gone" in rest
+    assert (out + rest).endswith("\nThe demo ends; nothing of it is left.\n")
+
+
+def test_what_the_stand_in_cannot_do_is_said(demo):
+    _, out, _ = finish(demo("--demo-once"))
+    assert "It has no nodes and no RBAC, and refuses exec, logs and port-forward." in out
 
 
 @pytest.fixture
