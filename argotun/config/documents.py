@@ -58,8 +58,13 @@ def read_list(text: str, where: str, expected: str, error: type[ConfigError]) ->
         raise error(f"{where}: {wrong.place}", wrong.shown, str(wrong)) from None
     except Refused as refused:
         raise error(where, refused.shown, str(refused)) from None
-    if not isinstance(listed.entries, list):
-        raise error(where, HIDDEN, expected)
+    found = listed.entries
+    if not isinstance(found, list):
+        # A chart's values have it so.
+        inside = isinstance(found, dict) and len(found) == 1 and isinstance(next(iter(found.values())), list)
+        raise error(
+            where, HIDDEN, f"{expected}: the list alone, without a key before it" if inside else expected
+        )
     return listed
 
 

@@ -214,6 +214,8 @@ class Server:
         self._greenlets = [gevent.spawn(self._follow), gevent.spawn(self._measure)]
         for cluster in self.clusters.clusters:
             self.metrics.cluster(cluster)
+        if not self.clusters.clusters:
+            log.warning("there is no cluster in --clusters: no agent is let in until there is one")
         if self._few:
             log.warning(
                 "this process may have %d descriptors: the public port takes %d connections, the internal %d",

@@ -3,6 +3,7 @@
 import json
 import ssl
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -20,6 +21,9 @@ LARGEST = 64 << 20
 """Bytes of an answer: a thousand clusters are less than one MiB."""
 
 _PIECE = 1 << 16
+
+_OF_TLS = (b"TLS", b"HTTPS")
+"""What a port says, ours or another's, that was asked in plain HTTP."""
 
 
 def ask(config: StatusConfig) -> dict[str, Any]:
@@ -93,6 +97,10 @@ def _status(answer: requests.Response, body: bytes, config: StatusConfig) -> dic
         raise CredentialError(
             f"{url} refuses ({code}): {printable(message)[len('argotun: ') :]}{_how(config)}"
         )
+    if code == HTTPStatus.BAD_REQUEST and url.startswith("http://") and any(word in body for word in _OF_TLS):
+        raise TransportError(
+            f"{url} cannot be asked: plain HTTP was spoken to it; a port with TLS wants https://"
+        )
     raise TransportError(
         f"{url} answers {code}, and not as argotun does: expected a server's or an agent's /status"
     )
@@ -114,8 +122,13 @@ def _hint(error: BaseException, config: StatusConfig) -> str:
         return "; http:// in place of https://"
     if "CA certificates given" in words and not config.status_ca_cert:
         return "; --status-ca-cert names the CA"
-    closed = words in ("the other side closed the connection", "the connection was reset by the other side")
-    return "; a port with TLS wants https://" if closed and config.status_url.startswith("http://") else ""
+    if words not in ("the other side closed the connection", "the connection was reset by the other side"):
+        return ""
+    if config.status_url.startswith("http://"):
+        return "; a port with TLS wants https://"
+    # TLS 1.3 refuses behind the handshake, and its reason may come too late to be read.
+    how = _how(config)
+    return f"; it may want to know who asks{how}" if how else ""
 
 
 def _reason(error: BaseException) -> str:

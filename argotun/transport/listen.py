@@ -20,7 +20,7 @@ from argotun.transport.dial import keep_alive
 from argotun.transport.explain import explain
 from argotun.transport.handshakes import HANDSHAKES, Handshakes
 from argotun.transport.paths import listen
-from argotun.transport.peek import look
+from argotun.transport.peek import LOOK, look
 from argotun.transport.places import MAKE_ROOM, Dropped, Peer, Place, Places
 from argotun.transport.tls import LenientTls, ServerTls
 from argotun.turns import NEXT_TURN
@@ -191,9 +191,12 @@ class Listener:
             if proxied:
                 name = self._introduced(sock, peer, place, until)
             if self._tls is not None:
-                if not look(sock, client_hello.missing, until, "the ClientHello"):
+                said = look(sock, client_hello.missing, until, "the ClientHello")
+                if not said:
                     # A load balancer that looks whether the port is open, or a client that thought again.
                     raise ConnectionAbortedError
+                if client_hello.speaks_http(said):
+                    _tell_plain(sock)
                 sock = self._handshakes.shake(sock, self._tls.context())
             with self.places.serving(place, name):
                 self._handle(sock, name)
@@ -231,6 +234,16 @@ class Listener:
 
     def _say(self, level: int, peer: Peer, why: str) -> None:
         self._seldom.say(level, why, "%s: %s was not let in: %s", self.name, host_port(*peer), why)
+
+
+def _tell_plain(sock: socket) -> None:
+    """Answer plain HTTP on a port with TLS. Raises HandshakeError."""
+    with suppress(OSError):
+        # What is left unread would have the kernel reset the connection, and take the answer back.
+        sock.recv(LOOK)
+        sock.send(client_hello.PLAIN_HTTP)
+        sock.shutdown(_socket.SHUT_WR)
+    raise HandshakeError("TLS handshake: plain HTTP was spoken to a TLS port")
 
 
 def _is_in(address: str, networks: Networks) -> bool:

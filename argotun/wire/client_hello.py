@@ -1,5 +1,7 @@
 """How much of a TLS ClientHello has arrived: asked before OpenSSL, which takes memory for the first byte."""
 
+import re
+
 from argotun.errors import ProtocolError
 
 HEADER = 5
@@ -10,6 +12,21 @@ MOST = 16 * 1024
 
 RECORDS = 16
 """Records that a ClientHello may be spread over; usually it is one."""
+
+
+_REQUEST = re.compile(rb"[A-Z]{3,10} ")
+
+_WORDS = "this port speaks TLS: https:// (wss:// for an agent), not http://\n"
+PLAIN_HTTP = (
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    f"Content-Length: {len(_WORDS)}\r\nConnection: close\r\n\r\n{_WORDS}"
+).encode()
+"""What who speaks plain HTTP here can read; TLS has no words for him."""
+
+
+def speaks_http(seen: bytes) -> bool:
+    """Whether this begins an HTTP request in place of a ClientHello."""
+    return _REQUEST.match(seen) is not None
 
 
 def missing(seen: bytes) -> int:

@@ -208,6 +208,12 @@ NO_JSON = [
     (f'[\n{{"token": {SECRET}}}]', "--clusters: line 2, column 11", "(hidden)", "JSON (Expecting value)"),
     ('[{"id": "a"},\n]', "--clusters: line 1, column 13", "(hidden)", "JSON (a comma before ])"),
     (f'{{"token": "{SECRET}"}}', "--clusters", "(hidden)", "a list of clusters, in JSON or YAML"),
+    (
+        f'{{"clusters": [{{"token": "{SECRET}"}}]}}',
+        "--clusters",
+        "(hidden)",
+        "a list of clusters, in JSON or YAML: the list alone, without a key before it",
+    ),
     ('[{"id": "a", "id": "b"}]', "--clusters", "'id'", "each key once in an object"),
     ('[{"rateLimit": NaN}]', "--clusters", "NaN", "JSON, which has no such number"),
     ("[" * 100_000, "--clusters", "(hidden)", "JSON without numbers or nesting out of all proportion"),

@@ -7,8 +7,9 @@ from typing import Any
 import gevent
 import pytest
 
+from argotun.config import ServerConfig
 from argotun.server import app
-from argotun.server.app import REFRESH
+from argotun.server.app import REFRESH, Server
 from tests.raw_websocket import Refused
 from tests.rig import Peer, Rig, until
 from tests.v2_peers import CONNECT, CONNECTED, DATA, V2Agent, hello
@@ -174,3 +175,10 @@ def test_a_change_is_said_once_and_without_tokens(
     said = [r.getMessage() for r in caplog.records if "re-read" in r.getMessage()]
     assert len(said) == 1
     assert "token-of-agent-" not in caplog.text
+
+
+def test_a_server_without_a_cluster_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(ServerConfig(clusters="[]", addr=("127.0.0.1", 0), internal_addr=("127.0.0.1", 0)))
+    server.start()
+    server.stop()
+    assert "there is no cluster in --clusters: no agent is let in until there is one" in caplog.messages

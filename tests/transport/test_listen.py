@@ -547,6 +547,13 @@ def test_a_refused_handshake_is_told_in_one_line_without_a_traceback(listening, 
     with socket.create_connection(listener.address) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
         until(lambda: caplog.records)
+        answer = b""
+        while more := sock.recv(1000):
+            answer += more
+    head, _, words = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"Content-Length: %d\r\n" % len(words) in head
+    assert words == b"this port speaks TLS: https:// (wss:// for an agent), not http://\n"
     (record,) = caplog.records
     assert "plain HTTP was spoken to a TLS port" in record.getMessage()
     assert record.levelno == logging.INFO

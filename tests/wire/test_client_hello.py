@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from argotun.errors import ProtocolError
-from argotun.wire.client_hello import MOST, RECORDS, missing
+from argotun.wire.client_hello import MOST, RECORDS, missing, speaks_http
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,13 @@ def records(message: bytes, size: int) -> bytes:
     """The same message in records of so many bytes."""
     pieces = [message[at : at + size] for at in range(0, len(message), size)]
     return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2) + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n"])
+def test_plain_http_is_told_from_a_hello(hello: bytes, said: bytes) -> None:
+    assert speaks_http(said)
+    assert not speaks_http(hello)
+    assert not any(speaks_http(other) for other in (b"", b"GET", b"SSH-2.0-x\r\n", b"\x16GET / "))
 
 
 @pytest.mark.parametrize("size", [40, 100, 5000])
