@@ -17,7 +17,14 @@ DOCS = ROOT / "docs"
 GUIDES = ("install.md", "troubleshooting.md", "upgrade-from-argocd-cluster-proxy.md")
 VALUES = yaml.safe_load((ROOT / "chart" / "values.yaml").read_text("utf-8"))
 
-OTHERS = ("x509:", "tls:", "context deadline", "Cluster has no applications", "Please enter")
+OTHERS = (
+    "x509:",
+    "tls:",
+    "context deadline",
+    "Cluster has no applications",
+    "Please enter",
+    "no matches for",
+)
 """Beginnings of what Argo CD and kubectl say."""
 
 
@@ -39,7 +46,14 @@ def text_of(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", ["ImagePullBackOff", "EXTERNAL-IP stays pending", "nothing for 99 s", "internal port was"]
+    "words",
+    [
+        "ImagePullBackOff",
+        "EXTERNAL-IP stays pending",
+        "nothing for 99 s",
+        "internal port was",
+        "no matches for kind",
+    ],
 )
 def test_what_newcomers_met_has_a_row(words: str) -> None:
     rows = [

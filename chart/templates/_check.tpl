@@ -18,6 +18,10 @@
 
 {{- define "argotun.check.both" -}}
 {{- $wrong := list -}}
+{{- $repository := include "argotun.image" . | splitList ":" | first -}}
+{{- if contains "argocd-cluster-proxy" $repository -}}
+{{- $wrong = append $wrong "image.repository: names the program before this one, as its values do; expected argotun's image" -}}
+{{- end -}}
 {{- $grace := int .Values.terminationGracePeriodSeconds -}}
 {{- if and $grace (lt $grace (add (include "argotun.preStop" .) .Values.drainSeconds | int)) -}}
 {{- $wrong = append $wrong "terminationGracePeriodSeconds: expected at least drainSeconds and the preStop sleep, or Kubernetes kills requests that may still finish" -}}

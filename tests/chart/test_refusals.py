@@ -267,6 +267,10 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         SERVER | {"drainSeconds": 60, "terminationGracePeriodSeconds": 30},
         "terminationGracePeriodSeconds: expected at least drainSeconds and the preStop sleep",
     ),
+    "the image of the values before": (
+        AGENT | {"image": {"repository": "ghcr.io/acme/argocd-cluster-proxy-agent", "tag": "v1.4.2"}},
+        "image.repository: names the program before this one",
+    ),
     "a token in the arguments": (
         AGENT | {"extraArgs": ["--token=x"]},
         "extraArgs: --token would be readable",
