@@ -1,5 +1,6 @@
 """kubectl's own scripts have the same verdict on each case through argotun as without it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,7 @@ Record = Callable[[str, str, dict[str, Outcome]], dict[str, Outcome]]
 
 @pytest.fixture(scope="module")
 def run(found: Binaries, folder: Path, record: Record) -> Run:
-    """Run all cases by a way."""
+    """Run all cases by a way, or those of WHAT, which Kubernetes knows as well."""
     if absent := [name for name in kubectl_scripts.NEEDED if not shutil.which(name)]:
         pytest.skip(f"test/cmd needs {', '.join(absent)}")
     if absent := found.missing("kubectl-convert", "kube-controller-manager"):
@@ -33,7 +34,9 @@ def run(found: Binaries, folder: Path, record: Record) -> Run:
             pytest.skip(str(e))
         site = kubectl_scripts.site(found, folder / f"kubectl-scripts-{way}", copied)
         with reached(way, site, partial(kubectl_scripts.begin, copied=copied)) as endpoint:
-            outcomes = kubectl_scripts.run(endpoint, site.api_port, copied, site.folder / "cases")
+            outcomes = kubectl_scripts.run(
+                endpoint, site.api_port, copied, site.folder / "cases", os.environ.get("WHAT", "")
+            )
         return record("kubectl-scripts", way, outcomes)
 
     return run

@@ -1,0 +1,53 @@
+"""Kubernetes' own e2e.test has the same verdict on each spec through argotun as without it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness.binaries import Binaries
+
+from . import e2e
+from .site import DIRECT, WAYS, Site, reached
+from .verdicts import PASSED, Outcome, differences, listed, unexplained
+
+PROGRAMS = ("e2e.test", "kube-scheduler", "kube-controller-manager", "kwok", "fakekubelet")
+
+Run = Callable[[str], dict[str, Outcome]]
+Record = Callable[[str, str, dict[str, Outcome]], dict[str, Outcome]]
+
+
+@pytest.fixture(scope="module")
+def run(found: Binaries, folder: Path, record: Record) -> Run:
+    """Run the specs of the list by a way."""
+    if absent := found.missing(*PROGRAMS):
+        pytest.skip(f"no {', '.join(absent)} in {found.folder}")
+    if not shutil.which("bwrap"):
+        pytest.skip("needs bwrap, to keep what specs run in their pods there (Debian: bubblewrap)")
+    specs = listed(e2e.LIST.read_text())
+
+    def run(way: str) -> dict[str, Outcome]:
+        site = Site(found, folder / f"e2e-{way}")
+        with reached(way, site, Site.start_nodes) as endpoint:
+            return record("e2e", way, e2e.run(found, endpoint, site.folder / "lanes", specs))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def direct(run: Run) -> dict[str, Outcome]:
+    return run(DIRECT)
+
+
+@pytest.mark.suite
+@pytest.mark.parametrize("way", WAYS)
+def test_every_spec_has_the_same_verdict(way: str, direct: dict[str, Outcome], run: Run) -> None:
+    found = differences(direct, run(way))
+    assert [str(each) for each in unexplained(found, listed(e2e.EXPLAINED.read_text()))] == []
+
+
+@pytest.mark.suite
+def test_every_spec_of_the_list_passes_directly(direct: dict[str, Outcome]) -> None:
+    passed = {name for name, outcome in direct.items() if outcome.state == PASSED}
+    assert [name for name in listed(e2e.LIST.read_text()) if name not in passed] == []
