@@ -34,7 +34,10 @@ LESS, MORE = "less is better", "more is better"
 
 def pictures() -> dict[str, str]:
     """Each plot by its file's name."""
-    return {"bench.svg": _comparison(), "bench-floods.svg": _fairness(), "bench-link.svg": _link()}
+    drawn = {"bench.svg": _comparison(), "bench-floods.svg": _fairness(), "bench-link.svg": _link()}
+    if (record := results.kept("scenarios")) is not None:
+        drawn[shown.PICTURE] = shown.picture(record, SCENARIOS, lambda name: _named(name)[1])
+    return drawn
 
 
 def blocks() -> dict[Path, dict[str, str]]:

@@ -17,17 +17,18 @@ LOOK, PATIENCE = 0.5, 10.0
 _ROWS = (Row("p50", "p50 ms", 2), Row("p99", "p99 ms", 2), Row("worst", "worst ms"))
 
 
-def _probed(stage: Stage) -> Figures:
-    """GETs at a steady rate, by a process of their own."""
+def _probed(stage: Stage) -> tuple[Figures, int]:
+    """GETs at a steady rate, by a process of their own; and how many there were."""
     ca, seconds = stage.ground.certificates.ca, stage.effort.seconds + 1
     found = probe.run(f"{stage.running.url}/small", ca, seconds)
-    return {"p50": 1e3 * found.p50, "p99": 1e3 * found.p99, "worst": 1e3 * found.worst, "count": found.count}
+    figures = {"p50": 1e3 * found.p50, "p99": 1e3 * found.p99, "worst": 1e3 * found.worst}
+    return figures, found.count
 
 
 def _alone(stage: Stage) -> Figures:
     meter = stage.meter()
-    found = _probed(stage)
-    return found | costs(meter.stop(), found["count"], 1e6)
+    found, count = _probed(stage)
+    return found | costs(meter.stop(), count, 1e6)
 
 
 def _beside_bulk(stage: Stage) -> Figures:
@@ -35,7 +36,7 @@ def _beside_bulk(stage: Stage) -> Figures:
     meter = stage.meter()
     with Background(stage.running.url, stage.ground.certificates.ca, []) as background:
         time.sleep(0.5)
-        found = _probed(stage)
+        found, _ = _probed(stage)
         found["rate"] = background.stop()
         return found | costs(meter.stop(), background.transfers * BULK / 100e6, 1e3)
 
@@ -47,9 +48,9 @@ def _beside_logs(stage: Stage) -> Figures:
             reader.begin()
         meter = stage.meter()
         with Background(stage.running.url, stage.ground.certificates.ca, logs, lists=0) as background:
-            found = _probed(stage)
+            found, count = _probed(stage)
             background.stop()
-        return found | costs(meter.stop(), found["count"], 1e6)
+        return found | costs(meter.stop(), count, 1e6)
 
 
 def _beside_stalled(stage: Stage) -> Figures:

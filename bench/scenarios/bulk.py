@@ -32,7 +32,7 @@ def _scenario(name: str, says: str, direction: str, on: str, rounds: int) -> Sce
 
 def _all() -> Iterator[Scenario]:
     for direction in ("down", "up"):
-        yield _scenario(f"{direction}-loopback", "on loopback", direction, STANDARD, 3)
+        yield _scenario(f"{direction}-loopback", "on loopback", direction, STANDARD, 2)
     for ground in LINKS:
         short = "-".join(word.rstrip(",") for word in ground.replace("/s", "").lower().split())
         for direction in ("down", "up"):

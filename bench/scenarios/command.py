@@ -2,16 +2,21 @@
 
 import argparse
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from bench import machine, report, results
+from bench.client import Client
 from bench.peers import programs
 from bench.scenarios import choose, grounds, shown
 from bench.scenarios.runner import Outcome, Runner
-from bench.scenarios.scene import FULL, SHORT, Scenario
+from bench.scenarios.scene import FULL, SHORT, Scenario, Stage
 from bench.site import Site
 from bench.subject import Subject
+
+WARM = 0.5
+"""Seconds of requests before anything is measured."""
 
 SUBJECTS = ("direct", "argotun")
 """Who is measured beside the peers where nobody is named: argotun as it is installed, in one form."""
@@ -22,7 +27,7 @@ def run(site: Site, files: int, chosen: Sequence[Subject], options: argparse.Nam
     described = machine.describe()
     scenarios = choose(options.scenario)
     effort = SHORT if options.quick else replace(FULL, rounds=options.rounds)
-    outcome = Runner(grounds.grounds(site, files), chosen, effort).run(scenarios)
+    outcome = Runner(grounds.grounds(site, files), chosen, effort, warm_up).run(scenarios)
     record = {"machine": described, **_record(outcome, scenarios, chosen), "effort": asdict(effort)}
     print(_lined_up(shown.table(record, scenarios, str)))
     print("\n" + ", ".join(f"{name} {value}" for name, value in described.items()))
@@ -33,6 +38,14 @@ def run(site: Site, files: int, chosen: Sequence[Subject], options: argparse.Nam
     if options.json:
         results.write(options.json, record.pop("machine"), **record)
     return 0
+
+
+def warm_up(stage: Stage) -> None:
+    """Requests for a moment: code is loaded late, and memory costs the first time that it is touched."""
+    over = time.monotonic() + WARM
+    with Client(f"{stage.running.url}/small", stage.ground.certificates.ca) as client:
+        while time.monotonic() < over:
+            client.get()
 
 
 def _record(outcome: Outcome, scenarios: Sequence[Scenario], chosen: Sequence[Subject]) -> results.Record:

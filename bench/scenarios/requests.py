@@ -28,7 +28,7 @@ def _scenario(name: str, says: str, path: str, connections: int, *options: str) 
         figures = {"rate": result.rate, "p50": 1e3 * result.p50, "p99": 1e3 * result.p99}
         return figures | costs(cpu, result.requests, 1e6)
 
-    return Scenario(name, says, _ROWS, measure, rounds=3)
+    return Scenario(name, says, _ROWS, measure, rounds=2)
 
 
 SCENARIOS = (

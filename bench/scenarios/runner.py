@@ -33,11 +33,17 @@ class Runner:
     """Measures the subjects side by side: all of a ground stand at the same time and take turns."""
 
     def __init__(
-        self, grounds: Mapping[str, Callable[[], Ground]], subjects: Sequence[Subject], effort: Effort
+        self,
+        grounds: Mapping[str, Callable[[], Ground]],
+        subjects: Sequence[Subject],
+        effort: Effort,
+        warm_up: Callable[[Stage], None],
     ) -> None:
+        """`warm_up` is done to each subject when it has started."""
         self._grounds = grounds
         self._subjects = subjects
         self._effort = effort
+        self._warm_up = warm_up
         self._running: dict[str, Running] = {}
         self._outcome = Outcome({subject.name: {} for subject in subjects})
 
@@ -75,9 +81,12 @@ class Runner:
             return None
         say(f"{scenario.name}: {subject.name}")
         try:
-            if subject.name not in self._running:
+            fresh = subject.name not in self._running
+            if fresh:
                 self._running[subject.name] = subject.start(ground)
             stage = Stage(ground, subject, self._running[subject.name], self._effort)
+            if fresh:
+                self._warm_up(stage)
             return scenario.measure(stage)
         except NotMeasured as why:
             not_measured[subject.name][scenario.name] = str(why)

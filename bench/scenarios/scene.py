@@ -21,12 +21,16 @@ class NotMeasured(BenchError):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: which of a scenario's figures, what it is and in what unit, how many decimals."""
+    """A line of the table: which of a scenario's figures, what it is and in what unit, how many decimals.
+
+    With `over_direct` another line says how much more it is than that of the subject `direct`.
+    """
 
     key: str
     label: str
     decimals: int = 1
     more_is_better: bool = False
+    over_direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Effort:
     agents: int
 
 
-FULL = Effort(seconds=3, rounds=3, streams=1000, agents=1000)
+FULL = Effort(seconds=2, rounds=3, streams=1000, agents=1000)
 SHORT = Effort(seconds=1, rounds=1, streams=100, agents=50)
 """To see that a scenario works; no figures to tell of."""
 

@@ -44,7 +44,9 @@ def _run(measure: Callable[[Stage], Figures], names: str, rounds: int = 1) -> tu
         return measure(stage)
 
     scenario = Scenario("some", "what it is", (ROW,), logged, rounds=rounds)
-    runner = Runner({"standard": lambda: GROUND}, [_subject(name, log) for name in names], FULL)
+    runner = Runner(
+        {"standard": lambda: GROUND}, [_subject(name, log) for name in names], FULL, lambda _: None
+    )
     return runner.run([scenario]), log
 
 
@@ -120,8 +122,9 @@ def test_a_subject_that_failed_is_started_anew_for_the_next_scenario() -> None:
         return {"p50": 1.0}
 
     both = [Scenario("one", "1", (ROW,), fails), Scenario("two", "2", (ROW,), goes_well)]
-    outcome = Runner({"standard": lambda: GROUND}, [_subject("a", log)], FULL).run(both)
-    assert log == ["start a", "start a"]
+    warm = lambda stage: log.append(f"warm {stage.subject.name}")  # noqa: E731
+    outcome = Runner({"standard": lambda: GROUND}, [_subject("a", log)], FULL, warm).run(both)
+    assert log == ["start a", "warm a", "start a", "warm a"]
     assert outcome.subjects == {"a": {"two.p50": 1.0}}
 
 
@@ -188,13 +191,53 @@ def test_the_table_has_argotun_first_and_no_line_that_nobody_has() -> None:
     ]
 
 
+def test_who_fails_alike_has_one_note() -> None:
+    record = _record(failed={name: {"some": "it died"} for name in ("direct", "peer")})
+    text = shown.block(record, SOME, str)
+    assert "| **what it is** | | fails (1) | fails (1) |" in text
+    assert "\n1. direct, peer: it died\n" in text
+
+
+def test_what_a_tunnel_adds_has_a_line_of_its_own() -> None:
+    scenario = Scenario("some", "what it is", (Row("p50", "p50 ms", 2, over_direct=True),), lambda _: {})
+    lines = list(shown.table(_record(), [scenario], str))
+    assert lines[-2:] == ["| p50 ms | 1,234.57 | 0.50 | |", "| p50 ms, over direct | 1,234.07 | | |"]
+    record = _record()
+    del record["subjects"]["direct"]
+    assert list(shown.table(record, [scenario], str))[-1] == "| p50 ms | 1,234.57 | |"
+
+
 def test_what_failed_is_marked_and_told_below_the_table() -> None:
     record = _record(failed={"peer": {"some": "it died"}}, not_measured={"direct": {"other": "no tunnel"}})
     text = shown.block(record, SOME, str)
     assert "| **what it is** | | | fails (1) |" in text
     assert "| **not run** | | – (2) | |" in text
-    assert "\n1. peer: it died\n2. direct: no tunnel\n" in text
+    assert "\n\n1. peer: it died\n2. direct: no tunnel\n\nMeasured" in text
     assert "Measured on 2026-01-02, on 2 processors (x, Linux x) with a load of 0.5 before" in text
+
+
+def _drawn(**more: Any) -> results.Record:
+    subjects = {
+        "direct": dict.fromkeys(shown.DRAWN, 1.0),
+        "argotun": dict.fromkeys(shown.DRAWN, 2.0),
+        "peer": {},
+    }
+    return _record(subjects=subjects, **more)
+
+
+def test_the_picture_has_a_bar_for_each_figure_and_says_who_fails() -> None:
+    text = shown.picture(_drawn(failed={"peer": {"exec": "it died"}}), SCENARIOS, str.upper)
+    assert "a keystroke there and back: p99: ARGOTUN 2.00 ms; DIRECT 1.00 ms; PEER fails." in text
+    assert "hub killed: away for: ARGOTUN 2.00 s; DIRECT 1.00 s." in text
+    assert text.count('class="ours"') == len(shown.DRAWN)
+
+
+def test_a_kept_run_is_drawn_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "kept", lambda _: _drawn())
+    assert shown.PICTURE in pages.pictures()
+    assert f"(pictures/{shown.PICTURE})" in pages.blocks()[pages.BENCHMARK]["scenarios"]
+    monkeypatch.setattr(results, "kept", lambda _: None)
+    assert shown.PICTURE not in pages.pictures()
 
 
 def test_without_a_kept_run_the_document_says_so_and_no_figure(

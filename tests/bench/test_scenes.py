@@ -48,7 +48,7 @@ def _measured(made: Grounds, name: str, subject: Subject = DIRECT) -> Figures:
         found = scenario.measure(Stage(ground, subject, running, BRIEF))
     finally:
         ground.site.stop(list(running.children.values()))
-    assert {row.key for row in scenario.rows} - {"cpu"} <= found.keys()
+    assert {row.key for row in scenario.rows} - {"cpu"} == found.keys() - {"cpu"}
     return found
 
 
@@ -105,7 +105,6 @@ def test_a_small_get_is_asked_beside_slow_readers(
     monkeypatch.setattr(beside, "PATIENCE", 0.0)
     found = _measured(made, name)
     assert 0 < found["p50"] <= found["p99"] <= found["worst"]
-    assert found["count"] > 0
 
 
 def test_memory_is_that_of_both_ends(made: Grounds) -> None:
