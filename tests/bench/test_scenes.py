@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import client, subjects
+from bench import client
 from bench.errors import BenchError
 from bench.peers import nginx
 from bench.ports import held
@@ -133,7 +133,7 @@ def test_a_body_that_takes_too_long_says_how_far_it_came(made: Grounds) -> None:
             client.timed(direction, f"http://{upstream.plain}/{path}", None, BULK, limit=0.0)
 
 
-@pytest.mark.parametrize("start", [DIRECT.start, nginx.start, subjects.start])
+@pytest.mark.parametrize("start", [DIRECT.start, nginx.start])
 def test_what_an_agent_dials_can_have_a_link_in_the_way(
     made: Grounds, start: Callable[[Ground], Running]
 ) -> None:
