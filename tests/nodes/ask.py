@@ -26,6 +26,7 @@ class Asking:
         self.end = time.monotonic() + seconds
         self.counts: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
+        self.unconnected: list[str] = []
         self.worst = 0.0
         self.over = threading.Event()
         self.begun = threading.Barrier(THREADS + 1)
@@ -41,11 +42,9 @@ class Asking:
             number += 1
             name = f"asked-{number % self.maps}"
             started = time.monotonic()
+            if connection is None:
+                connection = self.connected()
             try:
-                if connection is None:
-                    connection = http.client.HTTPSConnection(
-                        self.url.hostname or "", self.url.port, context=self.context, timeout=60
-                    )
                 connection.request("GET", f"{self.url.path}/api/v1/namespaces/default/configmaps/{name}")
                 answer = connection.getresponse()
                 body = answer.read()
@@ -62,6 +61,20 @@ class Asking:
                 self.begun.wait()
             due += self.pause
             time.sleep(max(0.0, due - time.monotonic()))
+
+    def connected(self) -> http.client.HTTPSConnection:
+        """A new connection. One that does not come about is tried again: nobody was asked yet."""
+        while True:
+            connection = http.client.HTTPSConnection(
+                self.url.hostname or "", self.url.port, context=self.context, timeout=60
+            )
+            try:
+                connection.connect()
+                return connection
+            except OSError as e:
+                with self.lock:
+                    self.unconnected.append(f"{type(e).__name__} {e}")
+                time.sleep(0.05)
 
     def note(self, what: str, name: str, body: bytes | None, started: float) -> None:
         """Count what came of one request."""
@@ -83,7 +96,13 @@ def main() -> None:
     asking.over.set()
     for each in threads:
         each.join()
-    print(json.dumps({"counts": asking.counts, "wrong": asking.wrong[:20], "worst": asking.worst}))
+    said = {
+        "counts": asking.counts,
+        "wrong": asking.wrong[:20],
+        "unconnected": asking.unconnected,
+        "worst": asking.worst,
+    }
+    print(json.dumps(said))
 
 
 main()

@@ -14,18 +14,30 @@ from tests.nodes.rig import Rig
 
 NAME, NAMESPACE = "client", "argocd"
 SCRIPTS = [Path(__file__).parent / name for name in ("ask.py", "stall.py")]
+WRITE = (
+    "import json, sys\nfor name, text in json.load(sys.stdin).items(): open(f'/tmp/{name}', 'w').write(text)"
+)
 MAPS = 50
 """ConfigMaps of the customer that requests ask for in turn."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What became of requests: how many came to what, and which answers were those of other requests."""
+    """What became of requests: how many came to what, and which answers were those of other requests.
+
+    `unconnected` has the connections that did not come about, and were tried again.
+    """
 
     counts: dict[str, int]
     wrong: list[str]
+    unconnected: list[str]
     worst: float
     """Seconds of the slowest one."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether each had its own answer, at the first try."""
+        return not self.wrong and not self.unconnected and self.counts == {"200": self.total}
 
     @property
     def total(self) -> int:
@@ -43,15 +55,13 @@ class Client:
         config = json.loads(base64.b64decode(secret["config"]))["tlsClientConfig"]
         self._node.kubectl("apply", "-f", "-", said=json.dumps(pod(NAME, NAMESPACE)))
         wait(self._node, NAME, NAMESPACE)
-        for name in ("caData", "certData", "keyData"):
-            self._write(name, base64.b64decode(config[name]).decode())
-        self._write("kubeconfig", json.dumps(kubeconfig(self.server)))
-        for script in SCRIPTS:
-            self._write(script.name, script.read_text("utf-8"))
+        files = {name: base64.b64decode(config[name]).decode() for name in ("caData", "certData", "keyData")}
+        files |= {script.name: script.read_text("utf-8") for script in SCRIPTS}
+        files["kubeconfig"] = json.dumps(kubeconfig(self.server))
+        self.run("python3", "-c", WRITE, said=json.dumps(files))
         maps = [config_map(number) for number in range(MAPS)]
-        rig.customer.kubectl(
-            "apply", "-f", "-", said=json.dumps({"apiVersion": "v1", "kind": "List", "items": maps})
-        )
+        listed = {"apiVersion": "v1", "kind": "List", "items": maps}
+        rig.customer.kubectl("apply", "--server-side", "-f", "-", said=json.dumps(listed))
 
     def run(self, *words: str, said: str | None = None) -> str:
         """What a command in the pod prints."""
@@ -103,9 +113,6 @@ class Client:
         with self.asking(seconds, rate) as found:
             pass
         return found[0]
-
-    def _write(self, name: str, text: str) -> None:
-        self.run("sh", "-c", f"cat > /tmp/{name}", said=text)
 
     def _secret(self) -> dict[str, str]:
         label = "argocd.argoproj.io/secret-type=cluster"
