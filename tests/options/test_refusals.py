@@ -208,7 +208,7 @@ TOGETHER = [
     # flags without a value, and one with
     (("--mode",), "--mode has no value: expected --mode=VALUE, server, agent, demo, pki or status"),
     (("--config",), "--config has no value: expected --config=VALUE, a YAML file of options"),
-    ((*SERVER, "--drain", "-5s"), f"--drain has no value: expected --drain=VALUE, {DURATION}"),
+    ((*SERVER, "--drain", "-later"), f"--drain has no value: expected --drain=VALUE, {DURATION}"),
     ((*AGENT, "--target", "-x.y:1"), f"--target has no value: expected --target=VALUE, {TARGET}"),
     ((*SERVER, "--no-access-log=true"), "--no-access-log has a value: expected none"),
     ((*SERVER, "--print-config=x"), "--print-config has a value: expected none"),
