@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 from tests.rig import Api, Authority, Peer, until
 from tests.server.test_drain import Process
 
-STARTED = 60.0
+STARTED = 120.0
 """Seconds that a process may take to start on a busy machine."""
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n"
