@@ -16,7 +16,7 @@ from tests.e2e.harness.http import Endpoint
 from tests.e2e.harness.kubectl import kubeconfig
 from tests.e2e.harness.processes import die_with_parent
 
-from .verdicts import Outcome, of_ginkgo, setup_failures
+from .verdicts import FAILED, Outcome, of_ginkgo, setup_failures
 
 LIST = Path(__file__).with_name("e2e.list")
 EXPLAINED = LIST.with_suffix(".explained")
@@ -36,7 +36,8 @@ def run(
     outcomes: dict[str, Outcome] = {}
     for part in (together, [[name for name in specs if _SERIAL in name]]):
         outcomes.update(_run_lanes(binaries, endpoint, folder, [each for each in part if each]))
-    return outcomes
+    absent = Outcome(FAILED, 0, "e2e.test has no such spec, or did not run it")
+    return {name: outcomes.get(name, absent) for name in specs}
 
 
 def _run_lanes(

@@ -14,7 +14,7 @@ from .site import Site
 from .verdicts import Outcome, of_junit
 
 EXPLAINED = Path(__file__).with_name("kubectl-scripts.explained")
-NEEDED = ("bash", "curl", "jq", "openssl", "tput")
+NEEDED = ("bash", "curl", "jq", "openssl", "script", "tput")
 TOKEN = "admin-token"  # what the scripts' own file of tokens gives to an administrator
 
 _SCRIPT = Path(__file__).with_suffix(".sh")
@@ -45,10 +45,12 @@ def copy(folder: Path, binaries: Binaries) -> None:
         for old, new in edits:
             assert old in text, (file, old)
             text = text.replace(old, new)
-        (folder / file).chmod(0o644)
+        (folder / file).chmod(0o644)  # it came from where nothing may be written
         (folder / file).write_text(text)
     for path in (folder, *folder.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o200)
+        # A module's files come without their modes, and some are plugins of kubectl.
+        runs = path.is_dir() or path.read_bytes()[:2] == b"#!"
+        path.chmod(0o755 if runs else 0o644)
     programs = folder / "_output" / "bin"
     programs.mkdir(parents=True)
     for name in ("kubectl", "kubectl-convert"):

@@ -42,10 +42,10 @@ def find(say: Callable[[str], None]) -> binaries.Binaries:
     if os.environ.get("KUBEBUILDER_ASSETS"):
         return known
     folder = known.folder.with_name(f"{known.folder.name}-suites-{_VERSION}")
-    with folder.with_suffix(".lock").open("w") as lock:
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            partial = folder.with_suffix(".partial")
+            partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir(exist_ok=True)
             _build(known.folder, partial, say)
             partial.rename(folder)

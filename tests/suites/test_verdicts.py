@@ -2,6 +2,7 @@
 
 import json
 
+from tests.suites import e2e
 from tests.suites.verdicts import (
     FAILED,
     PASSED,
@@ -99,6 +100,12 @@ def test_another_verdict_or_none_at_all_is_a_difference() -> None:
 
 def test_a_list_has_a_test_a_line_and_remarks() -> None:
     assert listed("# why\n[sig-x] a # b\n\nc\n") == ["[sig-x] a # b", "c"]
+
+
+def test_each_explained_spec_is_one_that_runs_and_none_runs_twice() -> None:
+    specs = listed(e2e.LIST.read_text())
+    assert specs == sorted(set(specs))
+    assert set(listed(e2e.EXPLAINED.read_text())) <= set(specs)
 
 
 def test_only_differences_that_are_listed_are_explained() -> None:
