@@ -1,7 +1,7 @@
 """The place where one benchmark run lives: a temporary folder and the processes started in it.
 
 Leaving the `with` block ends every process and removes the folder, whatever happened inside; a SIGTERM leaves
-it as Ctrl-C does.
+it as well.
 """
 
 import json
@@ -74,7 +74,9 @@ class Site:
         self._on_term: object = signal.SIG_DFL
 
     def __enter__(self) -> "Site":
-        self._on_term = signal.signal(signal.SIGTERM, _interrupt)
+        self._on_term = signal.getsignal(signal.SIGTERM)
+        if self._on_term is signal.SIG_DFL:
+            end_on_sigterm()
         return self
 
     def __exit__(
@@ -148,10 +150,6 @@ def wait_until(
         time.sleep(0.05)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait: a process between its start and its place in a list would be left behind."""
@@ -165,7 +163,7 @@ def _undisturbed() -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
     if came:
-        raise KeyboardInterrupt
+        signal.raise_signal(came[0])
 
 
 def _environment() -> dict[str, str]:

@@ -67,7 +67,7 @@ def test_a_signal_while_a_child_is_started_leaves_none_behind(name: str) -> None
     command = [sys.executable, "-c", RUN_WHILE_STARTING.format(signal=name)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=CLONE, timeout=60, check=False)
     pid, folder = done.stdout.split()
-    assert "KeyboardInterrupt" in done.stderr
+    assert done.returncode != 0
     assert not _is_there(int(pid))
     assert not Path(folder).exists()
 
