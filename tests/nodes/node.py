@@ -162,7 +162,7 @@ class Node:
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if said is None else {"input": said}
         return subprocess.run(
             self._argv(*words), env=self._environment, capture_output=True, text=True,
-            timeout=NEEDED + 60, check=False, **given,
+            timeout=2 * NEEDED, check=False, **given,
         )  # fmt: skip
 
     def _argv(self, *words: str) -> list[str]:

@@ -144,7 +144,7 @@ class Pods:
 
     def settle(self) -> None:
         """Wait until the Deployment is as it should be, and nothing of an earlier one is left."""
-        self.kubectl("rollout", "status", "deploy/argotun", "--timeout=180s")
+        self.kubectl("rollout", "status", "deploy/argotun", "--timeout=500s")
         want = self.node.json("-n", NAMESPACE, "get", "deploy", "argotun")["spec"]["replicas"]
 
         def alone() -> bool:
