@@ -30,9 +30,10 @@ def test_plain_http_is_told_from_a_hello(hello: bytes, said: bytes) -> None:
     assert not any(speaks_http(other) for other in (b"", b"GET", b"SSH-2.0-x\r\n", b"\x16GET / "))
 
 
-@pytest.mark.parametrize("size", [40, 100, 5000])
-def test_all_is_missing_but_what_is_there(hello: bytes, size: int) -> None:
-    said = records(hello[5:], size)
+@pytest.mark.parametrize("pieces", [1, 3, RECORDS])
+def test_all_is_missing_but_what_is_there(hello: bytes, pieces: int) -> None:
+    # How long it is depends on OpenSSL: since 3.5 it holds a key of ML-KEM, a kilobyte more.
+    said = records(hello[5:], -(-len(hello) // pieces))
     for end in range(len(said)):
         assert 0 < missing(said[:end]) <= len(said) - end
     assert missing(said) == 0
