@@ -78,9 +78,10 @@ LOCATIONS = st.lists(PIECES, max_size=9).map(lambda pieces: "/" + "".join(pieces
 def test_an_own_path_is_resolved_to_itself(location: str) -> None:
     assume(is_own_path(location.encode()))
     reference = "/tunnel/c1" + location
-    # urljoin leaves an empty `;` or `?` out, which leads nowhere else.
+    # What leaves an empty `;` or `?` out leads nowhere else; urljoin does before Python 3.14.
     same = urlunparse(urlparse(reference))
-    assert urljoin("https://server.example/x/y", reference) == "https://server.example" + same
+    joined = urljoin("https://server.example/x/y", reference)
+    assert urlunparse(urlparse(joined)) == "https://server.example" + same
 
 
 @settings(deadline=None)
