@@ -10,12 +10,13 @@ from bench.certificates import Certificates
 from bench.light_agent import cluster, token
 from bench.ports import free_port
 from bench.rolling import PROGRAM, Connection
-from bench.site import Child, Site, wait_until
+from bench.site import START_LIMIT, Child, Site, wait_until
 from bench.words import Told
 
 PROCESSES = 4  # that the agents are spread over
 ACCOUNT = "sa-token"  # what the agents show their API, where they are not told otherwise
-PATIENCE = 60.0  # seconds after which agents that are not back are given up
+PATIENCE = 60.0  # seconds
+LOOK = 0.25  # seconds between two questions to all agents
 
 
 class Fleet:
@@ -23,6 +24,13 @@ class Fleet:
 
     `server` are more options of the server, `front` where agents dial if not at it itself.
     """
+
+    patience = PATIENCE
+    """Seconds after which agents that are not back are given up."""
+    start_limit = START_LIMIT
+    """Seconds that a server has to begin."""
+    look = LOOK
+    """Seconds between two looks at who is back."""
 
     def __init__(
         self,
@@ -65,14 +73,16 @@ class Fleet:
         public, internal = (("127.0.0.1", free_port()) for _ in range(2))
         return self._start("beside", public, internal), public, internal
 
-    def _start(self, name: str, public: tuple[str, int], internal: tuple[str, int]) -> Child:
+    def _start(
+        self, name: str, public: tuple[str, int], internal: tuple[str, int], options: Sequence[str] = ()
+    ) -> Child:
         made = self._made
         command = ["--mode", "server", "--clusters", str(self._clusters), "--no-access-log"]
         command += ["--addr", _shown(public), "--internal-addr", _shown(internal)]
         command += ["--internal-plain", "--tls-client-ca", str(made.ca), "--log-level", "error"]
         command += ["--tls-cert", str(made.server), "--tls-key", str(made.server_key)]
-        server = self._site.start(name, [*PROGRAM, *command, *self._server_options])
-        wait_until("the server", lambda: _listens(internal), [server])
+        server = self._site.start(name, [*PROGRAM, *command, *self._server_options, *options])
+        wait_until("the server", lambda: _listens(internal), [server], self.start_limit)
         return server
 
     def kill_server(self) -> None:
@@ -88,17 +98,21 @@ class Fleet:
         command += ["--client-key", str(made.agent_key), "--sa-token-path", str(self._token)]
         command += ["--health-addr", "off", *self._target, *options]
         agents = Told(self._site, name, "bench.light_agent", command)
-        agents.connect()
+        self.met(agents)
         return agents
+
+    def met(self, agents: Told) -> None:
+        """Wait until a process of agents obeys."""
+        agents.connect()
 
     def wait(self, began: float) -> list[tuple[int, float, int]]:
         """Until all agents have connected after `began`, or for as long as patience lasts; their reports."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while True:
             reports = [report for each in self.agents for report in each.say("report")]
             if all(came > began for _, came, _ in reports) or time.monotonic() > deadline:
                 return reports
-            gevent.sleep(0.25)
+            gevent.sleep(self.look)
 
 
 def _shown(address: tuple[str, int]) -> str:

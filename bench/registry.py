@@ -17,9 +17,12 @@ def missing() -> str | None:
 
 
 class Registry:
-    """A redis-server that keeps nothing on disk; `options` make a replica of a server."""
+    """A redis-server that keeps nothing on disk; `options` make a replica of a server.
 
-    def __init__(self, site: Site) -> None:
+    Replicas of `one_machine` find each other in a folder.
+    """
+
+    def __init__(self, site: Site, one_machine: bool = False) -> None:
         self._site = site
         self._port = free_port()
         self.replaced = 0
@@ -27,8 +30,11 @@ class Registry:
         folder = site.folder / "peers"
         folder.mkdir()
         made = certificates.peers(folder)
+        reached = "--peer-addr", "127.0.0.1:0"
+        if one_machine:
+            reached = "--peer-sockets", str(site.folder / "sockets")
         self.options = [
-            *("--registry", f"redis://127.0.0.1:{self._port}", "--peer-addr", "127.0.0.1:0"),
+            *("--registry", f"redis://127.0.0.1:{self._port}", *reached),
             *("--peer-ca", str(made.ca), "--peer-cert", str(made.certificate), "--peer-key", str(made.key)),
         ]
 

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 from gevent.server import StreamServer
 
-from bench.site import Child, Site, wait_until
+from bench.site import START_LIMIT, Child, Site, wait_until
 
 CLONE = Path(__file__).resolve().parent.parent
 ANSWER_LIMIT = 60.0  # seconds that a child may take for one word
@@ -49,11 +49,11 @@ class Told:
         python = ["env", f"PYTHONPATH={CLONE}", sys.executable, "-m", module]
         self.child: Child = site.start(name, [*python, str(self._control), *arguments])
 
-    def connect(self) -> None:
-        """Wait until the process takes words."""
-        wait_until(self.child.name, self._control.exists, [self.child])
+    def connect(self, limit: float = START_LIMIT, answers: float = ANSWER_LIMIT) -> None:
+        """Wait until the process takes words, `limit` seconds at most; each answer may take `answers`."""
+        wait_until(self.child.name, self._control.exists, [self.child], limit)
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(ANSWER_LIMIT)
+            sock.settimeout(answers)
             sock.connect(str(self._control))
             self._lines = sock.makefile("rw")
 
