@@ -18,8 +18,7 @@
 
 {{- define "argotun.check.both" -}}
 {{- $wrong := list -}}
-{{- $repository := include "argotun.image" . | splitList ":" | first -}}
-{{- if contains "argocd-cluster-proxy" $repository -}}
+{{- if contains "argocd-cluster-proxy" (include "argotun.image" .) -}}
 {{- $wrong = append $wrong "image.repository: names the program before this one, as its values do; expected argotun's image" -}}
 {{- end -}}
 {{- $grace := int .Values.terminationGracePeriodSeconds -}}

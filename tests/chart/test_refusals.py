@@ -268,7 +268,7 @@ CONFLICTS: dict[str, tuple[Values, str]] = {
         "terminationGracePeriodSeconds: expected at least drainSeconds and the preStop sleep",
     ),
     "the image of the values before": (
-        AGENT | {"image": {"repository": "ghcr.io/acme/argocd-cluster-proxy-agent", "tag": "v1.4.2"}},
+        AGENT | {"image": {"repository": "mirror.example:5000/argocd-cluster-proxy-agent", "tag": "v1.4.2"}},
         "image.repository: names the program before this one",
     ),
     "a token in the arguments": (
