@@ -9,8 +9,11 @@ import ssl
 from calendar import timegm
 from collections.abc import Sequence
 from math import inf
-from time import strptime
+from time import gmtime, strftime, strptime
 from typing import NamedTuple
+
+SOON = 14 * 86400.0
+"""Seconds before its end from which a certificate is spoken of, as on the status page."""
 
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
@@ -71,6 +74,24 @@ def parse(der: bytes) -> Certificate:
         return Certificate(not_before, not_after, issuer, subject, der[key:end])
     except (IndexError, ValueError):
         raise ValueError("not a certificate") from None
+
+
+def remark(own: Certificate, end: float, now: float) -> str:
+    """What is to be said at `now` of a certificate whose chain ends at `end`; "" where nothing is.
+
+    One that is renewed every hour or day ends soon at all times: a part of its life has to be over as well.
+    """
+    if own.not_before > now:
+        return f"begins on {_date(own.not_before)} UTC: until then nobody takes it, if the clock is right"
+    if end < now:
+        return f"ended on {_date(end)} UTC"
+    if end - now < min(SOON, (end - own.not_before) / 3):
+        return f"ends on {_date(end)} UTC"
+    return ""
+
+
+def _date(moment: float) -> str:
+    return strftime("%Y-%m-%d %H:%M", gmtime(moment))
 
 
 def chain_end(chain: Sequence[Certificate], trusted: Sequence[Certificate], now: float) -> float:

@@ -21,7 +21,7 @@ from gevent.ssl import SSLContext, SSLSocket
 
 from argotun.errors import ConfigError, HandshakeError
 from argotun.files import Fingerprint, Trouble, fingerprint, read, readable, settled
-from argotun.transport.certificates import Certificate, certificates, chain_end, parse
+from argotun.transport.certificates import Certificate, certificates, chain_end, parse, remark
 from argotun.transport.explain import explain
 
 _log = logging.getLogger(__name__)
@@ -116,12 +116,16 @@ class _FollowedFiles:
 
     def _use(self, loaded: _Loaded) -> None:
         self._context, self._bundle, self._chain = loaded
-        for name, end in self._ends().items():
-            if end < time.time():
+        ends, now = self._ends(), time.time()
+        last = max(self._bundle, key=lambda ca: ca.not_after, default=None)
+        own = self._chain[0] if self._chain else None
+        for path, what, found, name in (
+            (self._ca, "last CA", last, "ca"),
+            (self._cert, "certificate", own, "certificate"),
+        ):
+            if found is not None and (said := remark(found, ends[name], now)):
                 # Not refused: the clock may be what is wrong.
-                path, what = (self._ca, "last CA") if name == "ca" else (self._cert, "certificate")
-                when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(end))
-                _log.warning("%s: the %s in it ended on %s UTC", path, what, when)
+                _log.warning("%s: the %s in it %s", path, what, said)
 
     def _versions(self) -> tuple[Fingerprint | None, ...]:
         return tuple(map(fingerprint, self._files))

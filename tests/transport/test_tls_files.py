@@ -12,7 +12,10 @@ import trustme
 
 from argotun import files
 from argotun.errors import ConfigError, HandshakeError
+from argotun.observe import words
+from argotun.transport import certificates
 from argotun.transport import tls as module
+from argotun.transport.certificates import Certificate, remark
 from argotun.transport.tls import ClientTls, ServerTls, handshake_server
 
 
@@ -182,6 +185,39 @@ def test_a_certificate_that_has_ended_is_loaded_without_a_word(volume, caplog):
         assert tls.expiry()["certificate"] == then.timestamp()
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", f"{volume.path('crt')}: the certificate in it ended on 2020-02-03 04:05 UTC")
+    ]
+
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "said"),
+    [
+        (-300 * DAY, 3 * DAY, "ends on 1971-01-04 00:00 UTC"),
+        (-300 * DAY, 15 * DAY, ""),
+        (-0.1 * DAY, 0.1 * DAY, ""),
+        (-0.9 * DAY, 0.1 * DAY, "ends on 1971-01-01 02:24 UTC"),
+        (DAY, 300 * DAY, "begins on 1971-01-02 00:00 UTC: until then nobody takes it, if the clock is right"),
+        (-300 * DAY, -DAY, "ended on 1970-12-31 00:00 UTC"),
+    ],
+    ids=["in days", "in weeks", "of a day, new", "of a day, old", "tomorrow", "yesterday"],
+)
+def test_a_certificate_is_spoken_of_near_its_end(begins, ends, said):
+    now = 365 * DAY
+    assert remark(Certificate(now + begins, now + ends, b"", b"", b""), now + ends, now) == said
+
+
+def test_the_log_and_the_status_page_mean_the_same_by_soon():
+    assert certificates.SOON == words.SOON
+
+
+def test_a_certificate_that_ends_in_days_is_loaded_with_a_warning(pki, tmp_path, caplog):
+    end = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(days=3)
+    write(tmp_path / "leaf.pem", pki.authority.issue_cert("x", not_after=end))
+    ClientTls(pki.ca, str(tmp_path / "leaf.pem"))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{tmp_path / 'leaf.pem'}: the certificate in it ends on {end:%Y-%m-%d %H:%M} UTC")
     ]
 
 
