@@ -65,21 +65,23 @@ const main = () => document.querySelector("main");
 const stale = document.getElementById("stale");
 const find = document.querySelector("#find input");
 let heard = new Date();
+let asked = 0;
 async function show() {
-  const asked = location.href;
+  const mine = ++asked;
   try {
-    const answer = await fetch(asked, {headers: {Accept: "text/html"}, cache: "no-store"});
+    const answer = await fetch(location.href, {headers: {Accept: "text/html"}, cache: "no-store"});
     if (!answer.ok) throw new Error("it answers " + answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const body = fresh.querySelector("main");
     if (!body) throw new Error("it answers something else");
-    if (asked !== location.href) return;
+    if (mine !== asked) return;
     main().replaceWith(body);
     document.title = fresh.title;
     document.querySelector("link").href = fresh.querySelector("link").href;
     heard = new Date();
     stale.textContent = "";
   } catch (error) {
+    if (mine !== asked) return;
     stale.textContent = "Not heard of it since " + heard.toLocaleTimeString() + ": " + error.message;
   }
 }
