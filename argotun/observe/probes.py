@@ -57,6 +57,10 @@ Answer = tuple[int, bytes, bytes]
 """Status code, content type, body."""
 
 
+LATE: Answer = 503, TEXT, b"there is too much to tell, or to do, to say it in time"
+"""In place of an answer that was not made within REQUEST_TIME."""
+
+
 class Probes:
     """The answers of one process.
 
@@ -209,7 +213,10 @@ class HealthServer:
         if environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
             path = environ["PATH_INFO"].encode("latin-1")
             query = environ.get("QUERY_STRING", "")
-            answer = self._probes.answer(path, environ.get("HTTP_ACCEPT", ""), query)
+            try:
+                answer = self._probes.answer(path, environ.get("HTTP_ACCEPT", ""), query)
+            except gevent.Timeout:
+                answer = LATE
             code, content_type, body = answer or (404, TEXT, b"not found")
         else:
             code, content_type, body = 405, TEXT, b"only GET and HEAD"
@@ -224,7 +231,7 @@ class HealthServer:
 
 
 class _Handler(WSGIHandler):  # type: ignore[misc]
-    """A handler that answers a malformed request with 400 and leaves no trace of it in the log."""
+    """A handler that answers a malformed request with 400 and has nothing of a client's in the log."""
 
     def read_request(self, raw_requestline: str) -> Any:
         try:
@@ -234,6 +241,13 @@ class _Handler(WSGIHandler):  # type: ignore[misc]
         except Exception as error:
             # The library prints a traceback of anything else.
             raise ValueError(str(error)) from error
+
+    def handle_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Cut an answer that was not taken in time; the rest is a fault, and told as one."""
+        if issubclass(kind, gevent.Timeout):
+            self.close_connection = True
+        else:
+            super().handle_error(kind, error, trace)
 
 
 class _Server(WSGIServer):  # type: ignore[misc]

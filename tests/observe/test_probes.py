@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import gevent
+import gevent.event
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -157,6 +158,40 @@ def test_silent_clients_do_not_keep_a_probe_out(
         for sock in silent:
             sock.close()
         health.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_that_takes_too_long_is_a_503_without_a_traceback(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "REQUEST_TIME", 0.1)
+    monkeypatch.setattr(ServerMetrics, "exposition", lambda *_: gevent.event.Event().wait())
+    head, body = ask(server, get("/metrics"))
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable")
+    assert body == module.LATE[2]
+    assert ask(server, get("/healthz"))[1] == b"ok"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_does_not_read_is_cut_without_a_traceback(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "REQUEST_TIME", 0.5)
+    size = 64 << 20
+    monkeypatch.setattr(ServerMetrics, "exposition", lambda *_: (b"x" * size, "text/plain"))
+    with socket.create_connection(server.address, timeout=20) as sock:
+        sock.sendall(get("/metrics"))
+        assert server._server is not None
+        with gevent.Timeout(20):
+            while not server._server._open:
+                gevent.sleep(0.01)
+            while server._server._open:
+                gevent.sleep(0.01)
+        taken = sock.recv(1 << 20)
+        while data := sock.recv(1 << 20):
+            taken += data
+    assert f"Content-Length: {size}".encode() in taken
+    assert len(taken) < size
     assert capfd.readouterr() == ("", "")
 
 
