@@ -45,6 +45,10 @@ NOTICE = 5.0
 balancers and kube-proxy go on sending them for so long until they have all heard that this server is not
 ready. A quarter of that once the last agent has found another server."""
 
+ARRIVAL = 1.0
+"""Seconds at most, once a drain has closed the port, for those who had come to shake hands, to ask and to be
+answered: a client that loses a connection which never carried anything does not ask again by itself."""
+
 LAST_WORDS = 1.0
 """Seconds that all clients together have to take the last bytes when a drain is over."""
 
@@ -328,15 +332,12 @@ class ClientPort:
             elif now >= noticed:
                 break
             gevent.sleep(0.05)
-        while monotonic() < deadline:
-            busy = [c for c in self.connections if not (c.idle or c.answered or c.watching)]
-            for connection in list(self.connections):
-                if connection.idle:
-                    connection.finish()
-            if not busy:
-                break
+        while self._busy() and monotonic() < deadline:
             gevent.sleep(min(0.1, seconds))
         stop_accepting()
+        arrived = min(monotonic() + ARRIVAL, deadline)
+        while (self._arriving() or self._busy()) and monotonic() < arrived:
+            gevent.sleep(0.02)
         end_watches = monotonic() + min(1.0, seconds)
         while monotonic() < end_watches:
             left = [c for c in self.connections if c.watching and not c.end_watch()]
@@ -346,6 +347,17 @@ class ClientPort:
         last_words = monotonic() + LAST_WORDS
         for connection in list(self.connections):
             connection.close(max(0.0, last_words - monotonic()))
+
+    def _busy(self) -> bool:
+        """Whether requests other than watches are in progress; connections behind their last are let go."""
+        for connection in list(self.connections):
+            if connection.idle and not connection.unspoken:
+                connection.finish()
+        return any(not (c.idle or c.answered or c.watching) for c in self.connections)
+
+    def _arriving(self) -> bool:
+        """Whether somebody shakes hands, or has not said yet what for."""
+        return self._places.taken > len(self.connections) or any(c.unspoken for c in self.connections)
 
     def stop(self) -> None:
         """End every connection at once, and look after none any more."""

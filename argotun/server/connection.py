@@ -218,6 +218,11 @@ class Connection:
         return self.exchange.idle and not self._leaving and self.request_done and not self._upload.held
 
     @property
+    def unspoken(self) -> bool:
+        """Whether the client has said nothing yet."""
+        return not self._began and not self._leaving
+
+    @property
     def answered(self) -> bool:
         """Whether the last answer has been given and has left: only the client's own end is awaited."""
         return self._leaving and self.exchange.idle and not self._outlet.pending
@@ -293,7 +298,7 @@ class Connection:
         if exchange.idle:
             if self._upload.held:
                 return Situation.IN_HEAD
-            return Situation.UNUSED if self._began else Situation.UNSPOKEN
+            return Situation.UNSPOKEN if self.unspoken else Situation.UNUSED
         if exchange.channel is None:
             return Situation.BUSY
         if exchange.channel.waiting:

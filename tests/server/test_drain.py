@@ -99,6 +99,29 @@ def test_a_request_that_never_ends_is_cut_when_the_drain_is_over(start: Any) -> 
     assert server.process.code() == 0
 
 
+def test_a_client_that_has_just_come_is_heard_before_the_server_ends() -> None:
+    with Rig(agent=None, server={"drain": 60.0}) as rig:
+        client = rig.client()
+        until(lambda: rig.server.clients.connections, "the connection")
+        draining = gevent.spawn(rig.server.drain)
+        until(lambda: refuses(rig.server.internal_address), "the end of the port")
+        client.send(GET)
+        response = client.response()
+        assert (response.status, response.header("connection")) == (503, "close")
+        draining.join(PATIENCE)
+        assert draining.successful()
+
+
+def test_a_client_that_never_says_anything_holds_up_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "ARRIVAL", 0.1)
+    with Rig(agent=None, server={"drain": 3600.0}) as rig:
+        client = rig.client()
+        until(lambda: rig.server.clients.connections, "the connection")
+        with gevent.Timeout(PATIENCE, AssertionError("the drain waits for the client")):
+            rig.server.drain()
+        assert client.ended() in ("closed", "reset")
+
+
 def test_an_idle_server_ends_without_waiting(start: Any) -> None:
     server = start("--drain", "1h")
     client = server.client(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 from gevent import ssl as gevent_ssl
 
-from tests.rig import Gate, Peer, Rig, answer, until
+from tests.rig import PATIENCE, Gate, Peer, Rig, answer, until
 from tests.tokens import Issuer, account
 
 GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -174,6 +174,38 @@ def test_what_waits_in_the_kernel_when_both_halves_have_ended_is_delivered(rig: 
     go.open()
     until(lambda: received, "the upload")
     assert received == [sent + BULK[:8192]]
+
+
+def test_a_handshake_that_a_drain_finds_is_finished_and_the_request_behind_it_answered() -> None:
+    with Rig(agent=None, server={"internal_plain": False, "drain": 60.0}) as rig:
+        context = ssl.create_default_context(cafile=rig.authority.path("ca.pem"))
+        context.load_cert_chain(rig.authority.path("argocd.pem"), rig.authority.path("argocd.key"))
+        heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(heard, said, server_hostname="127.0.0.1")
+        sock = socket.create_connection(rig.server.internal_address)
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        sock.sendall(said.read())
+        heard.write(sock.recv(65536))
+        draining = gevent.spawn(rig.server.drain)
+        until(lambda: rig.server._internal_listener._listening is None, "the end of the port")
+        assert not draining.dead
+        tls.do_handshake()
+        tls.write(GET)
+        sock.sendall(said.read())
+        answer = b""
+        while True:
+            try:
+                if not (more := tls.read()):
+                    break
+                answer += more
+            except ssl.SSLWantReadError:
+                heard.write(data) if (data := sock.recv(65536)) else heard.write_eof()
+        sock.close()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nConnection: close\r\n" in answer
+        draining.join(PATIENCE)
+        assert draining.successful()
 
 
 @pytest.mark.parametrize("own_ca", [False, True], ids=["one CA", "a CA for callers"])
