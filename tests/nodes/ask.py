@@ -3,6 +3,7 @@
     ask.py SERVER SECONDS RATE MAPS
 
 Prints `asking` after its first answers, asks until SECONDS are over and its input has ended, and prints JSON.
+What went wrong has the time of day and the Audit-ID, by which logs have it too.
 """
 
 import collections
@@ -40,22 +41,23 @@ class Asking:
         number, due = thread * 7, time.monotonic()
         while not (self.over.is_set() and time.monotonic() > self.end):
             number += 1
-            name = f"asked-{number % self.maps}"
+            name, audit = f"asked-{number % self.maps}", f"ask-{thread}-{number}"
             started = time.monotonic()
             if connection is None:
                 connection = self.connected()
             try:
-                connection.request("GET", f"{self.url.path}/api/v1/namespaces/default/configmaps/{name}")
+                path = f"{self.url.path}/api/v1/namespaces/default/configmaps/{name}"
+                connection.request("GET", path, headers={"Audit-ID": audit})
                 answer = connection.getresponse()
                 body = answer.read()
                 self.note(str(answer.status), name, body if answer.status == 200 else None, started)
                 if answer.status != 200:
-                    with self.lock:
-                        self.wrong.append(f"{answer.status} {body[:200]!r}")
+                    self.tell(self.wrong, f"{audit} {answer.status} {body[:200]!r}")
                 if answer.will_close:
                     connection = None
             except (OSError, http.client.HTTPException) as e:
                 self.note(f"{type(e).__name__} {e}", name, None, started)
+                self.tell(self.wrong, f"{audit} {type(e).__name__} {e}")
                 connection = None
             if number == thread * 7 + 1:
                 self.begun.wait()
@@ -72,17 +74,22 @@ class Asking:
                 connection.connect()
                 return connection
             except OSError as e:
-                with self.lock:
-                    self.unconnected.append(f"{type(e).__name__} {e}")
+                self.tell(self.unconnected, f"{type(e).__name__} {e}")
                 time.sleep(0.05)
+
+    def tell(self, where: list[str], what: str) -> None:
+        """Keep a line about something that went wrong."""
+        now = time.time()
+        with self.lock:
+            where.append(f"{time.strftime('%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03} {what}")
 
     def note(self, what: str, name: str, body: bytes | None, started: float) -> None:
         """Count what came of one request."""
         with self.lock:
             self.counts[what] += 1
             self.worst = max(self.worst, time.monotonic() - started)
-            if body is not None and (got := json.loads(body)["metadata"]["name"]) != name:
-                self.wrong.append(f"asked {name}, got {got}")
+        if body is not None and (got := json.loads(body)["metadata"]["name"]) != name:
+            self.tell(self.wrong, f"asked {name}, got {got}")
 
 
 def main() -> None:

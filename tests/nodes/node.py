@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ INIT = Path(__file__).parent / "init.py"
 SOCKET = "/run/containerd/containerd.sock"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 PORT = 6443
+AUDIT = "audit.log"
+"""What the API notes down, in the node's folder: see objects.py."""
+
 NEEDED = 300
 """Seconds in which a node becomes ready, on a busy machine."""
 
@@ -50,6 +54,7 @@ class Node:
         self.place, self.programs, self.folder = place, programs, folder
         self._cgroups = [Path(mount, place.namespace) for mount, _ in v1_hierarchies()]
         self._popen: subprocess.Popen[bytes] | None = None
+        self._over = threading.Event()
         folder.mkdir(parents=True)
         (folder / "pki").mkdir()
         self._ca = Authority(place.name, folder / "pki")
@@ -77,6 +82,7 @@ class Node:
         until(
             f"{self.place.name} is there", lambda: self._kubectl("get", "node", self.place.name), NEEDED, 0.5
         )
+        threading.Thread(target=self._keep_logs, daemon=True).start()
 
     def load(self, archive: Path) -> None:
         """Give its containerd an image."""
@@ -132,6 +138,7 @@ class Node:
 
     def stop(self) -> None:
         """End it with all that is in it, and take its cgroups away."""
+        self._over.set()
         if self._popen and self._popen.poll() is None:
             self._popen.send_signal(signal.SIGKILL)
             self._popen.wait()
@@ -147,6 +154,15 @@ class Node:
                         os.rmdir(inner)
                 time.sleep(0.1)
             assert not path.exists(), f"{path} still has processes"
+
+    def _keep_logs(self) -> None:
+        """Keep in `logs` what pods have said: the kubelet takes it away with them."""
+        kept = self.folder / "logs"
+        kept.mkdir()
+        while not self._over.wait(0.5):
+            for path in (self.folder / "var/log/pods").glob("*/*/*.log"):
+                with contextlib.suppress(OSError):
+                    os.link(path, kept / f"{path.parts[-3]}-{path.stat().st_ino}.log")
 
     def _enter(self) -> None:
         """In the child: into the node's cgroups, and to the end together with this process."""
@@ -246,6 +262,7 @@ class Node:
             "cni/10-bridge.conflist": json.dumps(objects.bridge()),
             "kubelet.yaml": json.dumps(objects.kubelet(ca, node)),
             "proxy.yaml": json.dumps(objects.proxy(name, proxy)),
+            "audit.yaml": json.dumps(objects.audit()),
         }
         for path, text in files.items():
             (self.folder / path).parent.mkdir(exist_ok=True)
@@ -260,7 +277,8 @@ class Node:
              f"--kubelet-certificate-authority={ca}", "--kubelet-preferred-address-types=InternalIP",
              f"--service-account-key-file={accounts.key}", f"--service-account-issuer={ISSUER}",
              f"--service-account-signing-key-file={accounts.key}", f"--service-cluster-ip-range={SERVICES}",
-             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"],
+             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+             f"--audit-policy-file={self.folder / 'audit.yaml'}", f"--audit-log-path={self.folder / AUDIT}"],
             ["kube-controller-manager", f"--kubeconfig={controllers}", "--bind-address=127.0.0.1",
              "--leader-elect=false", "--use-service-account-credentials=true", f"--root-ca-file={ca}",
              f"--service-account-private-key-file={accounts.key}"],

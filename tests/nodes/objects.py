@@ -8,6 +8,9 @@ from tests.nodes.network import BALANCER, DNS, PODS
 from tests.nodes.programs import PLUGINS
 
 HOST = "argotun.example.com"
+AGENT = "system:serviceaccount:argotun:argotun"
+"""Who an agent is to its API."""
+
 PAUSE = "docker.io/library/pause:1"
 COREDNS = "docker.io/library/coredns:1"
 
@@ -87,6 +90,18 @@ def kubelet(ca: Path, serving: Pair) -> dict[str, Any]:
             "imagefs.available": "1%",
             "imagefs.inodesFree": "1%",
         },
+    }
+
+
+def audit() -> dict[str, Any]:
+    """What the API notes down: each request for a ConfigMap by an agent, with the token that it showed."""
+    maps = [{"group": "", "resources": ["configmaps"]}]
+    agents = {"level": "Metadata", "users": [AGENT], "verbs": ["get"], "resources": maps}
+    return {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [agents, {"level": "None"}],
     }
 
 

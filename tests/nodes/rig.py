@@ -28,6 +28,8 @@ SECONDS = 600
 """For one part of the guide, or one command of the operator."""
 
 NAMESPACE = "argotun"
+CONTEXTS = {"server": MANAGEMENT.name, "agent": CUSTOMER.name}
+"""Where each side's release is."""
 
 
 class Rig:
@@ -93,6 +95,11 @@ class Rig:
             # What a cloud's controller would do.
             self.give_addresses()
 
+    def upgrade(self, side: str, *words: str) -> str:
+        """What helm prints that gives one side's release more values."""
+        keep = f'--kube-context {CONTEXTS[side]} upgrade argotun "$CHART" -n {NAMESPACE} --reuse-values'
+        return self.operate(" ".join(["helm", keep, *words]))
+
     def give_addresses(self) -> None:
         """Give every Service of type LoadBalancer its address."""
         for each in self.management.json("get", "services", "-A")["items"]:
@@ -141,6 +148,19 @@ class Pods:
         """The only one."""
         (pod,) = self.all()
         return pod  # type: ignore[no-any-return]
+
+    def names(self) -> list[str]:
+        """The names of all."""
+        return [each["metadata"]["name"] for each in self.all()]
+
+    def ask(self, name: str, path: str) -> str:
+        """What a pod answers on its health port."""
+        return self.kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8081/proxy/{path}")
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What a pod says of itself."""
+        found: dict[str, Any] = json.loads(self.ask(name, "status"))
+        return found
 
     def settle(self) -> None:
         """Wait until the Deployment is as it should be, and nothing of an earlier one is left."""

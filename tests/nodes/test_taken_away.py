@@ -4,7 +4,7 @@ import pytest
 
 from tests.nodes.rig import NAMESPACE, Rig, blocks
 
-pytestmark = pytest.mark.last(2)
+pytestmark = pytest.mark.last(3)
 
 
 def test_helm_uninstall_leaves_nothing(rig: Rig) -> None:
