@@ -125,7 +125,10 @@ class Agent:
         settled = min(deadline, monotonic() + SETTLE + max((t.rtt for t in self.tunnels), default=0.0))
         while (now := monotonic()) < deadline and (now < settled or self._busy):
             gevent.sleep(0.05)
+        ending = list(self.tunnels)
         self.stop()
+        # The end of a process that leaves bytes unread is a reset, which overtakes its last words.
+        gevent.joinall([tunnel.leaving for tunnel in ending if tunnel.leaving is not None])
 
     def stop(self) -> None:
         """End at once."""

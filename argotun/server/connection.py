@@ -224,8 +224,8 @@ class Connection:
 
     @property
     def answered(self) -> bool:
-        """Whether the last answer has been given and has left: only the client's own end is awaited."""
-        return self._leaving and self.exchange.idle and not self._outlet.pending
+        """Whether the client's machine has the last answer: only the client's own end is awaited."""
+        return self._leaving and self.exchange.idle and self._outlet.delivered
 
     @property
     def pending(self) -> int:

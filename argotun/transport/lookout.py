@@ -201,6 +201,12 @@ def read(sock: Any) -> Info | None:
     return Info._make(_FIELDS.unpack(known)) if len(known) == _FIELDS.size else None
 
 
+def settled(sock: Any) -> bool:
+    """Whether the peer's machine has all that was written; where the kernel does not tell, it has."""
+    info = read(sock)
+    return info is None or info.settled
+
+
 def unacknowledged(sock: Any) -> int:
     """Bytes that were written to a socket and that its peer has not acknowledged."""
     return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)

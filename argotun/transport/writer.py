@@ -24,6 +24,7 @@ from typing import Any
 import gevent
 from gevent.socket import socket, wait_read, wait_write
 
+from argotun.transport import lookout
 from argotun.transport._private import Buffer, close_notify, raw_send, tcp_finish, tcp_send
 from argotun.turns import NEXT_TURN
 from argotun.wire import pieces
@@ -89,6 +90,11 @@ class Writer:
         self.on_drained: Callable[[], None] | None = None
         self.on_error = on_error
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the peer's machine has all that was written: the rest may end with this process."""
+        return not self.pending and (self.closed or lookout.settled(self._sock))
+
     def write(self, data: Buffer) -> bool:
         """Send or queue one buffer; True when all of it has left."""
         if self.closed or self._ending:
@@ -141,15 +147,15 @@ class Writer:
         self._drainer = None
         self._sock.close()
 
-    def leave(self, seconds: float) -> None:
+    def leave(self, seconds: float) -> gevent.Greenlet | None:
         """Close so that the peer can still read what was written last; with a queue, a plain close.
 
         Closing a socket with bytes unread resets the connection, and the reset overtakes the last
-        words. So a greenlet discards what the peer still sends, for `seconds` at most, on a duplicate of
-        the descriptor; the socket itself is closed at once.
+        words. So a greenlet, which is returned, discards what the peer still sends, for `seconds` at most, on
+        a duplicate of the descriptor; the socket itself is closed at once.
         """
         if self.closed:
-            return
+            return None
         rest: socket | None = None
         if self._queue is None:
             self._end()
@@ -160,8 +166,7 @@ class Writer:
                 # Out of descriptors, or the socket is gone: a plain close.
                 pass
         self.close()
-        if rest is not None:
-            gevent.spawn(_discard, rest, seconds)
+        return gevent.spawn(_discard, rest, seconds) if rest is not None else None
 
     def abort(self) -> None:
         """Close with a reset, so that the peer cannot take what it has for complete."""

@@ -58,7 +58,7 @@ class Tunnel:
     `heard` is when the peer last said something, `answered` when it last answered a PING, both in monotonic
     seconds: what it says may arrive although nothing arrives there. `keepalive` is the time between PINGs,
     `keepalive_timeout` after how long the peer is dead that says nothing, or takes nothing, `hello_timeout`
-    what it has to say HELLO in; all in seconds.
+    what it has to say HELLO in; all in seconds. Once it has ended, `leaving` lasts until the peer has, too.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Tunnel:
         self.mux = mux
         self.ended = Event()
         self.reason = ""
+        self.leaving: gevent.Greenlet | None = None
         self.since = monotonic()
         self._socket = socket
         self._writer = Writer(socket.sock, self._lost, stall=keepalive_timeout)
@@ -153,7 +154,7 @@ class Tunnel:
         if self._prober is not gevent.getcurrent():
             self._prober.kill(block=False)
         self._socket.close(code, reason[:100])
-        self._writer.leave(CLOSE_TIME)
+        self.leaving = self._writer.leave(CLOSE_TIME)
 
     def unheard(self, why: str) -> None:
         """End the tunnel because the peer's machine is gone; a reset, so that nothing of it arrives later."""
@@ -162,9 +163,9 @@ class Tunnel:
 
     @property
     def unsent(self) -> bool:
-        """Whether something waits for the socket, or for credit."""
+        """Whether something waits for the socket, for credit, or for the peer's machine to have it."""
         mux = self.mux
-        return bool(self._writer.pending or mux.waiting or any(s.queued for s in mux.streams.values()))
+        return bool(not self._writer.delivered or mux.waiting or any(s.queued for s in mux.streams.values()))
 
     def take_exhausted(self) -> int:
         """How often a stream ran out of credit since the last call."""

@@ -7,6 +7,7 @@ import gevent
 import pytest
 
 from argotun.server import clients
+from argotun.server.connection import Connection
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, answer, send_what_is_taken, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -448,6 +449,34 @@ def test_a_drain_waits_until_the_last_answer_is_taken() -> None:
         assert len(client.response().body) == size
         draining.join(PATIENCE)
         assert draining.successful()
+
+
+def test_a_drain_waits_until_the_client_has_what_only_the_kernel_keeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pod's network goes with its last process."""
+    monkeypatch.setattr(clients, "NOTICE", 0.1)
+    size = 50_000
+    with Rig(Api(answer(body=b"x" * size)), server={"drain": 60.0}) as rig:
+        client = rig.client(buffer=4096)
+        client.send(b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        (connection,) = until_served(rig)
+        assert not connection.pending
+        rig.session.moved = True
+        draining = gevent.spawn(rig.server.drain)
+        # Long enough for a drain that waits for nothing.
+        draining.join(1.5)
+        assert not draining.ready()
+        assert len(client.response().body) == size
+        draining.join(PATIENCE)
+        assert draining.successful()
+
+
+def until_served(rig: Rig) -> list[Connection]:
+    """The connections, once each has had an answer."""
+    found = rig.server.clients.connections
+    until(lambda: found and all(each.exchange.idle and not each.unspoken for each in found), "the answer")
+    return list(found)
 
 
 # ── the tunnel ─────────────────────────────────────────────────────────────────────────────────

@@ -22,10 +22,11 @@ CLIENTS = 8
 PAUSE = 0.05
 """Seconds between two requests of a client."""
 
-BULK = 2_000_000
+BULK = 900_000
 PIECE = bytes(64 * 1024)
+LAST = 16 * 1024
 
-RTT, RATE = 0.1, 1e6
+RTT, RATE = 0.1, 3e5
 """Of a long and narrow link: seconds, and bytes a second."""
 
 
@@ -118,16 +119,27 @@ def test_one_of_two_agents_that_ends_loses_no_request(site: Site) -> None:
     assert clients.wrong == []
 
 
-def test_the_last_answer_of_an_agent_that_ends_is_whole_on_a_long_link(site: Site) -> None:
+def test_an_agent_ends_when_its_server_has_the_last_answer(site: Site) -> None:
+    """A pod's network goes with its last process, and so do the bytes that wait in the kernel."""
     server = site.start_server()
     site.start_agent("stays")
     with Relay(server.public_address, RTT, RATE) as link:
-        # The newest is asked.
         ends = site.start_agent("ends", "--server", f"ws://127.0.0.1:{link.address[1]}/connect")
+        until(lambda: tunnels(server) == 2, "both agents")
+        # The newest is asked.
         client = server.client(b"GET /tunnel/c1/bulk HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 200 " in client.head()
-        end(ends)
-        take(client, BULK)
+        ends.signal(signal.SIGTERM)
+        take(client, BULK - LAST)
+        assert ends.running
+        take(client, LAST)
+        assert ends.code() == 0
+
+
+def tunnels(server: RemoteServer) -> int:
+    """How many the server has."""
+    client = server.client(b"GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    return len(client.response().json()["clusters"]["c1"])
 
 
 def end(agent: Process) -> None:
