@@ -13,7 +13,7 @@ from tests.nodes.node import Node
 from tests.nodes.rig import Rig
 
 NAME, NAMESPACE = "client", "argocd"
-SCRIPTS = [Path(__file__).parent / name for name in ("ask.py", "stall.py")]
+SCRIPTS = [Path(__file__).parent / name for name in ("ask.py", "stall.py", "slow.py")]
 WRITE = (
     "import json, sys\nfor name, text in json.load(sys.stdin).items(): open(f'/tmp/{name}', 'w').write(text)"
 )
@@ -104,6 +104,26 @@ class Client:
             assert process.stdout.readline().strip() == b"stalled"
             yield
             process.communicate(timeout=120)
+        finally:
+            process.kill()
+            process.wait()
+
+    @contextmanager
+    def reading(self, path: str, number: int, rate: int) -> Iterator[list[str]]:
+        """Read one long answer on `number` connections, each `rate` bytes a second, while the block runs.
+
+        The list has what came of each once all are over.
+        """
+        words = ["python3", "/tmp/slow.py", self.server + path, str(number), str(rate)]
+        found: list[str] = []
+        process = self._node.start_kubectl("-n", NAMESPACE, "exec", "-i", NAME, "--", *words)
+        try:
+            assert process.stdout
+            assert process.stdout.readline().strip() == b"reading"
+            yield found
+            told, failed = process.communicate(timeout=300)
+            assert process.returncode == 0, failed.decode()[-2000:]
+            found += json.loads(told)
         finally:
             process.kill()
             process.wait()
