@@ -7,7 +7,7 @@ words of its subject, for a comparison without them would be unfair to the other
 from collections.abc import Callable
 
 from bench.figures import FLOOR
-from bench.peers import chisel, nginx, programs, rathole, remotedialer
+from bench.peers import chisel, konnectivity, nginx, programs, rathole, remotedialer
 from bench.subject import Ground, Running, Subject
 
 _RAW = "a tunnel of TCP: no HTTP, no TLS to the API"
@@ -23,13 +23,18 @@ _BUILT: tuple[tuple[str, str, Callable[[], str], Callable[[Ground, str], Running
     (
         "chisel",
         f"{_RAW}, SSH in mutual TLS on the tunnel",
-        lambda: programs.only_given("chisel"),
+        programs.chisel,
         chisel.start,
+    ),
+    (
+        "konnectivity",
+        f"{_RAW}, gRPC with mutual TLS on the tunnel, HTTP CONNECT before it",
+        programs.konnectivity,
+        konnectivity.start,
     ),
 )
 
 _NO_ADAPTER = {
-    "konnectivity": "its front end is HTTP CONNECT or gRPC, which the load's driver does not speak",
     "frp": "no registry serves its program",
 }
 
