@@ -18,6 +18,7 @@ from bench.errors import BenchError
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "argotun" / "bench"
 RATHOLE = "0.5.0"
 CHISEL = "github.com/jpillora/chisel"
+FRP = "github.com/fatedier/frp"
 _HERE = Path(__file__).resolve().parent
 
 
@@ -59,24 +60,21 @@ def chisel() -> str:
     return _by_go("chisel", CHISEL)
 
 
-def _by_go(name: str, package: str = ".") -> str:
-    """A program built in the folder of that name, whose go.mod and go.sum say of what."""
+def frp() -> str:
+    """frps, with frpc beside it, by Go in the same way."""
+    return _by_go("frp", f"{FRP}/cmd/frps", f"{FRP}/cmd/frpc", program="frps")
+
+
+def _by_go(name: str, *packages: str, program: str = "") -> str:
+    """The program of a folder, whose go.mod and go.sum say of what: of `packages`, or of its own main.go."""
     module = _HERE / name
     sources = b"".join(each.read_bytes() for each in sorted(module.iterdir()))
+    build = ["go", "build", "-C", str(module), "-trimpath", "-o"]
     return given(name) or _built(
         f"{name}-{hashlib.sha256(sources).hexdigest()[:16]}",
         "go",
-        lambda folder: [
-            "go",
-            "build",
-            "-C",
-            str(module),
-            "-trimpath",
-            "-o",
-            str(folder / "program"),
-            package,
-        ],
-        "program",
+        lambda folder: [*build, f"{folder}/", *(packages or ".")],
+        program or name,
     )
 
 
@@ -92,6 +90,7 @@ VERSIONS: dict[str, Callable[[], str]] = {
     "remotedialer": lambda: _required("remotedialer", "github.com/rancher/remotedialer"),
     "konnectivity": lambda: _required("konnectivity", "sigs.k8s.io/apiserver-network-proxy"),
     "chisel": lambda: _required("chisel", CHISEL),
+    "frp": lambda: _required("frp", FRP),
     "rathole": lambda: RATHOLE if given("rathole") is None else "as given",
 }
 """Of the peers that are built here."""
