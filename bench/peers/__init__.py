@@ -7,7 +7,7 @@ words of its subject, for a comparison without them would be unfair to the other
 from collections.abc import Callable
 
 from bench.figures import FLOOR
-from bench.peers import chisel, nginx, programs, rathole, remotedialer
+from bench.peers import chisel, frp, konnectivity, nginx, programs, rathole, remotedialer
 from bench.subject import Ground, Running, Subject
 
 _RAW = "a tunnel of TCP: no HTTP, no TLS to the API"
@@ -19,25 +19,27 @@ _BUILT: tuple[tuple[str, str, Callable[[], str], Callable[[Ground, str], Running
         programs.remotedialer,
         remotedialer.start,
     ),
+    ("frp", f"{_RAW}, mutual TLS on the tunnel", programs.frp, frp.start),
     ("rathole", f"{_RAW}, TLS on the tunnel", programs.rathole, rathole.start),
     (
         "chisel",
         f"{_RAW}, SSH in mutual TLS on the tunnel",
-        lambda: programs.only_given("chisel"),
+        programs.chisel,
         chisel.start,
     ),
+    (
+        "konnectivity",
+        f"{_RAW}, gRPC with mutual TLS on the tunnel, HTTP CONNECT before it",
+        programs.konnectivity,
+        konnectivity.start,
+    ),
 )
-
-_NO_ADAPTER = {
-    "konnectivity": "its front end is HTTP CONNECT or gRPC, which the load's driver does not speak",
-    "frp": "no registry serves its program",
-}
 
 
 def at_hand() -> tuple[list[Subject], dict[str, str]]:
     """The peers that can be measured here, and why each other one is left out."""
     found = [Subject(FLOOR, "two proxies in C, mutual TLS between, TLS to the API: no tunnel", nginx.start)]
-    left_out = dict(_NO_ADAPTER)
+    left_out: dict[str, str] = {}
     for name, says, program, start in _BUILT:
         try:
             found.append(_subject(name, says, program(), start))

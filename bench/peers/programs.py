@@ -17,7 +17,9 @@ from bench.errors import BenchError
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "argotun" / "bench"
 RATHOLE = "0.5.0"
-_DRIVER = Path(__file__).resolve().parent / "remotedialer"
+CHISEL = "github.com/jpillora/chisel"
+FRP = "github.com/fatedier/frp"
+_HERE = Path(__file__).resolve().parent
 
 
 class NotAtHand(BenchError):
@@ -33,14 +35,6 @@ def given(name: str) -> str | None:
     return path or None
 
 
-def only_given(name: str) -> str:
-    """The program of a peer that no registry serves in a form that could be built here."""
-    program = given(name)
-    if program is None:
-        raise NotAtHand(f"BENCH_{name.upper()} does not name its program")
-    return program
-
-
 def rathole() -> str:
     """rathole, by cargo."""
     return given("rathole") or _built(
@@ -53,22 +47,50 @@ def rathole() -> str:
 
 def remotedialer() -> str:
     """Our driver of remotedialer, by Go."""
-    sources = b"".join((_DRIVER / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
-    return given("remotedialer") or _built(
-        f"remotedialer-{hashlib.sha256(sources).hexdigest()[:16]}",
+    return _by_go("remotedialer")
+
+
+def konnectivity() -> str:
+    """konnectivity's own server and agent with our front beside them, by Go."""
+    return _by_go("konnectivity")
+
+
+def chisel() -> str:
+    """chisel, by Go: its proxy lists no versions of it, so the one of `chisel/go.mod`."""
+    return _by_go("chisel", CHISEL)
+
+
+def frp() -> str:
+    """frps, with frpc beside it, by Go in the same way."""
+    return _by_go("frp", f"{FRP}/cmd/frps", f"{FRP}/cmd/frpc", program="frps")
+
+
+def _by_go(name: str, *packages: str, program: str = "") -> str:
+    """The program of a folder, whose go.mod and go.sum say of what: of `packages`, or of its own main.go."""
+    module = _HERE / name
+    sources = b"".join(each.read_bytes() for each in sorted(module.iterdir()))
+    build = ["go", "build", "-C", str(module), "-trimpath", "-o"]
+    return given(name) or _built(
+        f"{name}-{hashlib.sha256(sources).hexdigest()[:16]}",
         "go",
-        lambda folder: ["go", "build", "-C", str(_DRIVER), "-trimpath", "-o", str(folder / "program"), "."],
-        "program",
+        lambda folder: [*build, f"{folder}/", *(packages or ".")],
+        program or name,
     )
 
 
-def _remotedialer_version() -> str:
-    found = re.search(r"rancher/remotedialer (v\S+)", (_DRIVER / "go.mod").read_text())
+def _required(name: str, module: str) -> str:
+    """The version of a Go module that the program of this name is built of."""
+    if given(name):
+        return "as given"
+    found = re.search(rf"{re.escape(module)} (v\S+)", (_HERE / name / "go.mod").read_text())
     return found[1] if found else "unknown"
 
 
 VERSIONS: dict[str, Callable[[], str]] = {
-    "remotedialer": _remotedialer_version,
+    "remotedialer": lambda: _required("remotedialer", "github.com/rancher/remotedialer"),
+    "konnectivity": lambda: _required("konnectivity", "sigs.k8s.io/apiserver-network-proxy"),
+    "chisel": lambda: _required("chisel", CHISEL),
+    "frp": lambda: _required("frp", FRP),
     "rathole": lambda: RATHOLE if given("rathole") is None else "as given",
 }
 """Of the peers that are built here."""

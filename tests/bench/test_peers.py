@@ -7,7 +7,7 @@ import pytest
 
 from bench import certificates, client, peers, upstream
 from bench.errors import BenchError
-from bench.peers import nginx, programs, remotedialer
+from bench.peers import chisel, frp, konnectivity, nginx, programs, remotedialer
 from bench.site import Site
 from bench.subject import Ground
 
@@ -22,16 +22,17 @@ def ground() -> Iterator[Ground]:
 
 
 def test_a_peer_that_is_not_at_hand_is_named_with_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHISEL", "RATHOLE", "REMOTEDIALER"):
+    for name in ("CHISEL", "FRP", "KONNECTIVITY", "RATHOLE", "REMOTEDIALER"):
         monkeypatch.delenv(f"BENCH_{name}", raising=False)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(programs, "CACHE", programs.CACHE / "nothing-is-here")
     found, left_out = peers.at_hand()
     assert [subject.name for subject in found] == ["nginx-hops"]
-    assert left_out["chisel"] == "BENCH_CHISEL does not name its program"
+    assert left_out["chisel"] == "there is no go to build it with"
+    assert left_out["frp"] == "there is no go to build it with"
+    assert left_out["konnectivity"] == "there is no go to build it with"
     assert left_out["rathole"] == "there is no cargo to build it with"
     assert left_out["remotedialer"] == "there is no go to build it with"
-    assert {"konnectivity", "frp"} <= left_out.keys()
 
 
 def test_a_program_that_cannot_be_run_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,8 +53,10 @@ def test_nginx_as_two_hops_carries_a_request_with_mutual_tls_between(ground: Gro
     assert status == 400, "the second hop takes a request without a certificate"
 
 
-def test_rancher_s_remotedialer_carries_a_request(ground: Ground) -> None:
-    if (program := programs.given("remotedialer")) is None:
-        pytest.skip("BENCH_REMOTEDIALER does not name its driver: a build takes minutes")
-    running = remotedialer.start(ground, program)
+@pytest.mark.parametrize("name", ["remotedialer", "chisel", "konnectivity", "frp"])
+def test_a_program_written_in_go_carries_a_request(ground: Ground, name: str) -> None:
+    if (program := programs.given(name)) is None:
+        pytest.skip(f"BENCH_{name.upper()} does not name its program: a build takes minutes")
+    adapters = {"remotedialer": remotedialer, "chisel": chisel, "konnectivity": konnectivity, "frp": frp}
+    running = adapters[name].start(ground, program)
     assert client.get(f"{running.url}/small", ground.certificates.ca)[0] == 200
