@@ -43,7 +43,7 @@ def only_given(name: str) -> str:
 
 def rathole() -> str:
     """rathole, by cargo."""
-    return given("rathole") or _built(
+    return given("rathole") or built(
         f"rathole-{RATHOLE}",
         "cargo",
         lambda folder: ["cargo", "install", "--root", str(folder), f"rathole@{RATHOLE}"],
@@ -54,7 +54,7 @@ def rathole() -> str:
 def remotedialer() -> str:
     """Our driver of remotedialer, by Go."""
     sources = b"".join((_DRIVER / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
-    return given("remotedialer") or _built(
+    return given("remotedialer") or built(
         f"remotedialer-{hashlib.sha256(sources).hexdigest()[:16]}",
         "go",
         lambda folder: ["go", "build", "-C", str(_DRIVER), "-trimpath", "-o", str(folder / "program"), "."],
@@ -74,7 +74,8 @@ VERSIONS: dict[str, Callable[[], str]] = {
 """Of the peers that are built here."""
 
 
-def _built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:
+def built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:
+    """A program that is built once, by a command for the folder that it is told; NotAtHand says why not."""
     folder = CACHE / name
     if not folder.exists():
         if shutil.which(tool) is None:
