@@ -317,7 +317,7 @@ def _after(scene: Scene) -> tuple[dict[str, Any], Phase]:
             if scene.tunnels is not None:
                 there = len(scene.tunnels.connected() & set(scene.names[CUT]))
                 connected += [time.monotonic() - began] * (there - len(connected))
-            time.sleep(0.5)
+            time.sleep(1.0)
         if scene.tunnels is not None:
             back["agents"] = summary(connected, len(scene.names[CUT]))
         back["healed"] = summary(scene.healed(began), len(scene.names[CUT]))
