@@ -95,6 +95,8 @@ class Scene:
         stack.callback(self.management.stop)
         self.management.start()
         self.argocd = ArgoCD(program, self.management, folder / "argocd", {})
+        # Its usual place is the same for all: two runs beside each other would take it from one another.
+        self.argocd.environment["ARGOCD_ASK_PASS_SOCK"] = str(folder / "ask-pass.sock")
         stack.callback(self.argocd.stop)
         self.argocd.start()
         self._repository = Repository(
