@@ -1,16 +1,19 @@
 """What becomes of all applications, as a watch of the management cluster tells; and what rounds of it are."""
 
+import contextlib
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from http.client import HTTPException
 from statistics import median
 from typing import Any
 
 from tests.e2e.harness.http import Endpoint
 
 PATIENCE = 3600.0  # seconds in which nothing may happen
+RETRY = 0.2  # seconds between two watches
 
 
 class Board:
@@ -71,11 +74,14 @@ class Watcher:
 
     def _run(self) -> None:
         while True:
-            listed = self._api.get(self._path).json()
-            now = time.monotonic()
-            for each in listed["items"]:
-                self.board.take(each, now)
-            self._watch(listed["metadata"]["resourceVersion"])
+            # Whether the API is there is looked after by whoever runs it; in the end it is not.
+            with contextlib.suppress(OSError, HTTPException):
+                listed = self._api.get(self._path).json()
+                now = time.monotonic()
+                for each in listed["items"]:
+                    self.board.take(each, now)
+                self._watch(listed["metadata"]["resourceVersion"])
+            time.sleep(RETRY)
 
     def _watch(self, version: str) -> None:
         path = f"{self._path}?watch=1&resourceVersion={version}"
