@@ -1,6 +1,6 @@
 """What is kept of runs, as a table: one column for each way to the clusters. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.results import Record
@@ -47,26 +47,18 @@ def _filled(record: Record) -> str:
     return f"{record['fill']:.0f} s"
 
 
-def _rounds(name: str, group: str, least: float = 0.0) -> Cell:
-    """The best and the worst of the commits of a phase, and those that did not reach all."""
+def _rounds(name: str, group: str) -> Cell:
+    """The commits of a phase in their order: when all had it, or how many had it in time."""
 
     def cell(record: Record) -> str:
-        rounds = [each[group] for each in _phase(record, name)["rounds"] if each["at"] >= least]
-        reached = [each for each in rounds if each["synced"] == each["of"]]
-        said = []
-        if reached:
-            said.append(
-                f"half after {_range([each['median'] for each in reached])} s, "
-                f"all after {_range([each['last'] for each in reached])} s"
-            )
         limit = record["plan"]["limit"]
-        said += [
-            f"{each['synced']} of {each['of']} within {limit:.0f} s"
-            + (f", half of these after {each['median']:.1f} s" if "median" in each else "")
+        rounds = [each[group] for each in _phase(record, name)["rounds"]]
+        return "; ".join(
+            f"{each['last']:.0f} s"
+            if each["synced"] == each["of"]
+            else f"{each['synced']} of {each['of']} within {limit:.0f} s"
             for each in rounds
-            if each["synced"] < each["of"]
-        ]
-        return "; ".join(said)
+        )
 
     return cell
 
@@ -97,6 +89,8 @@ def _errors(record: Record) -> str:
 def _relists(record: Record) -> str:
     back = record["back"]
     cut = _phase(record, "before")["requests"]["cut"].get("open", 0)
+    if not back["lists"]:
+        return "none"
     of = f", {back['lists'] / cut:.1f} for each watch" if cut else ""
     return f"{back['lists']:,}{of}, the last after {back['listed']:.0f} s"
 
@@ -106,9 +100,9 @@ def _group(what: str) -> Cell:
         found = record["back"].get(what)
         if not found:
             return ""
-        said = f"{found['synced']} of {found['of']}"
+        said = f"{found['synced']} of {found['of']} within {record['plan']['calm']:.0f} s"
         if "median" in found:
-            said += f", half after {found['median']:.0f} s, the last after {found['last']:.0f} s"
+            said += f", half of these after {found['median']:.0f} s, the last after {found['last']:.0f} s"
         return said
 
     return cell
@@ -129,10 +123,10 @@ def _agents(record: Record) -> str:
 ROWS: dict[str, Cell] = {
     "clusters": _clusters,
     "all Synced for the first time, and watched, after": _filled,
-    "a commit before, other clusters": _rounds("before", "kept"),
+    "commits before the outage: all other clusters have it after": _rounds("before", "kept"),
     "… in the outage": _rounds("outage", "kept"),
-    "… after the return, all clusters: other ones": _rounds("after", "kept"),
-    "… those that came back": _rounds("after", "cut"),
+    "… after the return": _rounds("after", "kept"),
+    "… after the return, the clusters that came back": _rounds("after", "cut"),
     "other clusters' applications shown in the outage as anything but Healthy": _unsettled,
     "controller's memory: before; highest in the outage; after it; at the end": _memory("controller"),
     "server's memory": _memory("server"),
@@ -144,11 +138,6 @@ ROWS: dict[str, Cell] = {
     "applications that caught up after the return without another commit": _group("healed"),
     "lists of the clusters that came back, before another commit": _relists,
 }
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
-    return low if low == high else f"{low} to {high}"
 
 
 def _origins(records: Mapping[str, Record]) -> list[str]:

@@ -157,7 +157,7 @@ def record(**more: Any) -> results.Record:
         "when": "2026-11-29T10:00:00+00:00",
         "machine": {"processors": 2, "load before": 0.1, "commit": "abc"},
         "versions": {"Argo CD": "v3"},
-        "plan": {"clusters": 10, "share": 0.3, "outage": 600.0, "limit": 100.0, "vanish": True},
+        "plan": {"clusters": 10, "share": 0.3, "outage": 600.0, "limit": 100.0, "calm": 90.0, "vanish": True},
         "fill": 12.3,
         "watches": 530,
         "phases": [phase("before", rounds=[commit(7, 3.0)]), outage, phase("after", rounds=[commit(7, 5.0)])],
@@ -174,10 +174,8 @@ def row(table: str, label: str) -> list[str]:
 def test_a_table_says_which_commits_did_not_reach_all() -> None:
     table = shown.table({"through argotun": record()})
     assert row(table, "clusters") == ["10, 530 watches; 3 cut off for 10 min"]
-    assert row(table, "a commit before, other clusters") == ["half after 1.0 s, all after 3.0 s"]
-    assert row(table, "… in the outage") == [
-        "half after 1.0 s, all after 4.0 s; 5 of 7 within 100 s, half of these after 1.0 s"
-    ]
+    assert row(table, "commits before the outage: all other clusters have it after") == ["3 s"]
+    assert row(table, "… in the outage") == ["4 s; 5 of 7 within 100 s"]
     (worse,) = row(table, "other clusters' applications shown in the outage as anything but Healthy")
     assert worse == "2 Unknown, Missing"
     (lists,) = row(table, "lists of the clusters that came back, before another commit")
@@ -191,7 +189,7 @@ def test_a_row_that_no_run_has_is_left_out_and_a_cell_may_be_empty() -> None:
     label = "agents connected again"
     assert f"| {label} |" not in shown.table({"directly": record()})
     both = shown.table({"through argotun": with_agents, "directly": record()})
-    assert row(both, label) == ["3 of 3, half after 1 s, the last after 9 s", ""]
+    assert row(both, label) == ["3 of 3 within 90 s, half of these after 1 s, the last after 9 s", ""]
 
 
 def test_without_a_run_nothing_is_shown() -> None:
