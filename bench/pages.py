@@ -1,4 +1,4 @@
-"""What README.md and docs/benchmark.md show of bench/results: tables between markers, plots in docs/pictures.
+"""What README.md and documents show of bench/results: tables between markers, plots in docs/pictures.
 
 `python -m bench.pages` writes them (`make plots`); a test compares.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import report, results
+from bench.argocd import shown as scale
 from bench.figures import FLOOR, Figures
 from bench.plot import OTHERS, OURS, Bar, Panel, draw
 from bench.results import Record
@@ -16,6 +17,7 @@ CLONE = Path(__file__).resolve().parent.parent
 PICTURES = CLONE / "docs" / "pictures"
 BENCHMARK = CLONE / "docs" / "benchmark.md"
 README = CLONE / "README.md"
+ARGOCD = CLONE / "docs" / "argocd.md"
 
 NAMES = {
     "argotun": ("argotun", "argotun"),
@@ -49,6 +51,7 @@ def blocks() -> dict[Path, dict[str, str]]:
             "table": _whole_table(),
             "scenarios": shown.block(results.kept("scenarios"), SCENARIOS, lambda name: _named(name)[0]),
         },
+        ARGOCD: {"scale": scale.block({name: results.kept(name) for name in scale.WAYS})},
     }
 
 

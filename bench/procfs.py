@@ -49,6 +49,11 @@ def memory(pid: int) -> Memory:
     return Memory(rss=rss, peak=status["VmHWM"], unshared=unshared)
 
 
+def rss(pid: int) -> int:
+    """Resident memory of a process now, in KiB; cheaper than all that `memory` says."""
+    return _kib_lines(Path(f"/proc/{pid}/status").read_text())["VmRSS"]
+
+
 def _kib_lines(text: str) -> dict[str, int]:
     """`Name:   123 kB` lines as a dict; other lines are left out."""
     found = {}

@@ -15,6 +15,10 @@ from tests.rig import PATIENCE, Peer, until
 ROOT = Path(argotun.__file__).parent.parent
 
 
+STARTED = 120.0
+"""Seconds that a process may take to start, or to end, on a busy machine."""
+
+
 class Process:
     """`python argotun.py` with these options; its log is collected as it comes.
 
@@ -51,7 +55,7 @@ class Process:
 
     def says(self, pattern: str) -> re.Match[str]:
         """Wait until the log has this."""
-        until(lambda: re.search(pattern, self.log), pattern, explain=lambda: self.log)
+        until(lambda: re.search(pattern, self.log), pattern, STARTED, explain=lambda: self.log)
         found = re.search(pattern, self.log)
         assert found is not None
         return found
@@ -65,7 +69,12 @@ class Process:
 
     def code(self) -> int:
         """Its exit code, once it has ended."""
-        until(lambda: self._child.poll() is not None, "the end of the process", explain=lambda: self.log)
+        until(
+            lambda: self._child.poll() is not None,
+            "the end of the process",
+            STARTED,
+            explain=lambda: self.log,
+        )
         return int(self._child.returncode)
 
     @property

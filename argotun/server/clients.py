@@ -33,7 +33,7 @@ from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
 from argotun.wire.head import RequestHead
 from argotun.wire.outcomes import Action, Cause, Refusal
-from argotun.wire.status import is_discovery
+from argotun.wire.status import is_hurried
 
 log = logging.getLogger("argotun.server")
 
@@ -280,7 +280,7 @@ class ClientPort:
 
     def _grace(self, target: bytes) -> float:
         """Seconds that a request waits for an agent to come back."""
-        return min(self._reconnect_grace, DISCOVERY_GRACE) if is_discovery(target) else self._reconnect_grace
+        return min(self._reconnect_grace, DISCOVERY_GRACE) if is_hurried(target) else self._reconnect_grace
 
     def local(self, head: RequestHead) -> tuple[int, bytes, bytes] | Refusal:
         """Probes, metrics and status; anything else is a mistake in the client's address."""

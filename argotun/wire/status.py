@@ -29,6 +29,8 @@ _CODES = {
 # client-go does not decode a Status here, and kubectl shows a person the body only of a 5xx, when it is text.
 _HIDDEN = frozenset((400, 503))
 _DISCOVERY = re.compile(rb"/(?:version|apis?|openapi)/?(?:\?.*)?|/openapi/.*", re.DOTALL)
+# And of each group and version of kinds: `/api/v1`, `/apis/apps`, `/apis/apps/v1`.
+_KINDS = re.compile(rb"/(?:api/[^/?]+|apis/[^/?]+(?:/[^/?]+)?)/?(?:\?.*)?", re.DOTALL)
 # Long enough for a sentence with a host name of 253 bytes and an OpenSSL error.
 MAX_MESSAGE = 1024
 # Control characters, line separators, and marks that reorder text on a terminal (CVE-2021-42574).
@@ -40,6 +42,14 @@ _UNPRINTABLE = re.compile(
 def is_discovery(target: bytes) -> bool:
     """Whether a path, without the tunnel prefix, is one that client-go's discovery asks for."""
     return _DISCOVERY.fullmatch(target) is not None
+
+
+def is_hurried(target: bytes) -> bool:
+    """Whether client-go gives all its attempts for a path 32 s together.
+
+    That is so for discovery's, and for those that say which kinds a group and version has.
+    """
+    return is_discovery(target) or _KINDS.fullmatch(target) is not None
 
 
 def error_response(

@@ -37,7 +37,7 @@ def given(name: str) -> str | None:
 
 def rathole() -> str:
     """rathole, by cargo."""
-    return given("rathole") or _built(
+    return given("rathole") or built(
         f"rathole-{RATHOLE}",
         "cargo",
         lambda folder: ["cargo", "install", "--root", str(folder), f"rathole@{RATHOLE}"],
@@ -70,7 +70,7 @@ def _by_go(name: str, *packages: str, program: str = "") -> str:
     module = _HERE / name
     sources = b"".join(each.read_bytes() for each in sorted(module.iterdir()))
     build = ["go", "build", "-C", str(module), "-trimpath", "-o"]
-    return given(name) or _built(
+    return given(name) or built(
         f"{name}-{hashlib.sha256(sources).hexdigest()[:16]}",
         "go",
         lambda folder: [*build, f"{folder}/", *(packages or ".")],
@@ -96,7 +96,8 @@ VERSIONS: dict[str, Callable[[], str]] = {
 """Of the peers that are built here."""
 
 
-def _built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:
+def built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:
+    """A program that is built once, by a command for the folder that it is told; NotAtHand says why not."""
     folder = CACHE / name
     if not folder.exists():
         if shutil.which(tool) is None:

@@ -266,12 +266,18 @@ def test_a_new_agent_within_the_grace_serves_the_waiting_request() -> None:
         assert client.response().status == 200
 
 
-def test_discovery_waits_so_long_that_its_client_gives_up_before_our_words() -> None:
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(b"/version", 502), (b"/apis", 502), (b"/api/v1", 503), (b"/apis/apps", 503), (b"/apis/apps/v1", 503)],
+)
+def test_discovery_does_not_wait_so_long_that_its_client_gives_up_before_our_words(
+    path: bytes, status: int
+) -> None:
     """All attempts of client-go's discovery have 32 s together; other requests have no such limit."""
     with Rig(agent=None, server={"reconnect_grace": 60.0}) as rig:
         other = ask(rig)
-        answer = ask(rig, b"GET /tunnel/c1/version?timeout=32s HTTP/1.1\r\nHost: a\r\n\r\n").response()
-        assert (answer.status, answer.header("retry-after")) == (502, "1")
+        answer = ask(rig, b"GET /tunnel/c1%b?timeout=32s HTTP/1.1\r\nHost: a\r\n\r\n" % path).response()
+        assert (answer.status, answer.header("retry-after")) == (status, "1")
         assert b"no agent of cluster" in answer.body
         rig.start_agent()
         assert other.response().status == 200

@@ -15,12 +15,10 @@ import pytest
 from gevent import socket
 
 from bench.echo import echo, said
+from tests.processes import STARTED
 from tests.redis_server import RedisServer
 from tests.rig import Api, Authority, Peer, until
 from tests.server.test_drain import Process
-
-STARTED = 120.0
-"""Seconds that a process may take to start on a busy machine."""
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"

@@ -21,14 +21,11 @@ from gevent import socket
 
 from bench.echo import echo, said
 from bench.ports import held
-from tests.processes import Process
+from tests.processes import STARTED, Process
 from tests.rig import Api, Authority, Peer, Response, until
 from tests.survival import network
 from tests.survival.network import ADDRESS, AGENT, SERVER, Network
 from tests.v2_peers import CLOSE, CONNECT, CONNECTED, DATA, V2Agent
-
-STARTED = 60.0
-"""Seconds that a process may take to start on a busy machine."""
 
 LACKING = network.missing()
 needs_a_network = pytest.mark.skipif(LACKING is not None, reason=f"needs {LACKING}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from argotun.observe.logs import escape
 from argotun.wire.head import parse_response
-from argotun.wire.status import MAX_MESSAGE, error_response
+from argotun.wire.status import MAX_MESSAGE, error_response, is_hurried
 
 REASONS = {
     400: "BadRequest",
@@ -205,3 +205,19 @@ def test_message_is_bounded() -> None:
 def test_unknown_code_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(KeyError):
         error_response(418, "x")
+
+
+@pytest.mark.parametrize(
+    ("target", "hurried"),
+    [
+        (b"/version", True),
+        (b"/api/v1?timeout=32s", True),
+        (b"/apis/apps", True),
+        (b"/apis/apps/v1/", True),
+        (b"/api/v1/pods", False),
+        (b"/apis/apps/v1/deployments?limit=1", False),
+        (b"/healthz", False),
+    ],
+)
+def test_what_says_which_kinds_there_are_is_hurried_as_discovery_is(target: bytes, hurried: bool) -> None:
+    assert is_hurried(target) is hurried

@@ -64,7 +64,7 @@ class Observer:
         with self._log.open(errors="replace") as log:
             log.seek(self._offset)
             for line in log:
-                if said := _error(line):
+                if said := error_in(line):
                     self.errors[said] += 1
 
     def _look(self) -> None:
@@ -86,7 +86,7 @@ class Observer:
         return found
 
 
-def _error(line: str) -> str | None:
+def error_in(line: str) -> str | None:
     """What an error line says, without what differs from line to line; None for any other line."""
     if KLOG_ERROR.match(line):
         return _words(line.split("] ", 1)[-1].strip())

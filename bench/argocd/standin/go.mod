@@ -1,0 +1,3 @@
+module argotun/bench/argocd/standin
+
+go 1.26.0
