@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from argotun.agent.backoff import GOOD_LIFE
 from tests.e2e.harness.waiting import until
 from tests.nodes.client import Client
 from tests.nodes.rig import Pods, Rig, first_process
@@ -39,11 +40,13 @@ def test_a_rollout_under_load_fails_no_request(client: Client, pods: Pods) -> No
 
 @pytest.mark.parametrize("side", DELETED)
 def test_a_pod_that_is_deleted_under_load_fails_no_request(
-    client: Client, side: str, request: pytest.FixtureRequest
+    client: Client, agent: Pods, side: str, request: pytest.FixtureRequest
 ) -> None:
     pods: Pods = request.getfixturevalue(side)
-    pods.settle()
     for _ in range(DELETED[side]):
+        pods.settle()
+        # One that is sent away sooner takes that for a failed attempt, and waits longer before the next.
+        until("a tunnel with a good life", lambda: oldest(agent) > GOOD_LIFE, 120, 1)
         before = pods.one()["metadata"]["name"]
         with client.asking(BESIDE) as found:
             pods.kubectl("delete", "pod", before)
@@ -61,6 +64,12 @@ def test_who_reads_slowly_has_the_whole_answer_of_a_pod_that_is_deleted(
         pods.kubectl("delete", "pod", pods.one()["metadata"]["name"])
         pods.settle()
     assert found == ["whole"] * READERS
+
+
+def oldest(agent: Pods) -> float:
+    """Seconds that the agent has had its tunnel; 0 while it has none."""
+    (name,) = agent.names()
+    return max((float(each["connectedSeconds"]) for each in agent.status(name)["tunnels"]), default=0.0)
 
 
 def test_sigterm_ends_a_process_without_an_error(client: Client, pods: Pods) -> None:

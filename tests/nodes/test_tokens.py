@@ -73,7 +73,7 @@ def after(process: int, path: str, before: dict[str, Any]) -> bool:
 def credentials(folder: Path, since: float) -> dict[str, list[float]]:
     """The tokens by which the agent has asked its API since then, and when, by what that has noted down."""
     found: dict[str, list[float]] = {}
-    for path in folder.glob(f"{Path(AUDIT).stem}*"):
+    for path in folder.glob(f"{Path(AUDIT).stem}*.log"):
         for line in path.read_text().splitlines():
             event = json.loads(line)
             at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
