@@ -15,8 +15,10 @@ CLONE = Path(__file__).resolve().parents[2]
 
 # Starts a child in a site, says who it is, and waits for the end.
 RUN = """
-import time
+import signal, time
 from bench.site import Site
+# Whoever runs the tests in the background may ignore it, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Site() as site:
     child = site.start("sleep", ["sleep", "600"])
     print(child.pid, site.folder, flush=True)
@@ -27,6 +29,7 @@ with Site() as site:
 RUN_WHILE_STARTING = """
 import os, signal
 from bench import site
+signal.signal(signal.SIGINT, signal.default_int_handler)
 begun = site.Child.__init__
 def start(child, *arguments):
     begun(child, *arguments)
@@ -56,7 +59,11 @@ def test_a_signal_ends_the_children_and_removes_the_folder(number: signal.Signal
         assert run.stdout is not None
         pid, folder = run.stdout.readline().split()
         run.send_signal(number)
-        run.communicate(timeout=60)
+        try:
+            run.communicate(timeout=60)
+        finally:
+            # Else the wait for its end would be one of ten minutes.
+            run.kill()
     assert run.returncode != 0
     assert not _is_there(int(pid))
     assert not Path(folder).exists()
