@@ -142,9 +142,10 @@ class Announcer:
 
     def _send(self, script: Any, found: Mapping[str, _Announced | None]) -> bool:
         # A beat without an answer may have been written. Then the next one is refused, for it does not
-        # follow, and all is written under a number that nobody has seen; else its number is free.
+        # follow, and all is written under a number that nobody has seen. Where a Redis has gone back to what
+        # was before, it is not refused: so one number is left out, and whoever sees that reads the hash.
         used = self._used
-        seq = used + 1 if self._full else self._seq + bool(found)
+        seq = used + 1 if self._full else used + 2 if used > self._seq else self._seq + bool(found)
         self._used = max(used, seq)
         changes = {cluster: each and each[1] for cluster, each in found.items()}
         beat = Beat(self._me, seq, self._record, self._full, changes)
