@@ -322,31 +322,27 @@ def test_a_feed_that_begins_anew_reads_no_hash_that_it_knows(
     history.all_is_quiet()
 
 
+@pytest.fixture
+def gone_back() -> Histories:
+    """All have seen a beat of the first whose answer was lost, and Redis is at what was before that."""
+    made = Histories()
+    made.begin()
+    made.all_is_quiet()
+    made.redis_saves()
+    made.an_agent_comes(who=0, cluster="x")
+    made.a_beat_is_written_and_its_answer_lost(who=0)
+    for who in range(REPLICAS):
+        made.all_messages_arrive(who)
+    made.redis_restarts_with_what_it_saved()
+    return made
+
+
 @pytest.mark.parametrize("cluster", CLUSTERS[:2])
-def test_a_number_that_a_lost_answer_used_is_no_other_beats(cluster: str) -> None:
-    """The others have seen it, and Redis has gone back to what was before."""
-    state = Histories()
-    state.begin()
-    state.all_is_quiet()
-    state.redis_saves()
-    state.an_agent_comes(who=0, cluster="x")
-    state.a_beat_is_written_and_its_answer_lost(who=0)
-    for who in range(REPLICAS):
-        state.all_messages_arrive(who)
-    state.redis_restarts_with_what_it_saved()
-    state.an_agent_comes(who=0, cluster=cluster)
-    state.all_is_quiet()
+def test_a_number_that_a_lost_answer_used_is_no_other_beats(gone_back: Histories, cluster: str) -> None:
+    gone_back.an_agent_comes(who=0, cluster=cluster)
+    gone_back.all_is_quiet()
 
 
-def test_what_has_gone_meanwhile_is_forgotten_behind_a_lost_answer() -> None:
-    state = Histories()
-    state.begin()
-    state.all_is_quiet()
-    state.redis_saves()
-    state.an_agent_comes(who=0, cluster="x")
-    state.a_beat_is_written_and_its_answer_lost(who=0)
-    for who in range(REPLICAS):
-        state.all_messages_arrive(who)
-    state.redis_restarts_with_what_it_saved()
-    state.an_agent_goes(who=0, cluster="x")
-    state.all_is_quiet()
+def test_what_has_gone_meanwhile_is_forgotten_behind_a_lost_answer(gone_back: Histories) -> None:
+    gone_back.an_agent_goes(who=0, cluster="x")
+    gone_back.all_is_quiet()
