@@ -5,9 +5,7 @@ All options are the defaults but for what names this machine's addresses and fil
 
 import base64
 import json
-import os
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +15,8 @@ from typing import Any
 from bench import procfs
 from bench.argocd.places import DOORS, Place
 from bench.argocd.standin import StandIn
-from bench.history import CLONE
 from bench.ports import free_port
+from tests.argocd.harness.hub import argotun
 from tests.e2e.harness.http import Endpoint
 from tests.e2e.harness.pki import Authority
 from tests.e2e.harness.processes import Process
@@ -120,13 +118,7 @@ class Tunnels:
         )  # fmt: skip
 
     def _run(self, name: str, *args: str | Path) -> Process:
-        env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("ARGOTUN_") and not name.lower().endswith("_proxy")
-        }
-        argv = [sys.executable, CLONE / "argotun.py", "--log-format", "json", *args]
-        return Process(name, argv, self._folder, env)
+        return argotun(name, self._folder, *args)
 
 
 def direct_secret(place: Place, standin: StandIn) -> dict[str, str]:

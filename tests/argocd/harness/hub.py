@@ -258,10 +258,15 @@ class Hub:
         return Server(process, public, internal)
 
     def _run(self, name: str, *args: str | Path) -> Process:
-        env = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith("ARGOTUN_") and not k.lower().endswith("_proxy")
-        }
-        argv = [sys.executable, REPOSITORY / "argotun.py", "--log-format", "json", *args]
-        return Process(name, argv, self.folder, env)
+        return argotun(name, self.folder, *args)
+
+
+def argotun(name: str, folder: Path, *args: str | Path) -> Process:
+    """argotun of this clone, with its log in `folder`; nothing of the environment is an option of it."""
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("ARGOTUN_") and not k.lower().endswith("_proxy")
+    }
+    argv = [sys.executable, REPOSITORY / "argotun.py", "--log-format", "json", *args]
+    return Process(name, argv, folder, env)
