@@ -1,12 +1,11 @@
 """The APIs of all clusters, played by one process: `standin/` is its program, in Go."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.argocd.places import Place
-from bench.peers.programs import built
+from bench.peers.programs import built_by_go
 from bench.ports import free_port
 from tests.e2e.harness.http import Endpoint
 from tests.e2e.harness.pki import Authority
@@ -21,10 +20,7 @@ Counts = dict[str, Counter[str]]
 
 def build() -> str:
     """The program, built by Go where it was not built before."""
-    sources = b"".join(path.read_bytes() for path in sorted(_SOURCES.iterdir()))
-    name = f"argocd-standin-{hashlib.sha256(sources).hexdigest()[:16]}"
-    command = ["go", "build", "-C", str(_SOURCES), "-trimpath"]
-    return built(name, "go", lambda folder: [*command, "-o", str(folder / "program"), "."], "program")
+    return built_by_go("argocd-standin", _SOURCES, program="standin")
 
 
 class StandIn:

@@ -37,7 +37,7 @@ def given(name: str) -> str | None:
 
 def rathole() -> str:
     """rathole, by cargo."""
-    return given("rathole") or built(
+    return given("rathole") or _built(
         f"rathole-{RATHOLE}",
         "cargo",
         lambda folder: ["cargo", "install", "--root", str(folder), f"rathole@{RATHOLE}"],
@@ -66,15 +66,19 @@ def frp() -> str:
 
 
 def _by_go(name: str, *packages: str, program: str = "") -> str:
-    """The program of a folder, whose go.mod and go.sum say of what: of `packages`, or of its own main.go."""
-    module = _HERE / name
+    """The program of a peer's folder: of `packages`, or of its own main.go."""
+    return given(name) or built_by_go(name, _HERE / name, *packages, program=program or name)
+
+
+def built_by_go(name: str, module: Path, *packages: str, program: str) -> str:
+    """`program` of a Go module, anew where a file of its folder has changed; NotAtHand says why not."""
     sources = b"".join(each.read_bytes() for each in sorted(module.iterdir()))
     build = ["go", "build", "-C", str(module), "-trimpath", "-o"]
-    return given(name) or built(
+    return _built(
         f"{name}-{hashlib.sha256(sources).hexdigest()[:16]}",
         "go",
         lambda folder: [*build, f"{folder}/", *(packages or ".")],
-        program or name,
+        program,
     )
 
 
@@ -96,7 +100,7 @@ VERSIONS: dict[str, Callable[[], str]] = {
 """Of the peers that are built here."""
 
 
-def built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:
+def _built(name: str, tool: str, command: Callable[[Path], list[str]], program: str) -> str:
     """A program that is built once, by a command for the folder that it is told; NotAtHand says why not."""
     folder = CACHE / name
     if not folder.exists():
