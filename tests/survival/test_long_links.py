@@ -25,13 +25,18 @@ def script(peer: Peer) -> None:
     while True:
         head = peer.head()
         if b"/bulk " in head:
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BULK)
-            for at in range(0, BULK, len(PIECE)):
-                peer.send(PIECE[: BULK - at])
+            give(peer, BULK)
             continue
         if head.startswith(b"POST"):
             take(peer, BULK)
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def give(peer: Peer, size: int) -> None:
+    """Answer with so many bytes."""
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    for at in range(0, size, len(PIECE)):
+        peer.send(PIECE[: size - at])
 
 
 def take(peer: Peer, size: int) -> None:

@@ -13,7 +13,7 @@ from tests.processes import Process, RemoteServer
 from tests.relay import Relay
 from tests.rig import PATIENCE, Api, Peer, Rig, until
 from tests.survival.test_deleted_pods import Site
-from tests.survival.test_long_links import take
+from tests.survival.test_long_links import give, take
 
 ROUNDS = 20 if "ARGOTUN_WHOLE" in os.environ else 2
 """Times that both are replaced."""
@@ -23,7 +23,6 @@ PAUSE = 0.05
 """Seconds between two requests of a client."""
 
 BULK = 900_000
-PIECE = bytes(64 * 1024)
 LAST = 16 * 1024
 
 RTT, RATE = 0.1, 3e5
@@ -35,9 +34,7 @@ def script(peer: Peer) -> None:
     while True:
         head = peer.head()
         if b"/bulk " in head:
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BULK)
-            for at in range(0, BULK, len(PIECE)):
-                peer.send(PIECE[: BULK - at])
+            give(peer, BULK)
         else:
             peer.send(echo.echo(head))
 
