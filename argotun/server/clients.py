@@ -27,7 +27,7 @@ from argotun.server.links import Link
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Registry, Session, Way
-from argotun.server.routes import AGENTS, LASTING, OF_AN_API
+from argotun.server.routes import AGENTS, LASTING, OF_AN_API, WATCH
 from argotun.transport.lookout import Lookout
 from argotun.transport.places import Places
 from argotun.turns import NEXT_TURN
@@ -214,7 +214,7 @@ class ClientPort:
             return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
         session = held or self._placement.pick(name)
         if session is None:
-            session = self._placement.wait(name, self._grace(request.target))
+            session = self._placement.wait(name, self._grace(name, request.target))
         if session is None:
             return Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
         if len(session.tunnel.mux.streams) >= session.ample:
@@ -228,7 +228,7 @@ class ClientPort:
             return None
         if action == Action.ELSEWHERE:
             return self._placement.pick(name, but)
-        return self._placement.wait(name, self._grace(request.target), but)
+        return self._placement.wait(name, self._grace(name, request.target), but)
 
     def repeats(self, request: Request, action: Action) -> None:
         """Count a request that is asked again."""
@@ -278,8 +278,10 @@ class ClientPort:
         words = "the server has few places left: they are kept for requests that do not last"
         return Refusal(Cause.RATE_LIMIT, words)
 
-    def _grace(self, target: bytes) -> float:
+    def _grace(self, cluster: str, target: bytes) -> float:
         """Seconds that a request waits for an agent to come back."""
+        if self._placement.gone(cluster) and not WATCH.search(target):
+            return 0.0
         return min(self._reconnect_grace, DISCOVERY_GRACE) if is_hurried(target) else self._reconnect_grace
 
     def local(self, head: RequestHead) -> tuple[int, bytes, bytes] | Refusal:
@@ -424,6 +426,7 @@ class ClientPort:
 
     def forget(self, cluster: str) -> None:
         """A cluster left the clusters file: keep nothing of it."""
+        self._placement.forget(cluster)
         self._buckets.pop(cluster, None)
         self._metrics.forget(cluster)
 

@@ -4,6 +4,10 @@ A session of this replica serves before a link to another one, that with the few
 newest of those. Agents that say which process they are stand beside each other; one that does not, or whose
 cluster has one agent only, takes the place of the older ones. These stay in the registry until they end,
 since what they still serve counts as the cluster's.
+
+A request waits for an agent that is on its way back. Once a cluster has been without one for long, only
+watches wait: whoever asks for anything else may hold up what others need meanwhile, as Argo CD does, which
+has ten processors for the syncs of all clusters.
 """
 
 from collections.abc import Callable
@@ -16,6 +20,9 @@ from argotun.server.registry import Registry, Session, Way
 
 ASK_AGAIN = 0.25
 """Seconds between two times that others are asked for an agent while a request waits for one."""
+
+LONG_GONE = 30.0
+"""Seconds after the first request that waited for an agent in vain from which on nobody waits but a watch."""
 
 
 class Elsewhere(Protocol):
@@ -39,6 +46,7 @@ class Placement:
         self._registry = registry
         self._replace = replace
         self._arrivals: dict[str, Event] = {}
+        self._missed: dict[str, float] = {}
 
     def arrived(self, session: Session) -> None:
         """Use a new session at once, in place of the older ones that may not stand beside it."""
@@ -57,14 +65,24 @@ class Placement:
 
     def changed(self, cluster: str) -> None:
         """There may be a way to this cluster now."""
+        self._missed.pop(cluster, None)
         arrival = self._arrivals.pop(cluster, None)
         if arrival is not None:
             arrival.set()
 
     def all_changed(self) -> None:
         """There may be ways to any cluster now."""
-        for cluster in list(self._arrivals):
+        for cluster in {*self._arrivals, *self._missed}:
             self.changed(cluster)
+
+    def gone(self, cluster: str) -> bool:
+        """Whether there has been no way to this cluster for long, as far as requests have shown."""
+        missed = self._missed.get(cluster)
+        return missed is not None and monotonic() - missed > LONG_GONE
+
+    def forget(self, cluster: str) -> None:
+        """The cluster is no longer configured."""
+        self._missed.pop(cluster, None)
 
     def here(self, cluster: str, but: Way | None = None) -> Session | None:
         """The session of this replica for a new request, None while there is none; never `but`."""
@@ -105,11 +123,16 @@ class Placement:
         if way is None and but is not None:
             way = self.pick(cluster)
         deadline = monotonic() + seconds
-        while way is None and (left := deadline - monotonic()) > 0:
+        while way is None:
             if self.elsewhere is not None:
                 self.elsewhere.ask(cluster)
-                left = min(left, ASK_AGAIN)
-            self._arrivals.setdefault(cluster, Event()).wait(left)
+            left = deadline - monotonic()
+            if left <= 0:
+                self._missed.setdefault(cluster, monotonic())
+                break
+            self._arrivals.setdefault(cluster, Event()).wait(
+                left if self.elsewhere is None else min(left, ASK_AGAIN)
+            )
             way = self.pick(cluster)
         return way
 

@@ -261,6 +261,17 @@ def test_an_agent_that_moved_is_found_by_asking_while_the_registry_is_away() -> 
         assert replicas.get_from(2).status == 200
 
 
+def test_a_request_that_may_not_wait_asks_for_an_agent_all_the_same_while_the_registry_is_away() -> None:
+    """So the next one finds it: to a cluster that was away for long none but watches wait."""
+    with Replicas(3, server={"reconnect_grace": 0.0}) as replicas:
+        replicas.agent_at(1, known=False)
+        for directory in replicas.directories:
+            directory.current = False
+        assert replicas.get_from(0).status == 503
+        until(lambda: replicas.directories[0].where.get("c1"), "the answer to the question")
+        assert replicas.get_from(0).status == 200
+
+
 def test_a_link_that_was_lost_is_dialled_again(replicas: Replicas) -> None:
     replicas.agent_at(1)
     link = replicas.links(0)._links[replicas.ids[1]]

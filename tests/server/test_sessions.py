@@ -9,6 +9,7 @@ import pytest
 
 from argotun.agent.app import Agent
 from argotun.agent.backoff import Backoff
+from argotun.server import placement
 from tests.raw_websocket import Listening
 from tests.relay import Relay
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, until
@@ -281,6 +282,35 @@ def test_discovery_does_not_wait_so_long_that_its_client_gives_up_before_our_wor
         assert b"no agent of cluster" in answer.body
         rig.start_agent()
         assert other.response().status == 200
+
+
+def test_only_a_watch_waits_for_an_agent_that_has_been_away_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a lost cluster keeps something of the client's from all the others meanwhile."""
+    monkeypatch.setattr(placement, "LONG_GONE", 0.0)
+    with Rig(agent=None, server={"reconnect_grace": 0.1}) as rig:
+        assert ask(rig).response().status == 503
+        rig.server.clients._reconnect_grace = PATIENCE
+        watch = ask(rig, WATCH)
+        answer = ask(rig).response()
+        assert (answer.status, answer.header("retry-after")) == (503, "1")
+        rig.start_agent()
+        assert watch.response().status == 200
+
+        rig.agent.stop()
+        until(lambda: not len(rig.server.registry), "the end of the session")
+        client = ask(rig)
+        gevent.sleep(0.1)
+        rig.start_agent()
+        assert client.response().status == 200
+
+
+def test_a_cluster_that_leaves_the_file_and_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "LONG_GONE", 0.0)
+    with Rig(agent=None, server={"reconnect_grace": 0.0}) as rig:
+        assert ask(rig).response().status == 503
+        assert rig.server.placement.gone("c1")
+        rig.server.clients.forget("c1")
+        assert not rig.server.placement.gone("c1")
 
 
 def test_status_shows_the_sessions(rig: Rig) -> None:
