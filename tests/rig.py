@@ -33,7 +33,7 @@ from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
 from argotun.config.network import parse_proxy
 from argotun.observe import probes
-from argotun.server import clients
+from argotun.server import drain
 from argotun.server.app import Server
 from argotun.server.registry import Session
 from argotun.transport._private import close_notify
@@ -49,7 +49,7 @@ DRAIN = 2.0
 """Seconds; an agent and a server that have nobody but each other take nearly all of it."""
 
 # No load balancer has to notice a drain here, except in the tests of just that.
-clients.NOTICE = 0.2
+drain.NOTICE = 0.2
 
 # What a test looks at has just changed.
 probes.FRESH = 0.0

@@ -11,7 +11,6 @@ import gevent
 
 from argotun.address import socket_name
 from argotun.config import ServerConfig
-from argotun.config.models import LAST_PART
 from argotun.observe.access import AccessLog
 from argotun.observe.logs import fields
 from argotun.observe.metrics import Repeated, ServerMetrics
@@ -23,6 +22,7 @@ from argotun.server.auth import Certificate, shown_by
 from argotun.server.callers import Access, Callers
 from argotun.server.clusters import ClustersFile
 from argotun.server.connection import FLUSH, Connection, Situation
+from argotun.server.drain import Drain
 from argotun.server.links import Link
 from argotun.server.placement import Placement
 from argotun.server.ratelimit import TokenBucket
@@ -39,18 +39,6 @@ log = logging.getLogger("argotun.server")
 
 OPEN = (b"/healthz", b"/readyz", b"/joined")
 """What everybody may ask who reaches the port."""
-
-NOTICE = 5.0
-"""Seconds at most, and a quarter of the drain, that new clients are served as before in any case: load
-balancers and kube-proxy go on sending them for so long until they have all heard that this server is not
-ready. A quarter of that once the last agent has found another server."""
-
-ARRIVAL = 1.0
-"""Seconds at most, once a drain has closed the port, for those who had come to shake hands, to ask and to be
-answered: a client that loses a connection which never carried anything does not ask again by itself."""
-
-LAST_WORDS = 1.0
-"""Seconds that all clients together have to take the last bytes when a drain is over."""
 
 DISCOVERY_GRACE = 1.0
 """Seconds at most that a discovery request waits for an agent. All eleven attempts of client-go have 32 s
@@ -318,48 +306,9 @@ class ClientPort:
     # ── asked by the server ────────────────────────────────────────────────────────────────────
 
     def drain(self, seconds: float, stop_accepting: Callable[[], None]) -> None:
-        """Let the requests in progress finish, then end the watches gracefully and abort the rest.
-
-        While agents are connected clients are served as before at first: see NOTICE, and for as long as an
-        agent has no other server, since its cluster can be reached here only.
-        """
+        """Let what is in progress end as well as it can, in `seconds` or little more; see drain.py."""
         self.draining = True
-        deadline = monotonic() + seconds
-        notice = min(NOTICE, seconds / 4)
-        noticed = monotonic() + notice
-        kept = deadline - seconds * LAST_PART
-        while (sessions := self._registry.all()) and (now := monotonic()) < kept:
-            if any(session.alone for session in sessions):
-                noticed = max(noticed, now + notice / 4)
-            elif now >= noticed:
-                break
-            gevent.sleep(0.05)
-        while self._busy() and monotonic() < deadline:
-            gevent.sleep(min(0.1, seconds))
-        stop_accepting()
-        arrived = min(monotonic() + ARRIVAL, deadline)
-        while (self._arriving() or self._busy()) and monotonic() < arrived:
-            gevent.sleep(0.02)
-        end_watches = monotonic() + min(1.0, seconds)
-        while monotonic() < end_watches:
-            left = [c for c in self.connections if c.watching and not c.end_watch()]
-            if not left:
-                break
-            gevent.sleep(0.02)
-        last_words = monotonic() + LAST_WORDS
-        for connection in list(self.connections):
-            connection.close(max(0.0, last_words - monotonic()))
-
-    def _busy(self) -> bool:
-        """Whether requests other than watches are in progress; connections behind their last are let go."""
-        for connection in list(self.connections):
-            if connection.idle and not connection.unspoken:
-                connection.finish()
-        return any(not (c.idle or c.answered or c.watching) for c in self.connections)
-
-    def _arriving(self) -> bool:
-        """Whether somebody shakes hands, or has not said yet what for."""
-        return self._places.taken > len(self.connections) or any(c.unspoken for c in self.connections)
+        Drain(self.connections, self._registry, self._places).run(seconds, stop_accepting)
 
     def stop(self) -> None:
         """End every connection at once, and look after none any more."""

@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from argotun.server import clients
+from argotun.server import drain
 from tests.processes import Process, RemoteServer
 from tests.raw_websocket import Listening, Refused
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, until
@@ -113,7 +113,7 @@ def test_a_client_that_has_just_come_is_heard_before_the_server_ends() -> None:
 
 
 def test_a_client_that_never_says_anything_holds_up_no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "ARRIVAL", 0.1)
+    monkeypatch.setattr(drain, "ARRIVAL", 0.1)
     with Rig(agent=None, server={"drain": 3600.0}) as rig:
         client = rig.client()
         until(lambda: rig.server.clients.connections, "the connection")
@@ -268,7 +268,7 @@ def test_clients_that_still_come_are_served_while_load_balancers_notice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also on a connection that was kept; each answer ends its connection: the next goes elsewhere."""
-    monkeypatch.setattr(clients, "NOTICE", 2.0)
+    monkeypatch.setattr(drain, "NOTICE", 2.0)
     with Rig() as rig:
         kept = rig.client()
         kept.send(GET)
@@ -297,7 +297,7 @@ def test_a_server_is_through_when_its_last_agent_has_another() -> None:
         draining = gevent.spawn(rig.server.drain)
         agent.expect(GOAWAY)
         # New requests come meanwhile, also after what is time enough for load balancers.
-        gevent.sleep(2 * clients.NOTICE)
+        gevent.sleep(2 * drain.NOTICE)
         client = rig.client()
         client.send(GET)
         stream = agent.expect(CONNECT).stream

@@ -6,7 +6,7 @@ from typing import Any
 import gevent
 import pytest
 
-from argotun.server import clients
+from argotun.server import clients, drain
 from argotun.server.connection import Connection
 from tests.rig import PATIENCE, Api, Gate, Peer, Rig, answer, send_what_is_taken, until
 
@@ -455,7 +455,7 @@ def test_a_drain_waits_until_the_client_has_what_only_the_kernel_keeps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A pod's network goes with its last process."""
-    monkeypatch.setattr(clients, "NOTICE", 0.1)
+    monkeypatch.setattr(drain, "NOTICE", 0.1)
     size = 50_000
     with Rig(Api(answer(body=b"x" * size)), server={"drain": 60.0}) as rig:
         client = rig.client(buffer=4096)
