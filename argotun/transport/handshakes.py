@@ -7,9 +7,14 @@ and after a restart a thousand agents come in the same second. A handshake is in
     queued     the other side has spoken: waits for its turn
     stepping   computes
 
-Queued handshakes get their turns in one place, behind the sockets of each turn of the event loop: the oldest
-first, as many as fit into SLICE. So a request on a live tunnel waits for one slice at most, however many
-agents come at once, and a handshake waits for the steps before it but never for a silent one.
+Queued handshakes get their turns in one place, behind the sockets of each turn of the event loop, as many as
+fit into SLICE. So a request on a live tunnel waits for one slice at most, however many agents come at once,
+and a handshake waits for the steps before it but never for a silent one.
+
+The second step of a handshake, which is the last one of most, goes before all first ones; else the longest
+queued goes first. Where more come than can be served in their time, the first steps of all would be carried
+out before any second one, and everybody would be late: so those that were begun are done, and the rest is
+late. It goes before others once only, or many small steps of a few could keep everybody out.
 
 Before all that a ClientHello must have arrived whole, in its own time and counted from the accept; until then
 there is nothing of OpenSSL (`peek.py`), and who is slow is dropped by the rules of `places.py`.
@@ -21,6 +26,7 @@ says meanwhile does not count: a byte a second is no progress.
 
 import ssl
 from collections import deque
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -72,6 +78,7 @@ class Handshakes:
         # Those whose other side was waited for, the first of them first.
         self._begun: dict[_Begun, None] = {}
         self._queue: deque[Any] = deque()
+        self._ahead: deque[Any] = deque()
         # libev runs a timer after the sockets; a callback would run before they are looked at again.
         self._next_turn = get_hub().loop.timer(0.0)
 
@@ -132,8 +139,8 @@ class Handshakes:
         step = raw_handshake(tls)
         begun = _Begun()
         try:
-            while True:
-                self._take_turn()
+            for number in count(1):
+                self._take_turn(self._ahead if number == 2 else self._queue)
                 try:
                     step()
                 except ssl.SSLWantReadError:
@@ -160,25 +167,24 @@ class Handshakes:
         if begun.dropped:
             raise HandshakeError(DROPPED)
 
-    def _take_turn(self) -> None:
+    def _take_turn(self, queue: deque[Any]) -> None:
         """Queue for the next step."""
         waiter: Any = Waiter()
-        self._queue.append(waiter)
+        queue.append(waiter)
         if not self._next_turn.active:
             self._next_turn.start(self._hand_out)
         try:
             waiter.get()
         except BaseException:
-            self._queue.remove(waiter)
+            queue.remove(waiter)
             raise
 
     def _hand_out(self) -> None:
         """Let queued handshakes take their steps, here in the hub, for as long as the slice lasts."""
-        queue = self._queue
         ends = monotonic() + SLICE
-        while queue:
+        while queue := self._ahead or self._queue:
             queue.popleft().switch(None)
             if monotonic() > ends:
                 break
-        if queue:
+        if self._ahead or self._queue:
             self._next_turn.start(self._hand_out)

@@ -15,6 +15,7 @@ import pytest
 from argotun.errors import HandshakeError, TransportError
 from argotun.transport import handshakes
 from argotun.transport import listen as module
+from argotun.transport._private import raw_handshake
 from argotun.transport.listen import Listener
 from argotun.transport.places import Places
 from argotun.transport.tls import ClientTls, ServerTls, handshake_client
@@ -518,6 +519,33 @@ def test_a_burst_of_handshakes_leaves_turns_to_others(listening, tls, monkeypatc
     assert turns > len(clients) / 2
     for client in clients:
         client.close()
+
+
+def test_a_handshake_that_was_begun_is_done_before_others_begin(listening, tls, client_tls, monkeypatch):
+    """Else all of a crowd that is too large for its time would be late together."""
+    monkeypatch.setattr(handshakes, "SLICE", 1e-9)
+    begun, done = [], []
+
+    def counted(sock):
+        step = raw_handshake(sock)
+
+        def take():
+            if sock not in begun:
+                begun.append(sock)
+            step()
+
+        return take
+
+    monkeypatch.setattr(handshakes, "raw_handshake", counted)
+    listener = listening(lambda sock, peer: done.append(len(begun)), tls=tls)
+    with monkeypatch.context() as held:
+        held.setattr(listener._handshakes, "_hand_out", lambda: None)
+        crowd = [gevent.spawn(secure_greeting, listener.address, client_tls) for _ in range(30)]
+        until(lambda: len(listener._handshakes._queue) == 30)
+    listener._handshakes._next_turn.start(listener._handshakes._hand_out)
+    gevent.joinall(crowd, timeout=30)
+    assert len(done) == len(begun) == 30
+    assert done[0] < 15
 
 
 def client_has_an_answer(client):
