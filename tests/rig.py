@@ -439,6 +439,8 @@ class Rig:
             "sa_token_path": str(self.token_file),
             # A scripted API counts who asks.
             "api_check": 0.0,
+            # And how often it is dialled.
+            "idle_conns": 0,
             "allow_insecure_server": True,
             "health_addr": None,
             "access_log": False,

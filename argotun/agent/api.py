@@ -8,6 +8,7 @@ import gevent
 
 from argotun.address import host_port
 from argotun.agent.credentials import TokenFile
+from argotun.agent.idle import IdleConnections
 from argotun.agent.upstream import Upstream
 from argotun.config import AgentConfig
 from argotun.observe.metrics import AgentMetrics
@@ -26,7 +27,7 @@ class KubernetesApi:
     own absolute URLs begin with, in lower case. `stall_timeout` is how long it may take nothing of a request,
     in seconds, 0 for no limit; `lookout` looks whether its machine is there. `flushing` are the connections
     that nobody asks for any more and that still pass on last bytes; there may be `most_flushing` of them,
-    beside those of the streams.
+    beside those of the streams. `idle` are those that the next stream may have.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class KubernetesApi:
         self.lookout = lookout
         self.most_flushing = most_flushing
         self.flushing: set[Upstream] = set()
+        self.idle = IdleConnections(config.idle_conns)
         self._destination = Destination(*(config.target_at or config.target), config.dial_timeout)
         self._timeout = config.dial_timeout
         self._name = config.target_host_name or config.target[0]
@@ -67,6 +69,15 @@ class KubernetesApi:
         """A new connected socket; TransportError says what went wrong."""
         *_, (_, sock) = self.approach()
         return sock
+
+    def take_idle(self) -> Any:
+        """A connection that another stream has left, None where there is none; none of an older CA."""
+        current = self.tls.context() if self.tls is not None else None
+        while (sock := self.idle.take()) is not None:
+            if current is None or sock.context is current:
+                return sock
+            sock.close()
+        return None
 
     def approach(self) -> Generator[tuple[str, Any], None, None]:
         """Walk STEPS: gives the name of each that is done and what it gave, a connected socket at last.

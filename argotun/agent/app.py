@@ -52,7 +52,8 @@ class Agent:
         # A stream is a connection to the API, and so a descriptor.
         streams, flushing = descriptors.share(descriptors.allowed(), config.max_conns)
         self._few = streams < config.max_conns
-        self.config = config = replace(config, max_conns=streams)
+        idle = min(config.idle_conns, streams // 8)
+        self.config = config = replace(config, max_conns=streams, idle_conns=idle)
         self.metrics = AgentMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
         self.metrics.access_log = self.access
@@ -141,6 +142,7 @@ class Agent:
             tunnel.end("the agent ends")
         for upstream in list(self.api.flushing):
             upstream.close()
+        self.api.idle.close()
         if self.health is not None:
             self.health.stop()
         if self.tracing is not None:

@@ -10,7 +10,8 @@ again in both directions, and the agent's own credential is added last.
     anything that ends it ──end(cause)──▶ Answer ──Verdict──▶ an answer in the API's place, an ERROR, …
 
 There is a connection from the first request on until the API, or the agent, ends it; the next request dials
-again. Bytes that come meanwhile wait unread, with their credit.
+again. Bytes that come meanwhile wait unread, with their credit. One that a stream leaves may serve another:
+see idle.py.
 """
 
 import logging
@@ -29,7 +30,7 @@ from argotun.observe.request import Request
 from argotun.observe.tracing import Tracing
 from argotun.tunnel.channel import Channel
 from argotun.wire.answer import Answer
-from argotun.wire.head import RequestHead, parse_request, rewrite_request
+from argotun.wire.head import RequestHead, find_head_end, parse_request, rewrite_request
 from argotun.wire.outcomes import AGENT, DELIVERED, KEPT, REPEATABLE, WAITING, Action, Cause, Verdict
 from argotun.wire.reasons import FAILED, NONE, PROTOCOL, STALE, UNREACHABLE
 from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
@@ -212,6 +213,7 @@ class Forwarder:
             out, used = out + body, used + size
             assert self._request is not None
             self._request.bytes_in += size
+        self._upstream.owing = True
         self._upstream.outlet.relay(out, used)
         return used
 
@@ -233,10 +235,12 @@ class Forwarder:
             stage = WAITING
         elif not upstream.served:
             stage = DELIVERED
-        elif head.method in SAFE and not head.length and head.upgrade is None:
+        elif _is_repeatable(head):
             stage = REPEATABLE
         else:
             stage = KEPT
+        if upstream is not None and not (head.method == b"GET" and _is_repeatable(head)):
+            upstream.plain = False
         self._answer.ask(head, stage)
 
     def _pass_on(self, data: bytes, credit: int) -> None:
@@ -263,7 +267,7 @@ class Forwarder:
 
     def _connect(self) -> bool:
         """Connect and hand over what was held; False when that was not possible."""
-        if not self._dial():
+        if not (self._take_over() or self._dial()):
             return False
         self._channel.connect()
         self._feed_held()
@@ -274,8 +278,30 @@ class Forwarder:
         replay, self._replay = self._replay, b""
         if not self._dial() or self._upstream is None:
             return False
+        self._upstream.owing = True
+        self._upstream.plain = self._request is not None and self._request.method == b"GET"
         self._upstream.outlet.relay(replay, 0)
         return self._read()
+
+    def _take_over(self) -> bool:
+        """Go on with a connection that another stream has left, where what was held may be asked again."""
+        if self._channel.single or not len(self._api.idle):
+            return False
+        held = b"".join(self._held)
+        try:
+            end = find_head_end(held)
+            if end < 0 or not _is_repeatable(parse_request(held[:end])):
+                return False
+        except HeadError:
+            # It is answered as it is on any connection.
+            return False
+        sock = self._api.take_idle()
+        if sock is None:
+            return False
+        self._use(sock)
+        assert self._upstream is not None
+        self._upstream.served = True
+        return True
 
     def _dial(self) -> bool:
         try:
@@ -287,11 +313,14 @@ class Forwarder:
             # The stream closed as the dial was done, and the kill is still pending: nothing else closes this.
             sock.close()
             return False
+        self._use(sock)
+        return True
+
+    def _use(self, sock: Any) -> None:
         api = self._api
         self._upstream = Upstream(
             sock, self._channel, self._unwritable, api.stall_timeout, api.lookout, self._written
         )
-        return True
 
     def _fail_to_reach(self, reason: str) -> None:
         """No connection to the API: on a new stream that is an ERROR, later an answer in its place."""
@@ -313,6 +342,8 @@ class Forwarder:
             # Given up here; a new connection, if any, has a reader of its own.
             return False
         cause, words = ended
+        if cause == Cause.API_LOST:
+            self._api.idle.clear()
         if cause == Cause.API_ENDED:
             where = "in the middle of" if self._answer.state == BODY else "without"
             words = f"the API closed the connection {where} an answer"
@@ -350,7 +381,7 @@ class Forwarder:
         elif not kept:
             self._release()
         elif self._upstream is not None:
-            self._upstream.served = True
+            self._upstream.served, self._upstream.owing = True, False
 
     def _tell(self) -> None:
         """The request in progress, if there is one, is over."""
@@ -501,7 +532,26 @@ class Forwarder:
         self._channel.hand_over(DISCARD)
         self._tell()
         running = self._greenlet
+        if running is gevent.getcurrent():
+            running = None
+        left = self._leave_behind() if running is not None else None
         self._release()
         self._held = []
-        if running is not None and running is not gevent.getcurrent():
+        if running is not None:
             gevent.kill(running)
+        if left is not None:
+            # Behind the kill: the greenlet that reads from it has let go of it by then.
+            gevent.get_hub().loop.run_callback(self._api.idle.keep, left)
+
+    def _leave_behind(self) -> Any:
+        """The connection's socket for the next stream, None where it is not to be used again."""
+        upstream = self._upstream
+        if upstream is None or not upstream.quiet:
+            return None
+        self._upstream = None
+        return upstream.part()
+
+
+def _is_repeatable(head: RequestHead) -> bool:
+    """Whether a request may be sent once more where nobody knows what became of it."""
+    return head.method in SAFE and not head.length and head.upgrade is None

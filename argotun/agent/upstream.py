@@ -14,10 +14,23 @@ from argotun.wire.outcomes import Cause
 class Upstream:
     """A connected socket and its two directions; `outlet` writes, and owes its credit to `channel`.
 
-    `served` says that it has carried a whole exchange: the API may close it at any time from then on.
+    `served` says that it has carried a whole exchange: the API may close it at any time from then on. `owing`
+    says that an answer, or the rest of one, is still to come. `plain` says that it has carried nothing but
+    GETs without a body: see idle.py.
     """
 
-    __slots__ = ("_finishing", "_lookout", "_on_error", "_recv", "_sock", "_unheard", "outlet", "served")
+    __slots__ = (
+        "_finishing",
+        "_lookout",
+        "_on_error",
+        "_recv",
+        "_sock",
+        "_unheard",
+        "outlet",
+        "owing",
+        "plain",
+        "served",
+    )
 
     def __init__(
         self,
@@ -41,7 +54,8 @@ class Upstream:
         lookout.keep(sock, self._gone, written)
         self.outlet = Outlet(sock, on_error, readable=True, stall=stall)
         self.outlet.channel = channel
-        self.served = False
+        self.served = self.owing = False
+        self.plain = True
 
     def read(self, take: Callable[[bytes], None], wait: Callable[[], None]) -> tuple[Cause, str] | None:
         """Hand each piece to `take`, then `wait` until more is wanted, until the connection ends.
@@ -79,6 +93,18 @@ class Upstream:
     def flush(self, seconds: float) -> None:
         """Wait until what is queued has left, or the time is over."""
         self.outlet.flush(seconds)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether another stream could go on with it, as far as this side can tell between two requests."""
+        return self.served and self.plain and self.outlet.ready and not (self.owing or self._finishing)
+
+    def part(self) -> Any:
+        """Leave the socket open and give it away; the greenlet that reads from it must end first."""
+        self._lookout.drop(self._sock)
+        self.outlet.channel = None
+        self.outlet.let_go()
+        return self._sock
 
     def close(self) -> None:
         """Close at once, and give back the credit of what was queued: the stream may carry more requests.

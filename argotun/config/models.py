@@ -176,6 +176,8 @@ class AgentConfig(TunnelConfig):
     max_conns: int = 4096
     """Argo CD's watches alone may be 1,395 (see `ServerConfig`). An idle stream is a connection to the API of
     34 KiB: all of them and a full `tunnel_buffer` fit into the chart's 256 MiB."""
+    idle_conns: int = 64
+    """Connections to the API that are kept for the next stream; 0 for none."""
     api_check: float = 60.0
     """Seconds; 0 for never. A wrong address, CA or credential is told before anybody asks."""
     policy: str | None = None

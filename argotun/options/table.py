@@ -353,6 +353,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("max-retry", AGENT, duration(0.1), "longest wait before the server is dialled again"),
     Option("max-conns", AGENT, count("streams", 1, 1_000_000), "streams open at once, then 429"),
+    Option(
+        "idle-conns",
+        AGENT,
+        count("connections", 0, 10_000),
+        "connections to the API that are kept for the next client's GET; 0 for none",
+    ),
     Option("api-check", AGENT, duration(0.1, "never"), "how often the agent asks its API whether it answers"),
     Option("policy", AGENT, FILE, "YAML file of what may be asked of this cluster, re-read when it changes"),
     # Server and agent

@@ -66,7 +66,7 @@ def raw_send(sock: Any) -> Callable[[Buffer], int]:
 
 
 def peek(sock: Any, size: int) -> bytes:
-    """What has arrived on a gevent socket without TLS, and stays there; BlockingIOError if it is nothing."""
+    """What has arrived on a gevent socket, below TLS, and stays there; BlockingIOError if it is nothing."""
     data: bytes = sock._sock.recv(size, _socket.MSG_PEEK)
     return data
 

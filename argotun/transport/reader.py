@@ -15,7 +15,7 @@ from typing import Any
 
 from gevent import get_hub
 
-from argotun.transport._private import is_tls, raw_recv, readable, writable
+from argotun.transport._private import is_tls, peek, raw_recv, readable, writable
 from argotun.wire.streams import Backlog
 
 SIZE = 64 * 1024
@@ -94,3 +94,16 @@ def peer_left(sock: Any, *, halves: bool) -> bool:
         # Not TCP, or not Linux: the next read shows it.
         return False
     return bool(state == TCP_CLOSE or (state == TCP_CLOSE_WAIT and not halves))
+
+
+def untouched(sock: Any) -> bool:
+    """Whether nothing has come on a socket that was read to its end, neither bytes nor the peer's end."""
+    try:
+        if is_tls(sock) and sock.pending():
+            return False
+        peek(sock, 1)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

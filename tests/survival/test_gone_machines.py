@@ -57,7 +57,9 @@ class Site:
         hosts = folder / "hosts"
         hosts.write_text("".join(f"{ADDRESS[host]} {NAME}\n" for host in self.apis))
         self.agent = self.world.start_agent(
-            *("--target", f"{NAME}:{port}", "--target-host-name", "127.0.0.1"), around=(*AROUND, str(hosts))
+            # Which machine a connection leads to is chosen anew for each client.
+            *("--target", f"{NAME}:{port}", "--target-host-name", "127.0.0.1", "--idle-conns", "0"),
+            around=(*AROUND, str(hosts)),
         )
 
     def close(self) -> None:

@@ -1,0 +1,229 @@
+"""Connections to the API that streams leave: who gets one, and that nobody gets the answer of another."""
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from argotun.agent import idle
+from tests.rig import Api, Gate, Peer, Rig, answers_its_own, until
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+UPGRADE = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+
+
+@pytest.fixture(params=[True, False], ids=["https", "http"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    with Rig(Api(answers_its_own, tls=request.param), agent={"idle_conns": 2}) as rig:
+        yield rig
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time that passes in a test closes one."""
+    monkeypatch.setattr(idle, "SECONDS", 3600.0)
+
+
+def leave(rig: Rig, client: Peer, kept: int = 1, streams: int = 0) -> None:
+    """The client goes; afterwards so many connections to the API are kept, beside `streams`."""
+    client.close()
+    until(lambda: rig.agent._streams == streams, "the end of the stream")
+    until(lambda: len(rig.agent.api.idle) == kept, f"{kept} connections kept")
+
+
+def test_the_next_client_gets_the_connection_that_the_last_one_left(rig: Rig) -> None:
+    for _ in range(5):
+        client = rig.client()
+        assert rig.ask(client=client).status == 200
+        assert rig.ask(client=client).status == 200
+        leave(rig, client)
+    assert rig.api.connections == 1
+
+
+def test_there_are_no_more_of_them_than_allowed_and_the_oldest_goes(rig: Rig) -> None:
+    clients = [rig.client() for _ in range(4)]
+    for client in clients:
+        assert rig.ask(client=client).status == 200
+    assert rig.api.connections == 4
+    for kept, client in enumerate(clients, 1):
+        client.close()
+        until(lambda kept=kept: rig.agent._streams == 4 - kept, "the end of the stream")
+    until(lambda: len(rig.api.live) == 2, "the end of the two that were left first")
+    assert len(rig.agent.api.idle) == 2
+
+
+def test_one_that_nobody_takes_is_closed_after_a_while(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "SECONDS", 0.2)
+    client = rig.client()
+    assert rig.ask(client=client).status == 200
+    client.close()
+    until(lambda: not rig.api.live, "the end of the connection")
+    assert not len(rig.agent.api.idle)
+
+
+def test_an_agent_that_ends_leaves_none(rig: Rig) -> None:
+    client = rig.client()
+    assert rig.ask(client=client).status == 200
+    leave(rig, client)
+    rig.agent.stop()
+    until(lambda: not rig.api.live, "the end of the connection")
+
+
+def test_crowds_of_clients_that_come_and_go_each_get_their_own_answers(rig: Rig) -> None:
+    def come_and_go() -> None:
+        for number in range(12):
+            client = rig.client()
+            for _ in range(number % 3 + 1):
+                assert rig.ask(client=client).status == 200
+            client.close()
+
+    crowd = [gevent.spawn(come_and_go) for _ in range(10)]
+    gevent.joinall(crowd, raise_error=True)
+    assert rig.api.connections < 120
+
+
+@pytest.mark.parametrize("request_", [POST, UPGRADE], ids=["POST", "upgrade"])
+def test_what_may_not_be_sent_twice_goes_on_a_connection_of_its_own(request_: bytes) -> None:
+    heads: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        while True:
+            heads.append(peer.head())
+            if b"Content-Length" in heads[-1]:
+                peer.read(2)
+            peer.send(OK)
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).status == 200
+        leave(rig, client)
+        other = rig.client()
+        other.send(request_)
+        assert other.response().status == 200
+        assert rig.api.connections == 2
+        # And one that has carried such a request is left to nobody.
+        leave(rig, other)
+        assert rig.get().status == 200
+        assert rig.api.connections == 2
+
+
+def test_a_connection_that_the_api_has_closed_is_not_used() -> None:
+    ended = Gate()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(OK)
+        if rig.api.connections == 1:
+            ended.wait()
+        else:
+            peer.head()
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).status == 200
+        leave(rig, client)
+        ended.open()
+        until(lambda: not rig.api.live, "the end of the connection")
+        assert rig.get().status == 200
+        assert rig.api.connections == 2
+
+
+def test_a_connection_that_the_api_closes_under_the_request_is_replaced_unseen() -> None:
+    heads: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        heads.append(peer.head())
+        peer.send(OK)
+        heads.append(peer.head())
+        if rig.api.connections > 1:
+            peer.send(OK)
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).status == 200
+        leave(rig, client)
+        assert rig.get("/tunnel/c1/again").status == 200
+        assert [head.split()[1] for head in heads] == [b"/api/v1/pods", b"/again", b"/again"]
+        assert rig.api.connections == 2
+
+
+@pytest.mark.parametrize("said", [OK, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", b"\0"])
+def test_an_answer_that_nobody_asked_for_is_nobodys(said: bytes) -> None:
+    """Whoever asks next on that connection would take it for his own, and so would everybody after him."""
+    talking, talked = Gate(), Gate()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(OK.replace(b"ok", b"%02d" % rig.api.connections))
+        if rig.api.connections == 1:
+            talking.wait()
+            peer.send(said)
+            talked.open()
+        peer.head()
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).body == b"01"
+        leave(rig, client)
+        talking.open()
+        talked.wait()
+        gevent.sleep(0.05)
+        assert rig.get().body == b"02"
+
+
+def test_a_connection_whose_answer_the_client_did_not_wait_for_is_not_kept() -> None:
+    asked = Gate()
+
+    def script(peer: Peer) -> None:
+        number = rig.api.connections
+        while True:
+            if b"/late" in peer.head():
+                asked.open()
+                peer.head()
+            peer.send(OK.replace(b"ok", b"%02d" % number))
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).body == b"01"
+        client.send(GET.replace(b"/x", b"/late"))
+        asked.wait()
+        client.close()
+        until(lambda: not rig.agent._streams, "the end of the stream")
+        until(lambda: not rig.api.live, "the end of the connection")
+        assert rig.get().body == b"02"
+
+
+def test_a_connection_of_an_older_ca_is_not_used() -> None:
+    with Rig(Api(answers_its_own), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.ask(client=client).status == 200
+        leave(rig, client)
+        assert rig.agent.api.tls is not None
+        before = rig.agent.api.tls.context()
+        with open(rig.authority.path("ca.pem"), "a") as file:
+            file.write("\n")
+        until(lambda: rig.agent.api.tls.context() is not before, "the new context")
+        assert rig.ask().status == 200
+        assert rig.api.connections == 2
+
+
+def test_when_the_api_loses_one_connection_all_others_that_were_kept_are_given_up() -> None:
+    """A machine that is gone says nothing on any of them, and each would be found out anew."""
+
+    def script(peer: Peer) -> None:
+        while True:
+            if b"/lost" in peer.head():
+                peer.abort()
+                return
+            peer.send(OK)
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        clients = [rig.client() for _ in range(3)]
+        for client in clients:
+            assert rig.get(client=client).status == 200
+        for kept, client in enumerate(clients[1:], 1):
+            leave(rig, client, kept, streams=3 - kept)
+        clients[0].send(b"POST /tunnel/c1/lost HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        until(lambda: not rig.api.live, "the end of all")
