@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bench import client
 from bench.certificates import Certificates
+from bench.crowd import Crowd
 from bench.errors import BenchError
 from bench.site import Child, Site, wait_until
 from bench.upstream import Upstream
@@ -38,7 +39,8 @@ class Subject:
     """One column of the table.
 
     `connections`: with how many it is driven; `bulk`, `idle`: whether these are measured too; `standard`:
-    whether it is measured when nothing is chosen.
+    whether it is measured when nothing is chosen; `crowd`: starts it with so many agents, or says why that
+    is not done.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Subject:
     bulk: bool = True
     idle: bool = False
     standard: bool = True
+    crowd: Callable[[Ground, int], Crowd] | str = "the bench has no program with many agents of this kind"
 
 
 def ready(ground: Ground, running: Running) -> Running:

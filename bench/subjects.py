@@ -39,7 +39,7 @@ PLAIN = Hops(tunnel=False, client_certificates=False, api=False)
 def available(against: Path | None) -> list[Subject]:
     """All subjects of this machine; `against` = another clone's argotun.py, measured beside this one."""
     subjects = [
-        Subject("direct", "nginx alone, TLS", _start_direct),
+        Subject("direct", "nginx alone, TLS", _start_direct, crowd="there is no tunnel"),
         Subject("argotun", "mutual TLS on the tunnel, TLS to the API", _argotun(MUTUAL), idle=True),
         Subject(
             *("argotun-log", "the same with the access log", _argotun(MUTUAL, access_log=True)),

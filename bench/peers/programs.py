@@ -18,6 +18,8 @@ from bench.errors import BenchError
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "argotun" / "bench"
 RATHOLE = "0.5.0"
 CHISEL = "github.com/jpillora/chisel"
+CHISEL_AGENTS = "chisel-agents"
+"""Many of chisel's clients in one process."""
 FRP = "github.com/fatedier/frp"
 _HERE = Path(__file__).resolve().parent
 
@@ -56,8 +58,11 @@ def konnectivity() -> str:
 
 
 def chisel() -> str:
-    """chisel, by Go: its proxy lists no versions of it, so the one of `chisel/go.mod`."""
-    return _by_go("chisel", CHISEL)
+    """chisel, by Go: its proxy lists no versions of it, so the one of `chisel/go.mod`.
+
+    CHISEL_AGENTS is beside it.
+    """
+    return _by_go("chisel", CHISEL, ".")
 
 
 def frp() -> str:
@@ -70,16 +75,30 @@ def _by_go(name: str, *packages: str, program: str = "") -> str:
     return given(name) or built_by_go(name, _HERE / name, *packages, program=program or name)
 
 
+def beside(program: str, name: str) -> str:
+    """Another program of the same peer; NotAtHand where somebody has given the one without the other."""
+    path = Path(program).with_name(name)
+    if not path.exists():
+        raise NotAtHand(f"there is no {name} beside the program that is given")
+    return str(path)
+
+
 def built_by_go(name: str, module: Path, *packages: str, program: str) -> str:
-    """`program` of a Go module, anew where a file of its folder has changed; NotAtHand says why not."""
-    sources = b"".join(each.read_bytes() for each in sorted(module.iterdir()))
+    """`program` of a Go module, anew where a file that it is made of has changed; NotAtHand says why not."""
     build = ["go", "build", "-C", str(module), "-trimpath", "-o"]
     return _built(
-        f"{name}-{hashlib.sha256(sources).hexdigest()[:16]}",
+        f"{name}-{hashlib.sha256(sources(module)).hexdigest()[:16]}",
         "go",
         lambda folder: [*build, f"{folder}/", *(packages or ".")],
         program,
     )
+
+
+def sources(module: Path) -> bytes:
+    """All files of a Go module's folder, and of those that its go.mod has in place of other modules."""
+    near = re.findall(r"=> (\.\S+)", (module / "go.mod").read_text())
+    folders = [module, *(module / each for each in near)]
+    return b"".join(each.read_bytes() for folder in folders for each in sorted(folder.iterdir()))
 
 
 def _required(name: str, module: str) -> str:

@@ -2,12 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from bench import certificates, client, peers, upstream
+from bench import certificates, client, crowd, peers, upstream
 from bench.errors import BenchError
-from bench.peers import chisel, frp, konnectivity, nginx, programs, remotedialer
+from bench.peers import chisel, frp, konnectivity, nginx, programs, rathole, remotedialer
 from bench.site import Site
 from bench.subject import Ground
 
@@ -60,3 +61,32 @@ def test_a_program_written_in_go_carries_a_request(ground: Ground, name: str) ->
     adapters = {"remotedialer": remotedialer, "chisel": chisel, "konnectivity": konnectivity, "frp": frp}
     running = adapters[name].start(ground, program)
     assert client.get(f"{running.url}/small", ground.certificates.ca)[0] == 200
+
+
+@pytest.mark.parametrize("name", ["remotedialer", "chisel", "konnectivity", "frp", "rathole"])
+def test_many_agents_of_one_process_come_and_come_back(
+    ground: Ground, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (program := programs.given(name)) is None:
+        pytest.skip(f"BENCH_{name.upper()} does not name its program: a build takes minutes")
+    adapters = {"remotedialer": remotedialer, "chisel": chisel, "konnectivity": konnectivity}
+    adapters |= {"frp": frp, "rathole": rathole}
+    monkeypatch.setattr(crowd, "DOWN", 0.1)
+    many = adapters[name].crowd(ground, program, 5)
+    crowd.gather(many, 5)
+    if many.cuts:
+        assert 0 < crowd.cut(many, 5).last < crowd.LIMIT
+    assert 0 <= crowd.restart(many, 5, ground.site).last < crowd.LIMIT
+
+
+def test_a_program_of_go_is_built_anew_when_what_it_shares_with_others_changes(tmp_path: Path) -> None:
+    module, shared = tmp_path / "peer", tmp_path / "shared"
+    for folder in (module, shared):
+        folder.mkdir()
+        (folder / "go.mod").write_text("module some\n")
+    (shared / "shared.go").write_text("package shared\n")
+    assert b"package shared" not in programs.sources(module)
+    (module / "go.mod").write_text("module some\nreplace shared => ../shared\n")
+    assert b"package shared" in programs.sources(module)
+    # frp's yamux is another module that the registry has.
+    assert programs.sources(Path(programs.__file__).with_name("frp"))

@@ -3,7 +3,9 @@ module argotun/bench/konnectivity
 go 1.26.0
 
 require (
+	argotun/bench/cables v0.0.0-00010101000000-000000000000
 	github.com/spf13/cobra v1.8.1
+	google.golang.org/grpc v1.67.1
 	sigs.k8s.io/apiserver-network-proxy v0.31.4
 )
 
@@ -45,7 +47,6 @@ require (
 	golang.org/x/text v0.21.0 // indirect
 	golang.org/x/time v0.3.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20240814211410-ddb44dafa142 // indirect
-	google.golang.org/grpc v1.67.1 // indirect
 	google.golang.org/protobuf v1.35.1 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/yaml.v2 v2.4.0 // indirect
@@ -62,3 +63,6 @@ require (
 	sigs.k8s.io/structured-merge-diff/v4 v4.4.1 // indirect
 	sigs.k8s.io/yaml v1.4.0 // indirect
 )
+
+// What the peers that are measured with many agents have in common.
+replace argotun/bench/cables => ../cables

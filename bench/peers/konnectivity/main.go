@@ -1,9 +1,11 @@
 // Both ends of Kubernetes' konnectivity as their own programs start them, and a front for clients that do
 // not speak HTTP CONNECT: each connection to it becomes one CONNECT to the API at the server's Unix socket.
+// `agents` is many agents in one process.
 package main
 
 import (
 	"bufio"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -12,11 +14,17 @@ import (
 	"net/http"
 	"os"
 
+	"argotun/bench/cables"
+
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	agent "sigs.k8s.io/apiserver-network-proxy/cmd/agent/app"
 	agentoptions "sigs.k8s.io/apiserver-network-proxy/cmd/agent/app/options"
 	server "sigs.k8s.io/apiserver-network-proxy/cmd/server/app"
 	serveroptions "sigs.k8s.io/apiserver-network-proxy/cmd/server/app/options"
+	"sigs.k8s.io/apiserver-network-proxy/pkg/util"
 )
 
 func run(command *cobra.Command, arguments []string) {
@@ -74,9 +82,41 @@ func front(arguments []string) {
 	}
 }
 
+// agents are as many as are asked for, each what konnectivity's own program makes of the same options.
+func agents(arguments []string) {
+	options := agentoptions.NewGrpcProxyAgentOptions()
+	flags := options.Flags()
+	count := flags.Int("count", 1, "how many agents")
+	if err := flags.Parse(arguments); err != nil {
+		log.Fatal(err)
+	}
+	config, err := util.GetClientTLSConfig(
+		options.CaCert, options.AgentCert, options.AgentKey, options.ProxyServerHost, options.AlpnProtos)
+	if err != nil {
+		log.Fatal(err)
+	}
+	all := &cables.All{}
+	never := make(chan struct{})
+	for number := range *count {
+		each := options.ClientSetConfig(
+			grpc.WithTransportCredentials(credentials.NewTLS(config)),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{
+				Time:                options.KeepaliveTime,
+				PermitWithoutStream: true,
+			}),
+			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+				return all.Dial(ctx, "tcp", address)
+			}),
+		)
+		each.AgentID = fmt.Sprintf("c%d", number+1)
+		each.NewAgentClientSet(never, never).Serve()
+	}
+	all.CutOnSignal()
+}
+
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: server|agent|front OPTIONS")
+		log.Fatal("usage: server|agent|agents|front OPTIONS")
 	}
 	arguments := os.Args[2:]
 	switch os.Args[1] {
@@ -90,9 +130,11 @@ func main() {
 		command := agent.NewAgentCommand(&agent.Agent{}, options)
 		command.Flags().AddFlagSet(options.Flags())
 		run(command, arguments)
+	case "agents":
+		agents(arguments)
 	case "front":
 		front(arguments)
 	default:
-		log.Fatalf("%s is none of server, agent, front", os.Args[1])
+		log.Fatalf("%s is none of server, agent, agents, front", os.Args[1])
 	}
 }

@@ -3,6 +3,7 @@ module argotun/bench/remotedialer
 go 1.26.0
 
 require (
+	argotun/bench/cables v0.0.0-00010101000000-000000000000
 	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674
 	github.com/rancher/remotedialer v0.6.1
 	github.com/sirupsen/logrus v1.9.4
@@ -21,3 +22,6 @@ require (
 	golang.org/x/sys v0.31.0 // indirect
 	google.golang.org/protobuf v1.36.5 // indirect
 )
+
+// What the peers that are measured with many agents have in common.
+replace argotun/bench/cables => ../cables

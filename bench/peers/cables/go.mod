@@ -1,0 +1,3 @@
+module argotun/bench/cables
+
+go 1.26.0
