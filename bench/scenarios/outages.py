@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+from bench import crowd
 from bench.client import Client
 from bench.errors import BenchError
+from bench.peers.programs import NotAtHand
 from bench.scenarios.scene import Figures, NotMeasured, Row, Scenario, Stage
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -94,9 +96,11 @@ def _killed(stage: Stage) -> Figures:
 
 
 def _storm(stage: Stage) -> Figures:
-    """`bench.storm`, whose agents are argotun's own."""
-    if stage.subject.name != "argotun":
-        raise NotMeasured("the bench has no program with many agents of this kind")
+    """`bench.storm` for argotun, a crowd of its own agents for everybody else who has one."""
+    return _storm_of_argotun(stage) if stage.subject.name == "argotun" else _storm_of_a_peer(stage)
+
+
+def _storm_of_argotun(stage: Stage) -> Figures:
     report = stage.ground.site.write("storm.json", "")
     run_to_its_end("bench.storm", "--agents", str(stage.effort.agents), "--json", str(report))
     try:
@@ -112,7 +116,31 @@ def _storm(stage: Stage) -> Figures:
         "live": 1e3 * cut["live"]["p99"],
         "cpu": 1e3 * cut["cpu"] / cut["agents"],
         "restart": restart["last"],
+        "restart_cpu": 1e3 * restart["cpu"] / restart["agents"],
     }
+
+
+def _storm_of_a_peer(stage: Stage) -> Figures:
+    """No tunnel stays, so there is no `live`; where no agent can lose its tunnel alone, a restart only."""
+    count = stage.effort.agents
+    if isinstance(stage.subject.crowd, str):
+        raise NotMeasured(stage.subject.crowd)
+    try:
+        many = stage.subject.crowd(stage.ground, count)
+    except NotAtHand as why:
+        raise NotMeasured(str(why)) from None
+    figures: Figures = {}
+    try:
+        crowd.gather(many, count)
+        if many.cuts:
+            time.sleep(crowd.CALM)
+            cut = crowd.cut(many, count)
+            figures |= {"last": cut.last, "cpu": 1e3 * cut.cpu / count}
+        time.sleep(crowd.CALM)
+        restart = crowd.restart(many, count, stage.ground.site)
+    finally:
+        stage.ground.site.stop(many.children)
+    return figures | {"restart": restart.last, "restart_cpu": 1e3 * restart.cpu / count}
 
 
 def run_to_its_end(module: str, *arguments: str) -> None:
@@ -145,6 +173,7 @@ SCENARIOS = (
             Row("cpu", "CPU ms/agent: server", 2),
             Row("live", "p99 ms of a GET on a tunnel that stays", 1),
             Row("restart", "the server killed, and back after 1 s: seconds until the last is back", 1),
+            Row("restart_cpu", "the server killed, and back after 1 s: CPU ms/agent: server", 2),
         ),
         _storm,
     ),
