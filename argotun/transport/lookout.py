@@ -167,7 +167,8 @@ class Lookout:
     def _look_at_each(self) -> None:
         """One round, in a frame of its own: the one that sleeps between would keep a connection."""
         for done, (sock, connection) in enumerate(list(self._kept.items()), 1):
-            if sock in self._kept:
+            # It may have been dropped, and be looked after for somebody else by now.
+            if self._kept.get(sock) is connection:
                 try:
                     self._look(sock, connection)
                 except Exception:

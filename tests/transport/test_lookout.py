@@ -163,6 +163,27 @@ def test_a_connection_that_was_dropped_is_not_told(
 
 
 @needs_linux
+def test_a_connection_that_changes_hands_while_others_are_looked_at_is_its_new_owners(
+    known: Known, pair: tuple[Any, Any]
+) -> None:
+    told: Told = []
+    asked: list[str] = []
+    lookout = Lookout(60.0)
+
+    def change_hands() -> None:
+        if "first" not in asked:
+            asked.append("first")
+            lookout.drop(pair[1])
+            lookout.keep(pair[1], told.append, lambda: asked.append("new owner"))
+
+    lookout.keep(pair[0], told.append, change_hands)
+    lookout.keep(pair[1], told.append, lambda: asked.append("old owner"))
+    lookout._look_at_each()
+    lookout._look_at_each()
+    assert asked == ["first", "new owner"]
+
+
+@needs_linux
 def test_a_fault_in_one_end_does_not_keep_others_from_theirs(
     lookouts: Any, known: Known, pair: tuple[Any, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
