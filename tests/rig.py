@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from socket import socketpair
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -173,6 +174,24 @@ class Peer:
         except OSError:
             return "reset"
         return "closed"
+
+    def record(self, data: bytes) -> bytes:
+        """A TLS record of this side with these bytes; its caller sends it, or a part, with `below`."""
+        here, there = socketpair()
+        with here, there:
+            number = self.sock.fileno()
+            saved = os.dup(number)
+            try:
+                os.dup2(there.fileno(), number, inheritable=False)
+                self.sock._sslobj.write(data)
+            finally:
+                os.dup2(saved, number, inheritable=False)
+                os.close(saved)
+            return here.recv(len(data) + 1024)
+
+    def below(self, data: bytes) -> None:
+        """Send all of it as it is, below TLS."""
+        self.sock._sock.sendall(data)
 
     def close(self) -> None:
         """Close it; TLS without a close_notify, as somebody who cuts the line would."""

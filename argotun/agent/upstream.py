@@ -23,7 +23,7 @@ class Upstream:
         "_finishing",
         "_lookout",
         "_on_error",
-        "_recv",
+        "_reader",
         "_sock",
         "_unheard",
         "outlet",
@@ -46,7 +46,7 @@ class Upstream:
         `written` is for `lookout`, which looks whether the API's machine is there.
         """
         self._sock = sock
-        self._recv = Reader(sock, channel.backlog).recv
+        self._reader = Reader(sock, channel.backlog)
         self._finishing = False
         self._on_error = on_error
         self._unheard = ""
@@ -62,12 +62,16 @@ class Upstream:
 
         What ended it, with words for people; None where this side did. A HeadError of `take` ends it too.
         """
-        recv, outlet = self._recv, self.outlet
+        reader, outlet = self._reader, self.outlet
+        recv = reader.recv
         try:
             while data := recv():
                 if self._finishing:
                     continue
                 take(data)
+                if not self.owing:
+                    # A read at once could take in a part of a record, and nobody would know of it.
+                    reader.pause()
                 if not outlet.closed:
                     wait()
                 if outlet.closed:
@@ -97,11 +101,16 @@ class Upstream:
     @property
     def quiet(self) -> bool:
         """Whether another stream could go on with it, as far as this side can tell between two requests."""
-        return self.served and self.plain and self.outlet.ready and not (self.owing or self._finishing)
+        doubtful = self.owing or self._finishing or self._reader.torn
+        return self.served and self.plain and self.outlet.ready and not doubtful
 
     def part(self) -> Any:
-        """Leave the socket open and give it away; the greenlet that reads from it must end first."""
+        """Leave the socket open and give it away; the greenlet that reads from it must end first.
+
+        Until then it hears nothing: what the API says in this moment stays to be seen in the socket.
+        """
         self._lookout.drop(self._sock)
+        self._reader.stop()
         self.outlet.channel = None
         self.outlet.let_go()
         return self._sock

@@ -39,10 +39,11 @@ class Reader:
     """The reading side of one gevent socket, plain or TLS.
 
     `backlog` is where the bytes go, if anywhere: while it is over its limit, reads are small. `waited` says
-    that others have had their turn since it was last set to False.
+    that others have had their turn since it was last set to False. `torn` says that something came, behind
+    the last bytes, that gave none: TLS may have a part of a record.
     """
 
-    __slots__ = ("_hub", "_left", "_read", "_size", "_sock", "backlog", "waited")
+    __slots__ = ("_hub", "_left", "_read", "_size", "_sock", "backlog", "torn", "waited")
 
     def __init__(self, sock: Any, backlog: Backlog | None = None) -> None:
         self._sock = sock
@@ -51,6 +52,7 @@ class Reader:
         self._size = RECORD if is_tls(sock) else SIZE
         self._left = BURST
         self.waited = True
+        self.torn = False
         self._read = raw_recv(sock)
 
     def recv(self) -> bytes:
@@ -59,24 +61,37 @@ class Reader:
         TLS that ends without close_notify is an OSError: anyone on the way may have cut it.
         """
         left = self._left
+        woken = False
         while True:
             if left <= 0:
                 self._hub.wait(readable(self._sock))
-                self.waited = True
+                self.waited = woken = True
                 left = BURST
             try:
                 backlog = self.backlog
                 scarce = backlog is not None and backlog.size > backlog.limit
                 data = self._read(RECORD if scarce else self._size)
             except (BlockingIOError, ssl.SSLWantReadError):
+                self.torn = self.torn or woken
                 left = 0
             except ssl.SSLWantWriteError:
+                self.torn = True
                 self._hub.wait(writable(self._sock))
             except ssl.SSLZeroReturnError:
                 return b""
             else:
+                self.torn = False
                 self._left = left - 1 if len(data) >= MORE else 0
                 return data
+
+    def pause(self) -> None:
+        """Let the next read wait for the event loop: the last one has brought all that is expected."""
+        self._left = 0
+
+    def stop(self) -> None:
+        """Take in no more, also where `recv` waits: what comes is for another reader of the socket."""
+        readable(self._sock).stop()
+        writable(self._sock).stop()
 
     def peer_left(self, *, halves: bool) -> bool:
         """As `peer_left` of this module."""

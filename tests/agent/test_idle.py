@@ -6,7 +6,9 @@ import gevent
 import pytest
 
 from argotun.agent import idle
+from tests.raw_websocket import Listening
 from tests.rig import Api, Gate, Peer, Rig, answers_its_own, until
+from tests.v2_peers import CLOSE, CONNECTED, DATA, V2Server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -227,3 +229,59 @@ def test_when_the_api_loses_one_connection_all_others_that_were_kept_are_given_u
             leave(rig, client, kept, streams=3 - kept)
         clients[0].send(b"POST /tunnel/c1/lost HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         until(lambda: not rig.api.live, "the end of all")
+
+
+@pytest.mark.parametrize("size", [2, 8000], ids=["a short answer", "a long one"])
+def test_a_record_that_has_begun_when_its_client_leaves_is_nobodys(size: int) -> None:
+    """TLS has taken in its beginning, so that the socket looks as if the API had said nothing."""
+
+    def script(peer: Peer) -> None:
+        number = rig.api.connections
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, b"%d" % number * size))
+        record = peer.record(OK)
+        if number == 1:
+            peer.below(record[:20])
+        peer.head()
+        peer.below(record[20:])
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).body == b"1" * size
+        gevent.sleep(0.05)
+        client.close()
+        until(lambda: not rig.agent._streams, "the end of the stream")
+        assert rig.get().body == b"2" * size
+
+
+@pytest.mark.parametrize("first", ["api", "server"])
+def test_what_the_api_says_in_the_moment_in_which_a_stream_ends_stays_to_be_seen(first: str) -> None:
+    """The greenlet that reads is about to end: whatever it still took in would be missed by nobody."""
+    peers: list[Peer] = []
+
+    def script(peer: Peer) -> None:
+        peers.append(peer)
+        peer.head()
+        peer.send(OK)
+        peer.rest()
+
+    with Listening() as listening, Rig(Api(script, tls=False), mutual=False, agent=None) as rig:
+        url = f"ws://127.0.0.1:{listening.address[1]}/connect"
+        agent = rig.make_agent(server=url, idle_conns=2)
+        agent.start()
+        server = V2Server(listening)
+        stream = server.connect()
+        server.send(DATA, stream, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.expect(CONNECTED, stream)
+        server.until(b"ok", stream)
+        server.pong()
+        # Both are there when the agent looks next.
+        for who in ("api", "server") if first == "api" else ("server", "api"):
+            if who == "api":
+                peers[0].send(OK[:-5])
+            else:
+                server.send(CLOSE, stream)
+        until(lambda: not agent._streams, "the end of the stream")
+        gevent.sleep(0.05)
+        assert agent.api.take_idle() is None
+        server.ws.close()
