@@ -162,6 +162,9 @@ class Forwarder:
                     if self._answer.state != IDLE:
                         raise HeadError("a request before the answer to the one before it")
                     upload.begin()
+                    if self._upstream is not None and self._upstream.torn:
+                        # What the API has begun to say would become the answer to this request.
+                        self._release()
                 if upload.state != HEAD:
                     out, used = upload.take(data)
                     self._pass_on(out, used)
@@ -285,7 +288,8 @@ class Forwarder:
 
     def _take_over(self) -> bool:
         """Go on with a connection that another stream has left, where what was held may be asked again."""
-        if self._channel.single or not len(self._api.idle):
+        if self._channel.single or self._upload.held or not len(self._api.idle):
+            # What is held is no head, where the beginning of one has been read already.
             return False
         held = b"".join(self._held)
         try:

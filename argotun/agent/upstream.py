@@ -101,8 +101,13 @@ class Upstream:
     @property
     def quiet(self) -> bool:
         """Whether another stream could go on with it, as far as this side can tell between two requests."""
-        doubtful = self.owing or self._finishing or self._reader.torn
+        doubtful = self.owing or self._finishing or self.torn
         return self.served and self.plain and self.outlet.ready and not doubtful
+
+    @property
+    def torn(self) -> bool:
+        """Whether the API may have begun to say something that nobody has asked for."""
+        return self.served and not self.owing and self._reader.torn
 
     def part(self) -> Any:
         """Leave the socket open and give it away; the greenlet that reads from it must end first.

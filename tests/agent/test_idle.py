@@ -285,3 +285,57 @@ def test_what_the_api_says_in_the_moment_in_which_a_stream_ends_stays_to_be_seen
         gevent.sleep(0.05)
         assert agent.api.take_idle() is None
         server.ws.close()
+
+
+def test_what_is_left_of_a_head_is_not_taken_for_one() -> None:
+    """The part before it came while there was a connection, and says what the request really is."""
+    heads: list[tuple[int, bytes]] = []
+    ended = Gate()
+
+    def script(peer: Peer) -> None:
+        number = rig.api.connections
+        while True:
+            heads.append((number, peer.head()))
+            peer.send(OK)
+            if number == 1:
+                ended.wait()
+                return
+
+    with Listening() as listening, Rig(Api(script, tls=False), mutual=False, agent=None) as rig:
+        agent = rig.make_agent(server=f"ws://127.0.0.1:{listening.address[1]}/connect", idle_conns=2)
+        agent.start()
+        server = V2Server(listening)
+        for _ in range(2):
+            stream = server.connect()
+            server.send(DATA, stream, GET)
+            server.expect(CONNECTED, stream)
+            server.until(b"ok", stream)
+        server.send(DATA, 1, POST.partition(b"Host")[0] + b"X: ")
+        server.send(CLOSE, 2)
+        server.pong()
+        ended.open()
+        until(lambda: len(rig.api.live) == 1, "the end of the first connection")
+        until(lambda: len(agent.api.idle) == 1, "the second one to be kept")
+        server.send(DATA, 1, GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"))
+        server.until(b"ok", 1)
+        assert [number for number, _ in heads] == [1, 2, 3]
+        assert heads[2][1].startswith(b"POST ")
+        server.ws.close()
+
+
+def test_a_record_that_has_begun_before_a_request_is_not_its_answer() -> None:
+    def script(peer: Peer) -> None:
+        number = rig.api.connections
+        peer.head()
+        peer.send(OK.replace(b"ok", b"%02d" % number))
+        if number == 1:
+            record = peer.record(OK)
+            peer.below(record[:20])
+            peer.head()
+            peer.below(record[20:])
+
+    with Rig(Api(script), agent={"idle_conns": 2}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).body == b"01"
+        gevent.sleep(0.05)
+        assert rig.get(client=client).body == b"02"
