@@ -5,6 +5,7 @@ but never once the next request is there: what crosses with that is its answer f
 so it is for the client whose connection to the API it is at that time, whose next request may be on its way.
 """
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +18,8 @@ import gevent
 import pytest
 from gevent.lock import Semaphore
 
+from argotun.agent.forwarder import Forwarder
+from argotun.agent.upstream import Upstream
 from tests import leaks
 from tests.raw_websocket import Listening
 from tests.rig import Api, Peer, Rig, until
@@ -262,14 +265,12 @@ def client(crowd: Crowd, rig: Rig) -> None:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Descriptors and greenlets of before are back afterwards."""
-    before = leaks.greenlets(), leaks.descriptors()
+    """No greenlet is there afterwards, and no descriptor that was not there before."""
+    until(lambda: not leaks.greenlets(), "the end of what ran before", explain=leaks.greenlets)
+    before = leaks.descriptors()
     yield
-    until(
-        lambda: (leaks.greenlets(), leaks.descriptors()) == before,
-        "the end of everything",
-        explain=lambda: (before, leaks.greenlets(), leaks.descriptors()),
-    )
+    until(lambda: not leaks.greenlets(), "the end of everything", explain=leaks.greenlets)
+    until(lambda: leaks.descriptors() <= before, "the end of all connections", explain=leaks.descriptors)
 
 
 def nothing_is_left(rig: Rig) -> None:
@@ -281,6 +282,14 @@ def nothing_is_left(rig: Rig) -> None:
     assert len(agent.api.idle) <= KEPT
     agent.api.idle.clear()
     until(lambda: not rig.api.live, "the end of the connections to the API")
+    # Whoever reads from an API is a bare greenlet, and holds its Upstream.
+    until(lambda: not held(Forwarder, Upstream), "that nothing holds them", explain=lambda: held(Upstream))
+
+
+def held(*kinds: type) -> list[object]:
+    """What there is of these kinds."""
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 
 def crowds(seed: int, seconds: float, tls: bool, clients: int = 8) -> Crowd:
