@@ -202,7 +202,7 @@ class ClientPort:
             return Refusal(Cause.RATE_LIMIT, "the server's rate limit is reached")
         session = held or self._placement.pick(name)
         if session is None:
-            session = self._placement.wait(name, self._grace(name, request.target))
+            session = self._wait(name, request.target)
         if session is None:
             return Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
         if len(session.tunnel.mux.streams) >= session.ample:
@@ -216,7 +216,15 @@ class ClientPort:
             return None
         if action == Action.ELSEWHERE:
             return self._placement.pick(name, but)
-        return self._placement.wait(name, self._grace(name, request.target), but)
+        return self._wait(name, request.target, but)
+
+    def _wait(self, cluster: str, target: bytes, but: Way | None = None) -> Way | None:
+        """The way for a request, for which an agent has time to come."""
+        way = self._placement.wait(cluster, self._grace(cluster, target), but)
+        if cluster not in self._clusters.clusters:
+            # It left the file meanwhile: of this wait, too, nothing stays.
+            self._placement.forget(cluster)
+        return way
 
     def repeats(self, request: Request, action: Action) -> None:
         """Count a request that is asked again."""

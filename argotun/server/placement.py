@@ -83,6 +83,7 @@ class Placement:
     def forget(self, cluster: str) -> None:
         """The cluster is no longer configured."""
         self._missed.pop(cluster, None)
+        self._arrivals.pop(cluster, None)
 
     def here(self, cluster: str, but: Way | None = None) -> Session | None:
         """The session of this replica for a new request, None while there is none; never `but`."""

@@ -313,6 +313,17 @@ def test_a_cluster_that_leaves_the_file_and_comes_back_is_waited_for(monkeypatch
         assert not rig.server.placement.gone("c1")
 
 
+def test_nothing_stays_of_a_cluster_that_leaves_the_file_while_a_request_waits() -> None:
+    with Rig(agent=None, server={"reconnect_grace": 0.5}) as rig:
+        client = ask(rig)
+        until(lambda: rig.server.placement._arrivals, "the request to wait")
+        del rig.server.clusters.clusters["c1"]
+        rig.server.clients.forget("c1")
+        assert client.response().status == 503
+        assert not rig.server.placement._missed
+        assert not rig.server.placement._arrivals
+
+
 def test_status_shows_the_sessions(rig: Rig) -> None:
     agent = V2Agent(rig, release="9.9", target="api.example:443")
     client = rig.client()
