@@ -217,6 +217,8 @@ class Forwarder:
             assert self._request is not None
             self._request.bytes_in += size
         self._upstream.owing = True
+        if head.method != b"GET" or not _is_repeatable(head):
+            self._upstream.plain = False
         self._upstream.outlet.relay(out, used)
         return used
 
@@ -242,8 +244,6 @@ class Forwarder:
             stage = REPEATABLE
         else:
             stage = KEPT
-        if upstream is not None and not (head.method == b"GET" and _is_repeatable(head)):
-            upstream.plain = False
         self._answer.ask(head, stage)
 
     def _pass_on(self, data: bytes, credit: int) -> None:
@@ -269,11 +269,18 @@ class Forwarder:
             self._close()
 
     def _connect(self) -> bool:
-        """Connect and hand over what was held; False when that was not possible."""
-        if not (self._take_over() or self._dial()):
+        """Connect and hand over what was held; False when that was not possible, or needs no connection."""
+        taken = self._take_over()
+        if not (taken or self._dial()):
             return False
         self._channel.connect()
         self._feed_held()
+        upstream = self._upstream
+        if taken and upstream is not None and upstream.quiet:
+            # What it was taken for was refused here, and what comes next may not be sent twice.
+            self._upstream = self._greenlet = None
+            self._api.idle.keep(upstream.part())
+            return False
         return True
 
     def _connect_again(self) -> bool:

@@ -1,6 +1,7 @@
 """Connections to the API that streams leave: who gets one, and that nobody gets the answer of another."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import gevent
 import pytest
@@ -109,6 +110,35 @@ def test_what_may_not_be_sent_twice_goes_on_a_connection_of_its_own(request_: by
         leave(rig, other)
         assert rig.get().status == 200
         assert rig.api.connections == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_refusal_leaves_a_connection_where_it_was(tmp_path: Path, method: str) -> None:
+    """What comes behind the refusal may be a POST: then it goes on a connection of its own."""
+    heads: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        number = rig.api.connections
+        while True:
+            heads.append((number, peer.head().split(b" ")[0]))
+            if heads[-1][1] == b"POST":
+                peer.read(2)
+            peer.send(OK)
+
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("presets: [no-secrets]")
+    with Rig(Api(script), agent={"idle_conns": 2, "policy": str(policy)}) as rig:
+        client = rig.client()
+        assert rig.get(client=client).status == 200
+        leave(rig, client)
+        other = rig.client()
+        other.send(f"{method} /tunnel/c1/api/v1/secrets HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert other.response(method).status == 403
+        assert len(rig.agent.api.idle) == 1
+        other.send(POST)
+        assert other.response().status == 200
+        assert rig.get(client=other).status == 200
+        assert heads == [(1, b"GET"), (2, b"POST"), (2, b"GET")]
 
 
 def test_a_connection_that_the_api_has_closed_is_not_used() -> None:
