@@ -13,6 +13,9 @@ import pytest
 from gevent import socket
 from gevent.server import StreamServer
 
+from argotun import descriptors
+from argotun.agent.app import Agent
+from argotun.config import AgentConfig
 from argotun.descriptors import KEPT_BACK, divide, share
 from bench.ports import free_port
 from tests.raw_websocket import Listening, dial
@@ -55,6 +58,17 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
 )
 def test_an_agents_streams_leave_some(limit: int, wanted: int, expected: tuple[int, int]) -> None:
     assert share(limit, wanted) == expected
+
+
+@pytest.mark.parametrize("limit", [64, 1024, 1 << 20])
+def test_connections_that_are_kept_take_nothing_from_what_is_kept_back(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(descriptors, "allowed", lambda: limit)
+    config = AgentConfig(server="ws://h", token="t", target=("h", 1), plain_target=True, idle_conns=4096)
+    agent = Agent(config)
+    left_behind = agent.api.most_flushing + agent.config.idle_conns
+    assert agent.config.max_conns + left_behind <= max(limit - KEPT_BACK, 16)
 
 
 # Few, so that they are soon taken.

@@ -50,9 +50,10 @@ class Agent:
 
     def __init__(self, config: AgentConfig) -> None:
         # A stream is a connection to the API, and so a descriptor.
-        streams, flushing = descriptors.share(descriptors.allowed(), config.max_conns)
+        streams, behind = descriptors.share(descriptors.allowed(), config.max_conns)
         self._few = streams < config.max_conns
-        idle = min(config.idle_conns, streams // 8)
+        # What streams leave behind either waits for the next one, or passes on its last bytes.
+        idle = min(config.idle_conns, streams // 8, behind // 2)
         self.config = config = replace(config, max_conns=streams, idle_conns=idle)
         self.metrics = AgentMetrics()
         self.access = AccessLog(config.access_log, config.log_format, sys.stdout)
@@ -60,7 +61,7 @@ class Agent:
         self.tracing = tracing.start("argotun-agent", os.environ)
         self._report = tracing.ending(self.tracing, self.access.request)
         self._lookout = Lookout(config.ack_timeout)
-        self.api = KubernetesApi(config, self.metrics, flushing, self._lookout)
+        self.api = KubernetesApi(config, self.metrics, behind - idle, self._lookout)
         self.policy = PolicyFile(config.policy, self.metrics) if config.policy else None
         self.reach = Reach(self.api, self.metrics, config.api_check)
         self.connected = Event()
