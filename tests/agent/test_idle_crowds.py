@@ -284,10 +284,16 @@ def nothing_is_left(rig: Rig) -> None:
     until(lambda: not agent.api.flushing, "the end of the last bytes")
     until(lambda: len(agent._lookout._kept) == len(agent.tunnels), "that nobody looks any more")
     assert len(agent.api.idle) <= KEPT
-    agent.api.idle.clear()
-    until(lambda: not rig.api.live, "the end of the connections to the API")
+    until(lambda: only_kept(rig), "the end of connections that are not kept", explain=lambda: rig.api.live)
     # Whoever reads from an API is a bare greenlet, and holds its Upstream.
     until(lambda: not held(Forwarder, Upstream), "that nothing holds them", explain=lambda: held(Upstream))
+
+
+def only_kept(rig: Rig) -> bool:
+    """Whether no connection to the API is left beside those that are kept, which are given up here."""
+    # The last ones may be kept a turn later than their streams end.
+    rig.agent.api.idle.clear()
+    return not rig.api.live
 
 
 def held(*kinds: type) -> list[object]:
