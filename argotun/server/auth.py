@@ -1,10 +1,10 @@
 """Who an agent is: what it shows against every cluster's entry, and its certificate's names."""
 
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from hmac import compare_digest
+from hashlib import blake2b, sha256
 from typing import Any
 
 from argotun.config.clusters import ANY_NAME, Cluster
@@ -87,6 +87,7 @@ class Authenticator:
         self._accounts = accounts
         self._revoked = revoked
         self._asked = asked
+        self._tokens = Tokens({})
 
     def authenticate(self, header: bytes | None, certificate: Certificate) -> tuple[Cluster, Proof]:
         """The cluster whose agent shows these, and what proves it; raises Denied."""
@@ -122,7 +123,9 @@ class Authenticator:
         return certificate_allowed(cluster, certificate.content, asked)
 
     def _identify(self, header: bytes | None) -> tuple[Cluster, Proof]:
-        cluster = authenticate(header, self._clusters.clusters)
+        if self._tokens.clusters is not self._clusters.clusters:
+            self._tokens = Tokens(self._clusters.clusters)
+        cluster = self._tokens.owner(header)
         if cluster is not None:
             return cluster, token_digest(header)
         try:
@@ -152,20 +155,25 @@ def token_digest(header: bytes | None) -> bytes:
     return sha256(bearer(header)).digest()
 
 
-def authenticate(header: bytes | None, clusters: Mapping[str, Cluster]) -> Cluster | None:
-    """The cluster whose token an Authorization value carries, or None.
+class Tokens:
+    """Whose token it is, for one version of the clusters: as fast with ten thousand of them as with one.
 
-    Every token of every cluster is compared, in constant time and without an early end, so that
-    the time taken tells nothing about the tokens. An empty token matches none: the clusters file
-    cannot hold one.
+    The digests are looked up by a MAC under a key that only this object has (BLAKE2, RFC 7693 §2.5). Whoever
+    offers a token cannot know what it is compared with, so how long that takes tells nothing about any token.
+    An empty token is nobody's: the clusters file cannot hold one.
     """
-    offered = token_digest(header)
-    found: Cluster | None = None
-    for cluster in clusters.values():
-        for digest in cluster.tokens:
-            if compare_digest(digest, offered):
-                found = cluster
-    return found
+
+    def __init__(self, clusters: Mapping[str, Cluster]) -> None:
+        self.clusters = clusters
+        self._key = os.urandom(32)
+        self._owners = {self._mac(digest): each for each in clusters.values() for digest in each.tokens}
+
+    def owner(self, header: bytes | None) -> Cluster | None:
+        """The cluster whose token an Authorization value carries, or None."""
+        return self._owners.get(self._mac(token_digest(header)))
+
+    def _mac(self, digest: bytes) -> bytes:
+        return blake2b(digest, key=self._key, digest_size=32).digest()
 
 
 def certificate_allowed(cluster: Cluster, peercert: Mapping[str, Any] | None, asked: bool) -> bool:

@@ -16,7 +16,7 @@ from argotun.config import PkiConfig
 from argotun.observe import logs
 from argotun.pki.folder import Folder
 from argotun.pki.openssl import Authority, KeyPair
-from argotun.server.auth import authenticate, certificate_allowed
+from argotun.server.auth import Tokens, certificate_allowed
 from argotun.server.clusters import ClustersFile
 from argotun.transport import certificates
 from tests.tokens import Issuer
@@ -129,7 +129,7 @@ def test_an_agent_does_not_speak_for_another_cluster(pki):
     for each in clusters.clusters:
         agent = folder / "agents" / each
         token = (agent / "token").read_text().strip().encode()
-        cluster = authenticate(b"Bearer " + token, clusters.clusters)
+        cluster = Tokens(clusters.clusters).owner(b"Bearer " + token)
         assert cluster is not None
         assert cluster.id == each
         client = client_context(folder / "ca.crt", agent / "tls.crt")
