@@ -115,7 +115,13 @@ class Authenticator:
 
     def needs_certificates(self) -> bool:
         """Whether everybody who may come in has a certificate."""
-        return not any(cluster.account for cluster in self._clusters.clusters.values())
+        return not self._current().accounts
+
+    def _current(self) -> "Tokens":
+        """What the clusters in force are looked up in."""
+        if self._tokens.clusters is not self._clusters.clusters:
+            self._tokens = Tokens(self._clusters.clusters)
+        return self._tokens
 
     def _speaks_for(self, cluster: Cluster, proof: Proof, certificate: Certificate) -> bool:
         # A signature of the cluster's own key needs no other witness, unless the entry wants one.
@@ -123,9 +129,7 @@ class Authenticator:
         return certificate_allowed(cluster, certificate.content, asked)
 
     def _identify(self, header: bytes | None) -> tuple[Cluster, Proof]:
-        if self._tokens.clusters is not self._clusters.clusters:
-            self._tokens = Tokens(self._clusters.clusters)
-        cluster = self._tokens.owner(header)
+        cluster = self._current().owner(header)
         if cluster is not None:
             return cluster, token_digest(header)
         try:
@@ -160,11 +164,13 @@ class Tokens:
 
     The digests are looked up by a MAC under a key that only this object has (BLAKE2, RFC 7693 §2.5). Whoever
     offers a token cannot know what it is compared with, so how long that takes tells nothing about any token.
-    An empty token is nobody's: the clusters file cannot hold one.
+    An empty token is nobody's: the clusters file cannot hold one. `accounts` says that a cluster has an
+    account that its agent may show in place of a token.
     """
 
     def __init__(self, clusters: Mapping[str, Cluster]) -> None:
         self.clusters = clusters
+        self.accounts = any(cluster.account for cluster in clusters.values())
         self._key = os.urandom(32)
         self._owners = {self._mac(digest): each for each in clusters.values() for digest in each.tokens}
 
