@@ -34,7 +34,7 @@ SECONDS = 30.0
 
 
 class IdleConnections:
-    """At most `most` of them, 0 for none; only `sweep` closes those whose time is over."""
+    """At most `most` of them, 0 for none. A greenlet closes those whose time is over, while there are any."""
 
     def __init__(self, most: int) -> None:
         self._most = most
