@@ -31,6 +31,8 @@ class Fleet:
     """Seconds that a server has to begin."""
     look = LOOK
     """Seconds between two looks at who is back."""
+    dials = 0
+    """How many agents of a process may dial at once, 0 for all of them."""
 
     def __init__(
         self,
@@ -93,7 +95,13 @@ class Fleet:
     def start_agents(self, name: str, first: int, count: int, *options: str) -> Told:
         """A process with so many agents, which obeys."""
         made = self._made
-        command = [str(first), str(count), "--server", f"wss://{_shown(self._front)}/connect"]
+        command = [
+            str(first),
+            str(count),
+            str(self.dials),
+            "--server",
+            f"wss://{_shown(self._front)}/connect",
+        ]
         command += ["--server-ca-cert", str(made.ca), "--client-cert", str(made.agent)]
         command += ["--client-key", str(made.agent_key), "--sa-token-path", str(self._token)]
         command += ["--health-addr", "off", *self._target, *options]

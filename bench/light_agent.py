@@ -1,6 +1,9 @@
 """Many agents in one process, each argotun's own: the same dialling, backoff, tunnel and streams.
 
-    python -m bench.light_agent CONTROL FIRST COUNT [options of --mode agent]
+    python -m bench.light_agent CONTROL FIRST COUNT DIALS [options of --mode agent]
+
+So many DIALS may be in progress at once, 0 for any number. The agents have one event loop, and real ones have
+one each: where thousands of them shake hands together, none has its turn before the server gives it up.
 
 Agent number n belongs to the cluster `c<n>` and shows the token `token-of-number-<n>`. CONTROL is the path of
 a Unix socket for what the process is told (bench/words.py):
@@ -19,8 +22,11 @@ if __name__ == "__main__":
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from random import uniform
+
+from gevent.lock import DummySemaphore, Semaphore
 
 from argotun.agent.app import Agent
 from argotun.agent.backoff import Backoff
@@ -45,10 +51,20 @@ def token(number: int) -> str:
 class LightAgent(Agent):
     """One of many: it has no probes, and remembers when it was connected last."""
 
-    def __init__(self, number: int, config: AgentConfig) -> None:
+    def __init__(self, number: int, config: AgentConfig, dialling: Semaphore | DummySemaphore) -> None:
         super().__init__(replace(config, token=token(number), health_addr=None, access_log=False))
         self.number = number
         self.came = 0.0
+        for connector in self.connectors:
+            connector.dial = self._in_turn(connector.dial, dialling)
+
+    @staticmethod
+    def _in_turn(dial: Callable[[], Tunnel], dialling: Semaphore | DummySemaphore) -> Callable[[], Tunnel]:
+        def wait_and_dial() -> Tunnel:
+            with dialling:
+                return dial()
+
+        return wait_and_dial
 
     def dial_at_once(self) -> None:
         """Lose the tunnel as if its cable were pulled, and be among the first that come back."""
@@ -69,8 +85,9 @@ class LightAgent(Agent):
 class Agents:
     """All agents of this process."""
 
-    def __init__(self, first: int, count: int, config: AgentConfig) -> None:
-        self._agents = [LightAgent(number, config) for number in range(first, first + count)]
+    def __init__(self, first: int, count: int, dials: int, config: AgentConfig) -> None:
+        dialling = Semaphore(dials) if dials else DummySemaphore()
+        self._agents = [LightAgent(number, config, dialling) for number in range(first, first + count)]
         for agent in self._agents:
             agent.start()
 
@@ -88,10 +105,10 @@ class Agents:
 
 def main() -> int:
     logging.basicConfig(level=logging.ERROR)
-    control, first, count, *options = sys.argv[1:]
+    control, first, count, dials, *options = sys.argv[1:]
     config = load(read(["--mode", "agent", "--token", "each-has-its-own", *options], {}), {}).config
     assert isinstance(config, AgentConfig)
-    agents = Agents(int(first), int(count), config)
+    agents = Agents(int(first), int(count), int(dials), config)
     words.obey(control, {"report": agents.report, "storm": agents.storm})
     return 0
 

@@ -38,12 +38,14 @@ SAMPLE = 400  # clusters that are asked for
 PATIENT = ("--handshake-timeout", "120s", "--hello-timeout", "60s", "--reconnect-grace", "20s")
 PATIENT_AGENT = ("--dial-timeout", "120s", "--tunnels", "1")
 LIMIT = 900.0  # seconds
+DIALS = 100  # of each process of agents at once: more have their turns too late, and begin again
 
 
 class Together(Fleet):
     """The fleet with `count` servers, which have both ports together."""
 
     patience = LIMIT
+    dials = DIALS
     look = 2.0
     start_limit = LIMIT
 
@@ -108,6 +110,11 @@ def ask(fleet: Together, agents: int) -> str:
     return f"asked through the one address: {dict(asked)}, the slowest after {max(times):.2f} s"
 
 
+def settled(fleet: Together, agents: int) -> None:
+    """Wait until the servers have a tunnel of each agent at the same time."""
+    wait_until("all tunnels at once", lambda: sum(fleet.held()) >= agents, fleet.servers, LIMIT)
+
+
 def arrivals(fleet: Together, began: float, cpu: list[float]) -> str:
     """Wait for all agents; how soon they were there after `began`, when servers had used so much."""
     reports = fleet.wait(began)
@@ -129,6 +136,7 @@ def run(site: Site, servers: int, agents: int, processes: int) -> None:
     fleet = Together(site, servers, agents, processes, ["--target", api.address, "--plain-target"], registry)
     fleet.meet()
     print("come:", arrivals(fleet, began, [0.0] * servers), flush=True)
+    settled(fleet, agents)
     print("tunnels of each server:", fleet.held(), flush=True)
     gevent.sleep(QUIET)
     cpu, began = fleet.cpu(), time.monotonic()
@@ -144,6 +152,7 @@ def run(site: Site, servers: int, agents: int, processes: int) -> None:
     cpu = fleet.cpu()
     began = min(gevent.pool.Group().map(lambda each: each.say("storm"), fleet.agents))
     print("cut, all of them at once:", arrivals(fleet, began, cpu), flush=True)
+    settled(fleet, agents)
     print("tunnels of each server:", fleet.held(), flush=True)
     print(ask(fleet, agents), flush=True)
     memory = [each / 1024 for each in fleet.memory()]
