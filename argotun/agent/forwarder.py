@@ -187,7 +187,8 @@ class Forwarder:
         if not self._named:
             # A server that does not know the field lets a client's own through.
             head.caller = None
-        self._begin(head, len(raw))
+        repeatable = _is_repeatable(head)
+        self._begin(head, len(raw), repeatable)
         if head.caller == b"":
             raise HeadError("Argotun-Caller must be there once, as a name")
         if self._policy is not None and self._request is not None:
@@ -217,13 +218,13 @@ class Forwarder:
             assert self._request is not None
             self._request.bytes_in += size
         self._upstream.owing = True
-        if head.method != b"GET" or not _is_repeatable(head):
+        if not (repeatable and head.method == b"GET"):
             self._upstream.plain = False
         self._upstream.outlet.relay(out, used)
         return used
 
-    def _begin(self, head: RequestHead, size: int) -> None:
-        """A request is in progress, whose head has `size` bytes."""
+    def _begin(self, head: RequestHead, size: int, repeatable: bool) -> None:
+        """A request is in progress, whose head has `size` bytes; whether it may be sent once more."""
         self._upload.follow(head.length)
         self._discard = False
         self._metrics.upstream_requests += 1
@@ -240,7 +241,7 @@ class Forwarder:
             stage = WAITING
         elif not upstream.served:
             stage = DELIVERED
-        elif _is_repeatable(head):
+        elif repeatable:
             stage = REPEATABLE
         else:
             stage = KEPT
@@ -275,13 +276,13 @@ class Forwarder:
             return False
         self._channel.connect()
         self._feed_held()
-        upstream = self._upstream
-        if taken and upstream is not None and upstream.quiet:
-            # What it was taken for was refused here, and what comes next may not be sent twice.
-            self._upstream = self._greenlet = None
-            self._api.idle.keep(upstream.part())
-            return False
-        return True
+        left = self._leave_behind() if taken else None
+        if left is None:
+            return True
+        # What it was taken for was refused here, and what comes next may not be sent twice.
+        self._greenlet = None
+        self._api.idle.keep(left)
+        return False
 
     def _connect_again(self) -> bool:
         """Connect and send the request once more; True when a later one needs that, too."""

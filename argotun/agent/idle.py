@@ -46,10 +46,10 @@ class IdleConnections:
 
     def keep(self, sock: Any) -> None:
         """Have a connection on which nothing is under way; it is closed where it cannot be kept."""
-        if self._most <= len(self._idle):
-            if not self._most:
-                sock.close()
-                return
+        if not self._most:
+            sock.close()
+            return
+        if len(self._idle) >= self._most:
             self._idle.popleft()[1].close()
         self._idle.append((monotonic() + SECONDS, sock))
         if self._sweeper is None:
