@@ -25,14 +25,13 @@ FIGURES = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = []
-    config.addinivalue_line("markers", "suite: runs a suite of others, and needs its programs")
+    config.addinivalue_line("markers", "suite(*programs): runs a suite of others, with programs of its own")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build before the first test: a build may take longer than a test may."""
-    if session.config.option.collectonly or not any(
-        HERE in item.path.parents and item.get_closest_marker("suite") for item in session.items
-    ):
+    marks = [mark for item in session.items for mark in item.iter_markers("suite")]
+    if session.config.option.collectonly or not marks:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
 
@@ -41,7 +40,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             print(f"\nsuites: {line}", end="", flush=True)
 
     try:
-        session.config.stash[FOUND] = programs.find(say)
+        session.config.stash[FOUND] = programs.find(say, {name for mark in marks for name in mark.args})
     except binaries.MissingError as e:
         session.config.stash[FOUND] = e
     except binaries.UnusableError as e:

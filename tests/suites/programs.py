@@ -1,7 +1,7 @@
-"""The programs of the suites, built by Go into a folder beside those of `make e2e`, once.
+"""The programs of the suites, each built by Go when it is first needed, beside those of `make e2e`.
 
 The module is that of `make e2e`, with controller-runtime added: the suites are of the release that is tested.
-Go takes what else it needs from Kubernetes' own go.mod. To build ahead of a run, and print the folder:
+Go takes what else it needs from Kubernetes' own go.mod. To build all ahead of a run, and print the folder:
 python -m tests.suites.programs
 """
 
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.e2e.harness import binaries
@@ -33,8 +33,8 @@ TESTS = {
 }
 
 
-def find(say: Callable[[str], None]) -> binaries.Binaries:
-    """The folder with these and all of `make e2e`, built when need be, with a line to say() per step.
+def find(say: Callable[[str], None], wanted: Iterable[str]) -> binaries.Binaries:
+    """The folder with the `wanted` ones and all of `make e2e`, built when need be, a line to say() per step.
 
     What KUBEBUILDER_ASSETS names is taken as it is. Raises MissingError and UnusableError as `make e2e` does.
     """
@@ -45,10 +45,10 @@ def find(say: Callable[[str], None]) -> binaries.Binaries:
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            partial = folder.with_name(f"{folder.name}.partial")
-            partial.mkdir(exist_ok=True)
-            _build(known.folder, partial, say)
-            partial.rename(folder)
+            _prepare(known.folder, folder)
+        for name in sorted(wanted):
+            if not (folder / name).exists():
+                _build(name, folder, say)
     return binaries.Binaries(folder)
 
 
@@ -63,22 +63,30 @@ def sources(module: str) -> Path:
     return Path(json.loads(found)["Dir"])
 
 
-def _build(known: Path, folder: Path, say: Callable[[str], None]) -> None:
+def _prepare(known: Path, target: Path) -> None:
+    """A folder with the module, and links to what is there already."""
+    folder = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
     module = folder / "module"
-    module.mkdir(exist_ok=True)
+    module.mkdir(parents=True)
     for name in ("go.mod", "go.sum"):
         shutil.copy(binaries.MODULE / name, module / name)
     _go("get", f"{CONTROLLER_RUNTIME}@{_VERSION}", cwd=module)
-    flags = ("-mod=mod", "-trimpath", "-ldflags", " ".join(binaries.stamps()))
-    say(f"building the suites into {folder} (some ten minutes from cold, once)")
-    for name, package in {**PROGRAMS, **TESTS}.items():
-        started = time.monotonic()
-        how = ("test", "-c", "-vet=off") if name in TESTS else ("build",)
-        _go(*how, *flags, "-o", str(folder / name), package, cwd=module)
-        say(f"built {name} in {time.monotonic() - started:.0f} s")
     for name in binaries.PACKAGES:
-        if not (folder / name).exists():
-            (folder / name).symlink_to(known / name)
+        (folder / name).symlink_to(known / name)
+    folder.rename(target)
+
+
+def _build(name: str, folder: Path, say: Callable[[str], None]) -> None:
+    started = time.monotonic()
+    how, package = (
+        (("test", "-c", "-vet=off"), TESTS[name]) if name in TESTS else (("build",), PROGRAMS[name])
+    )
+    flags = ("-mod=mod", "-trimpath", "-ldflags", " ".join(binaries.stamps()))
+    partial = folder / f"{name}.partial"
+    _go(*how, *flags, "-o", str(partial), package, cwd=folder / "module")
+    partial.rename(folder / name)
+    say(f"built {name} in {time.monotonic() - started:.0f} s")
 
 
 def _go(*arguments: str, cwd: Path) -> str:
@@ -97,6 +105,7 @@ def _go(*arguments: str, cwd: Path) -> str:
 
 if __name__ == "__main__":
     try:
-        print(find(lambda line: print(line, file=sys.stderr, flush=True)).folder)
+        everything = (*PROGRAMS, *TESTS)
+        print(find(lambda line: print(line, file=sys.stderr, flush=True), everything).folder)
     except (binaries.MissingError, binaries.UnusableError) as e:
         sys.exit(str(e))

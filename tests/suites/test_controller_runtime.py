@@ -12,11 +12,13 @@ from .controller_runtime import SUITES
 from .site import DIRECT, WAYS, Site, reached
 from .verdicts import Outcome, differences, listed, unexplained
 
+EACH = [pytest.param(name, marks=pytest.mark.suite(suite.program)) for name, suite in SUITES.items()]
+
 Run = Callable[[str], dict[str, Outcome]]
 Record = Callable[[str, str, dict[str, Outcome]], dict[str, Outcome]]
 
 
-@pytest.fixture(scope="module", params=sorted(SUITES))
+@pytest.fixture(scope="module", params=EACH)
 def run(request: pytest.FixtureRequest, found: Binaries, folder: Path, record: Record) -> Run:
     """Run one of the suites by a way."""
     name: str = request.param
@@ -42,7 +44,6 @@ def direct(run: Run) -> dict[str, Outcome]:
     return run(DIRECT)
 
 
-@pytest.mark.suite
 @pytest.mark.parametrize("way", WAYS)
 def test_every_test_has_the_same_verdict(way: str, direct: dict[str, Outcome], run: Run) -> None:
     found = differences(direct, run(way))

@@ -13,7 +13,10 @@ from . import e2e
 from .site import DIRECT, WAYS, Site, reached
 from .verdicts import PASSED, Outcome, differences, listed, unexplained
 
-PROGRAMS = ("e2e.test", "kube-scheduler", "kube-controller-manager", "kwok", "fakekubelet")
+OWN = ("e2e.test", "kube-scheduler")
+PROGRAMS = (*OWN, "kube-controller-manager", "kwok", "fakekubelet")
+
+pytestmark = pytest.mark.suite(*OWN)
 
 Run = Callable[[str], dict[str, Outcome]]
 Record = Callable[[str, str, dict[str, Outcome]], dict[str, Outcome]]
@@ -42,13 +45,11 @@ def direct(run: Run) -> dict[str, Outcome]:
     return run(DIRECT)
 
 
-@pytest.mark.suite
 @pytest.mark.parametrize("way", WAYS)
 def test_every_spec_has_the_same_verdict(way: str, direct: dict[str, Outcome], run: Run) -> None:
     found = differences(direct, run(way))
     assert [str(each) for each in unexplained(found, listed(e2e.EXPLAINED.read_text()))] == []
 
 
-@pytest.mark.suite
 def test_every_spec_that_runs_passes_directly(direct: dict[str, Outcome]) -> None:
     assert [f"{name}: {each.said}" for name, each in direct.items() if each.state != PASSED] == []

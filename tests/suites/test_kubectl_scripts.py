@@ -14,6 +14,8 @@ from . import kubectl_scripts
 from .site import DIRECT, WAYS, reached
 from .verdicts import Outcome, differences, listed, unexplained
 
+pytestmark = pytest.mark.suite("kubectl-convert")
+
 Run = Callable[[str], dict[str, Outcome]]
 Record = Callable[[str, str, dict[str, Outcome]], dict[str, Outcome]]
 
@@ -47,7 +49,6 @@ def direct(run: Run) -> dict[str, Outcome]:
     return run(DIRECT)
 
 
-@pytest.mark.suite
 @pytest.mark.parametrize("way", WAYS)
 def test_every_case_has_the_same_verdict(way: str, direct: dict[str, Outcome], run: Run) -> None:
     found = differences(direct, run(way))
