@@ -18,8 +18,8 @@ from argotun.errors import ArgotunError, ConfigError, OptionsError
 from argotun.options.completion import script
 from argotun.options.help import CHECKED, short
 from argotun.options.load import Loaded, describe, load
-from argotun.options.sources import CHECK, Sources, help_text, read
-from argotun.options.table import BY_NAME
+from argotun.options.sources import Sources, help_text, read
+from argotun.options.table import BY_NAME, CHECK
 from argotun.process import forbid_core_dumps
 
 USAGE_ERROR = 2
@@ -122,7 +122,7 @@ def check(sources: Sources, environ: Mapping[str, str], form: str) -> int:
     mode = sources.settings.get("mode")
     if mode is not None and mode.text in CONFIGS and mode.text not in CHECKED:
         raise OptionsError(
-            CHECK, f"is for --mode {' and --mode '.join(CHECKED)}: {mode.text} has no use for it"
+            CHECK.flag, f"is for --mode {' and --mode '.join(CHECKED)}: {mode.text} has no use for it"
         )
     try:
         loaded = load(sources, environ)

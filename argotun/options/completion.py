@@ -5,28 +5,19 @@ be: one of a few words, a file, or anything.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from shlex import quote
 
 from argotun.config.values import FILE, FILE_OR_OFF, FOLDER, Kind
 from argotun.options.help import MODES
-from argotun.options.table import EVERY, MODE, Option, of_mode
+from argotun.options.table import EVERY, FLAGS, MODE, SHELLS, Flag, Option, of_mode
 
-PLAIN = {
-    "--check": "walk what server or agent would do, and say what fails",
-    "--print-config": "print what is in force and where it came from",
-    "--help": "print the common options of a mode",
-    "--help-all": "print every option",
-    "--version": "print the version",
-}
-"""Flags beside the table that take no value, and end the run early."""
-
-CONFIG = ("--config", "YAML file of options")
+BESIDE = tuple(flag.flag for flag in FLAGS)
 
 
 def script(shell: str) -> str:
     """The script for one of SHELLS."""
-    return SHELLS[shell]()
+    return SCRIPTS[shell]()
 
 
 def words_of(kind: Kind) -> list[str]:
@@ -41,9 +32,12 @@ def takes_file(kind: Kind) -> bool:
 
 def bash() -> str:
     """For bash 4: functions and `complete`."""
-    cases = [_bash_values(option) for option in _all()]
+    cases = [_bash_option(option) for option in _all()]
+    cases += [
+        _bash_value(flag.flag, flag.choices, "FILE" in flag.values) for flag in FLAGS if _has_value(flag)
+    ]
     modes = [f"    {mode}) words={quote(' '.join(_flags(mode)))} ;;" for mode in EVERY]
-    first = " ".join((MODE.flag, CONFIG[0], *PLAIN))
+    first = " ".join((MODE.flag, *BESIDE))
     return f"""\
 # argotun's completion for bash: source <(argotun --completion bash)
 _argotun() {{
@@ -53,7 +47,6 @@ _argotun() {{
   done
   case $prev in
     {MODE.flag}) COMPREPLY=($(compgen -W {quote(" ".join(EVERY))} -- "$cur")); return ;;
-    {CONFIG[0]}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 {chr(10).join(cases)}
   esac
   case $mode in
@@ -72,25 +65,26 @@ def zsh() -> str:
     for mode in EVERY:
         rows = "".join(f" \\\n        {_zsh_option(option)}" for option in of_mode(mode))
         modes.append(f"    {mode})\n      _arguments -S '*: :' $rest{rows} ;;")
-    plain = " ".join(quote(f"{flag}[{_zsh(words)}]") for flag, words in PLAIN.items())
+    beside = " ".join(map(_zsh_flag, FLAGS))
+    chosen = f"{MODE.flag}=[what this process is]:MODE:_argotun_modes"
     described = " ".join(quote(f"{mode}:{_zsh(words)}") for mode, words in MODES.items())
     return f"""\
 #compdef argotun
 # argotun's completion for zsh: source <(argotun --completion zsh)
-_argotun() {{
-  local -a rest modes
-  rest=({plain} {quote(f"{CONFIG[0]}=[{CONFIG[1]}]:FILE:_files")})
+_argotun_modes() {{
+  local -a modes
   modes=({described})
+  _describe mode modes
+}}
+_argotun() {{
+  local -a rest
+  rest=({beside})
   local mode=${{words[2]}}
   [[ ${{words[2]}} != {MODE.flag} ]] || mode=${{words[3]}}
   case $mode in
 {chr(10).join(modes)}
     *)
-      if [[ ${{words[CURRENT-1]}} == {MODE.flag} || ${{words[CURRENT]}} != -* ]]; then
-        _describe mode modes
-      else
-        _arguments -S '*: :' $rest {quote(f"{MODE.flag}=[what this process is]:MODE:({' '.join(EVERY)})")}
-      fi ;;
+      _arguments -S '*:MODE:_argotun_modes' $rest {quote(chosen)} ;;
   esac
 }}
 compdef _argotun argotun
@@ -105,19 +99,21 @@ def fish() -> str:
         f"complete -c argotun -n {quote(none)} -a {mode} -d {quote(words)}" for mode, words in MODES.items()
     ]
     lines.append(f"complete -c argotun -n {quote(none)} -l mode -x -a {quote(' '.join(EVERY))}")
-    lines += [f"complete -c argotun -l {flag[2:]} -d {quote(words)}" for flag, words in PLAIN.items()]
-    lines.append(f"complete -c argotun -l {CONFIG[0][2:]} -r -F -d {quote(CONFIG[1])}")
+    for flag in FLAGS:
+        value = _fish_value(flag.choices, "FILE" in flag.values) if _has_value(flag) else ""
+        lines.append(f"complete -c argotun -l {flag.flag[2:]}{value} -d {quote(flag.brief)}")
     for mode in EVERY:
         seen = f"__fish_seen_subcommand_from {mode}"
         for option in of_mode(mode):
-            value = _fish_value(option.kind)
+            kind = option.kind
+            value = "" if kind.is_switch else _fish_value(words_of(kind), takes_file(kind))
             lines.append(
                 f"complete -c argotun -n {quote(seen)} -l {option.name}{value} -d {quote(option.help)}"
             )
     return "\n".join(lines) + "\n"
 
 
-SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
+SCRIPTS: dict[str, Callable[[], str]] = dict(zip(SHELLS, (bash, zsh, fish), strict=True))
 
 
 def _all() -> Iterable[Option]:
@@ -126,20 +122,25 @@ def _all() -> Iterable[Option]:
 
 
 def _flags(mode: str) -> list[str]:
-    return [*(option.flag for option in of_mode(mode)), CONFIG[0], *PLAIN]
+    return [*(option.flag for option in of_mode(mode)), *BESIDE]
 
 
-def _bash_values(option: Option) -> str:
-    if words := words_of(option.kind):
-        found = f'$(compgen -W {quote(" ".join(words))} -- "$cur")'
-    elif takes_file(option.kind):
-        found = '$(compgen -f -- "$cur")'
-    else:
-        found = ""
+def _has_value(flag: Flag) -> bool:
+    """Whether the next word is its value."""
+    return bool(flag.values or flag.choices) and not flag.alone
+
+
+def _bash_option(option: Option) -> str:
     if option.kind.is_switch:
         # Its value comes behind `=`, if at all.
         return f"    {option.flag}) ;;"
-    return f"    {option.flag}) COMPREPLY=({found}); return ;;"
+    return _bash_value(option.flag, words_of(option.kind), takes_file(option.kind))
+
+
+def _bash_value(flag: str, words: Sequence[str], file: bool) -> str:
+    given = f"-W {quote(' '.join(words))}" if words else "-f" if file else ""
+    found = f'$(compgen {given} -- "$cur")' if given else ""
+    return f"    {flag}) COMPREPLY=({found}); return ;;"
 
 
 def _zsh(text: str) -> str:
@@ -151,16 +152,22 @@ def _zsh_option(option: Option) -> str:
     told = f"[{_zsh(option.help)}]"
     if option.kind.is_switch:
         return quote(option.flag + told)
-    if words := words_of(option.kind):
-        value = f"({' '.join(words)})"
-    else:
-        value = "_files" if takes_file(option.kind) else ""
-    return quote(f"{option.flag}={told}:{_zsh(option.kind.metavar)}:{value}")
+    value = _zsh_value(option.kind.metavar, words_of(option.kind), takes_file(option.kind))
+    return quote(f"{option.flag}={told}{value}")
 
 
-def _fish_value(kind: Kind) -> str:
-    if kind.is_switch:
-        return ""
-    if words := words_of(kind):
-        return f" -x -a {quote(' '.join(words))}"
-    return " -r -F" if takes_file(kind) else " -x"
+def _zsh_flag(flag: Flag) -> str:
+    told = f"[{_zsh(flag.brief)}]"
+    if not _has_value(flag):
+        return quote(flag.flag + told)
+    values = "".join(_zsh_value(each, flag.choices, each == "FILE") for each in flag.values or ("WORD",))
+    # The form behind `=` is that of one value.
+    return quote(f"{flag.flag}{'' if len(flag.values) > 1 else '='}{told}{values}")
+
+
+def _zsh_value(name: str, words: Sequence[str], file: bool) -> str:
+    return f":{_zsh(name)}:" + (f"({' '.join(words)})" if words else "_files" if file else "")
+
+
+def _fish_value(words: Sequence[str], file: bool) -> str:
+    return f" -x -a {quote(' '.join(words))}" if words else " -r -F" if file else " -x"

@@ -5,7 +5,7 @@ Which options are common, and the examples, are decided here. All else comes fro
 
 import textwrap
 
-from argotun.options.table import BY_NAME, EVERY, MODE, Option
+from argotun.options.table import BY_NAME, CHECK, EVERY, MODE, Option
 
 WIDTH = 80
 """Columns: those of a terminal that nobody made wider."""
@@ -77,6 +77,8 @@ COMMON = {
 }
 
 
+USAGE = f"argotun [check] {MODE.kind.metavar} [option ...]"
+
 CHECKED = ("server", "agent")
 """Modes that --check walks."""
 
@@ -95,7 +97,7 @@ WORDS = {"status": "status-url"}
 def overview() -> str:
     """What the program is and which modes it has."""
     lines = [
-        "usage: argotun [check] server|agent|demo|pki|status [option ...]",
+        f"usage: {USAGE}",
         "",
         "A reverse tunnel from customers' Kubernetes clusters to a managed Argo CD.",
         "",
@@ -141,7 +143,7 @@ def with_mode(argv: list[str]) -> list[str]:
     """
     if argv[:1] == ["check"]:
         # What follows may name another form.
-        return ["--check=text", *with_mode(argv[1:])]
+        return [f"{CHECK.flag}={CHECK.choices[0]}", *with_mode(argv[1:])]
     if not argv or argv[0] not in EVERY:
         return argv
     mode, *rest = argv

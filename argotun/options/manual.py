@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from argotun import __version__
 from argotun.options.help import EXAMPLES, MODES
-from argotun.options.sources import CONFIG_ENVIRONMENT
-from argotun.options.table import EVERY, GROUPS, MODE, OPTIONS, Option
+from argotun.options.table import CONFIG, EVERY, FLAGS, GROUPS, MODE, OPTIONS, Option
 
 DESCRIPTION = (
     "A reverse tunnel from customers' Kubernetes clusters to a managed Argo CD. What a process is, the first "
@@ -13,21 +12,15 @@ DESCRIPTION = (
 )
 SOURCES = (
     "Every option can also come from the environment, or from a YAML file of `name: value` lines that "
-    f"{CONFIG_ENVIRONMENT} or --config names. A flag wins over the environment, that over the file, that "
-    "over the default. A flag of another mode is an error; --print-config shows what is in force, and why."
+    f"{CONFIG.environment} or {CONFIG.flag} names. A flag wins over the environment, that over the file, "
+    "that over the default. A flag of another mode is an error; --print-config shows what is in force, and "
+    "why."
 )
 EXITS = (
     ("0", "all was done; of status: all is well"),
     ("1", "something failed; of status: all is not well, or nobody could be asked"),
     ("2", "an option, or a file that it names, is wrong; one sentence says which"),
     ("130, 143", "it was interrupted before it served"),
-)
-FLAGS = (
-    ("--config FILE", "YAML file of options"),
-    ("--print-config", "print every effective value and where it came from, and exit"),
-    ("--policy-check FILE REQUEST", "print what a policy says to a request, and exit"),
-    ("--completion bash|zsh|fish", "print a shell's completion, and exit"),
-    ("--help, --help-all, --version", "print help or the version, and exit"),
 )
 
 
@@ -45,7 +38,7 @@ def manual() -> str:
         ".PP",
         roff(SOURCES),
         *section("OPTIONS BESIDE THE MODES", []),
-        *terms(FLAGS),
+        *terms((flag.shown, flag.help) for flag in FLAGS),
     ]
     for modes, title in GROUPS.items():
         parts += section(f"OPTIONS OF {title}".upper().replace("--MODE ", ""), [])

@@ -2,8 +2,7 @@
 
 import re
 
-from argotun.options.sources import CONFIG_ENVIRONMENT
-from argotun.options.table import GROUPS, MODE, OPTIONS, PREFIX, Option
+from argotun.options.table import CONFIG, GROUPS, MODE, OPTIONS, PREFIX, Option
 
 HEADER = """\
 | Option | Value | Default | Environment | What it is |
@@ -16,7 +15,7 @@ INTRODUCTION = f"""\
 Written by `python -m argotun.options.reference` from the table in `argotun/options/table.py`.
 
 An option can be given as a flag (`--drain 20s`), as an environment variable (`{PREFIX}DRAIN=20s`) and as a
-line of a YAML file (`drain: 20s`) that `--config FILE` or `{CONFIG_ENVIRONMENT}` names. A flag wins over the
+line of a YAML file (`drain: 20s`) that `{CONFIG.shown}` or `{CONFIG.environment}` names. A flag wins over the
 environment, the environment over the file, the file over the default. An empty value counts as not set,
 except for a flag, where it is an error.
 
@@ -43,8 +42,8 @@ Durations are `500ms`, `15s`, `5m`, `1h`, `1m30s`; sizes are bytes or `64Ki`, `3
 listen on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:443`, which YAML wants quoted.
 A switch stands alone (`--insecure`) or with a value (`--insecure=false`).
 
-{HEADER}| `{MODE.flag}` | server, agent, demo, pki or status | none | `{MODE.environment[0]}` | {MODE.help} |
-| `--config` | path | none | `{CONFIG_ENVIRONMENT}` | YAML file of options |
+{HEADER}| `{MODE.flag}` | {MODE.kind.expected} | none | `{MODE.environment[0]}` | {MODE.help} |
+| `{CONFIG.flag}` | path | none | `{CONFIG.environment}` | {CONFIG.brief} |
 """
 
 

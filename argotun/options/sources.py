@@ -19,15 +19,11 @@ import yaml
 from argotun.config.values import HIDDEN, Words, nearest
 from argotun.errors import ConfigError, OptionsError
 from argotun.files import unmarked
-from argotun.options.completion import SHELLS
-from argotun.options.help import with_mode
-from argotun.options.table import BY_NAME, GROUPS, MODE, OPTIONS, PREFIX, Option
+from argotun.options.help import USAGE, with_mode
+from argotun.options.table import BY_NAME, CONFIG, FLAGS, GROUPS, MODE, OPTIONS, PREFIX, Flag, Option
 
 FLAG = "flag"
-CONFIG_ENVIRONMENT = PREFIX + "CONFIG"
-POLICY_CHECK = "--policy-check"
-CHECK = "--check"
-CHECK_FORMS = ("text", "json")
+BESIDE = {flag.flag: flag for flag in FLAGS}
 LARGEST_FILE = 4 << 20
 """Bytes of a configuration file; it may hold the clusters' JSON."""
 
@@ -66,7 +62,7 @@ class Sources:
     completion: str | None = None
     """The shell whose script is wanted."""
     check: str | None = None
-    """The form, of CHECK_FORMS, in which a check is wanted."""
+    """The form, of CHECK's choices, in which a check is wanted."""
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]  # untyped base
@@ -141,7 +137,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
     def __init__(self) -> None:
         super().__init__(
             prog="argotun",
-            usage="argotun [check] server|agent|demo|pki|status [option ...]",
+            usage=USAGE,
             description=DESCRIPTION,
             epilog=EPILOG,
             add_help=False,
@@ -161,43 +157,8 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             env_var=MODE.environment[0],
             help=f"{MODE.help} [{MODE.environment[0]}]",
         )
-        first.add_argument(
-            "--config",
-            metavar="FILE",
-            is_config_file_arg=True,
-            env_var=CONFIG_ENVIRONMENT,
-            help=f"YAML file of options, one `name: value` a line [{CONFIG_ENVIRONMENT}]",
-        )
-        first.add_argument(
-            "--print-config",
-            action="store_true",
-            help="print every value, where it came from and what its file holds, without secrets, and exit",
-        )
-        first.add_argument(
-            CHECK,
-            nargs="?",
-            const=CHECK_FORMS[0],
-            choices=CHECK_FORMS,
-            help="walk what --mode server or agent would do with these options, and exit: 0 all is well, "
-            "1 a step has failed; --check=json for programs",
-        )
-        first.add_argument(
-            POLICY_CHECK,
-            nargs=2,
-            metavar=("FILE", "REQUEST"),
-            help="print what a --policy file says to a request such as 'GET /api/v1/pods', and exit: "
-            "0 allowed, 1 refused",
-        )
-        first.add_argument(
-            "--completion",
-            choices=tuple(SHELLS),
-            help="print a shell's completion, such as for source <(argotun --completion bash), and exit",
-        )
-        first.add_argument("--version", action="store_true", help="print the version and exit")
-        first.add_argument(
-            "-h", "--help", action="store_true", help="print the common options of a mode and exit"
-        )
-        first.add_argument("--help-all", action="store_true", help="print this and exit")
+        for flag in FLAGS:
+            add_flag(first, flag)
         for modes, title in GROUPS.items():
             group = self.add_argument_group(title)
             for option in OPTIONS:
@@ -215,12 +176,9 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
             raise cause
         if isinstance(cause, argparse.ArgumentError) and cause.argument_name:
             flag = cause.argument_name.split("/")[-1]
-            if flag == "--completion":
-                raise ConfigError(flag, None, f"a shell: {', '.join(SHELLS)}")
-            if flag == CHECK:
-                raise ConfigError(flag, None, "no value, or --check=json")
-            if flag == POLICY_CHECK:
-                raise ConfigError(flag, None, "a policy file and a request such as 'GET /api/v1/pods'")
+            beside = BESIDE.get(flag)
+            if beside is not None and beside is not CONFIG and beside.expected:
+                raise ConfigError(flag, None, beside.expected)
             if "expected" in cause.message:
                 raise OptionsError(flag, f"has no value: expected {flag}=VALUE, {expected_of(flag)}")
             raise OptionsError(flag, "has a value: expected none")
@@ -229,10 +187,26 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped ba
 
 def expected_of(flag: str) -> str:
     """What the value of a flag is to be."""
-    if flag == "--config":
-        return "a YAML file of options"
-    option = BY_NAME.get(flag.removeprefix("--"), MODE)
-    return option.kind.expected
+    beside = BESIDE.get(flag)
+    return beside.expected if beside else BY_NAME.get(flag.removeprefix("--"), MODE).kind.expected
+
+
+def add_flag(group: Any, flag: Flag) -> None:
+    """Give the parser one of the flags beside the modes."""
+    names = ("-h", flag.flag) if flag.flag == "--help" else (flag.flag,)
+    form: dict[str, Any]
+    if flag.alone:
+        form = {"nargs": "?", "const": flag.choices[0], "choices": flag.choices}
+    elif flag.choices:
+        form = {"choices": flag.choices}
+    elif not flag.values:
+        form = {"action": "store_true"}
+    elif len(flag.values) > 1:
+        form = {"nargs": len(flag.values), "metavar": flag.values}
+    else:
+        form = {"metavar": flag.values[0], "is_config_file_arg": flag is CONFIG}
+    told = f"{flag.help} [{flag.environment}]" if flag.environment else flag.help
+    group.add_argument(*names, env_var=flag.environment or None, help=told, **form)
 
 
 def add_option(group: Any, option: Option) -> None:
@@ -269,8 +243,8 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], dict[s
                 texts[option.environment[0]] = text
                 found[option.name] = name
                 break
-    if path := environ.get(CONFIG_ENVIRONMENT, "").strip():
-        texts[CONFIG_ENVIRONMENT] = path
+    if path := environ.get(CONFIG.environment, "").strip():
+        texts[CONFIG.environment] = path
     return texts, found
 
 
@@ -310,17 +284,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str]) -> Sources:
 
 def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
     """Name the first thing on the command line that is no option, without any value beside it."""
-    known = [
-        *(option.flag for option in (MODE, *OPTIONS)),
-        "--config",
-        "--print-config",
-        CHECK,
-        POLICY_CHECK,
-        "--completion",
-        "--version",
-        "--help",
-        "--help-all",
-    ]
+    known = [*(option.flag for option in (MODE, *OPTIONS)), *BESIDE]
     flags = [word.partition("=")[0] for word in unknown if re.match(r"--?[A-Za-z]", word)]
     if flags:
         # `-addr` is how Go programs write it; any other short form may have a value grown into it.
@@ -345,7 +309,7 @@ def misspelt_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
     Kubernetes injects `<SERVICE>_PORT…` and `<SERVICE>_SERVICE_…` for a Service called argotun: no typos.
     """
-    known = {name for option in (MODE, *OPTIONS) for name in option.environment} | {CONFIG_ENVIRONMENT}
+    known = {name for option in (MODE, *OPTIONS) for name in option.environment} | {CONFIG.environment}
     return [
         (name, close)
         for name in environ

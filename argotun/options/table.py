@@ -1,4 +1,4 @@
-"""The table of options: the parser, `--help`, the file's keys and docs/options.md come from it.
+"""The tables of options and flags: parser, help, completion, man page and docs/options.md come from them.
 
 To add one: a field with its default in models.py, a row here, a rule in checks.py if it depends on
 another. The row's name is the flag, the key in the file and, as `ARGOTUN_…`, the environment name.
@@ -96,6 +96,82 @@ class Option:
 
 
 MODE = Option("mode", (), choice(*EVERY), "what this process is; has no default")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag beside the options of the modes: it says where those stand, or ends the run early.
+
+    values       what follows it, a word for each
+    choices      what its value may be, the first where it stands alone and `alone` says that it may
+    environment  the variable that says the same
+    expected     what an error says of its values
+    brief        what it does, for a shell's completion
+    """
+
+    flag: str
+    help: str
+    brief: str
+    values: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    alone: bool = False
+    environment: str = ""
+    expected: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The flag with its values, as a page shows it."""
+        word = "|".join(self.choices) or " ".join(self.values)
+        return f"{self.flag}[={word}]" if self.alone else f"{self.flag} {word}".rstrip()
+
+
+CONFIG = Flag(
+    "--config",
+    "YAML file of options, one `name: value` a line",
+    "YAML file of options",
+    values=("FILE",),
+    environment=PREFIX + "CONFIG",
+    expected="a YAML file of options",
+)
+CHECK = Flag(
+    "--check",
+    "walk what --mode server or agent would do with these options, and exit: 0 all is well, "
+    "1 a step has failed; --check=json for programs",
+    "walk what server or agent would do, and say what fails",
+    choices=("text", "json"),
+    alone=True,
+    expected="no value, or --check=json",
+)
+SHELLS = ("bash", "zsh", "fish")
+
+FLAGS = (
+    CONFIG,
+    Flag(
+        "--print-config",
+        "print every value, where it came from and what its file holds, without secrets, and exit",
+        "print what is in force and where it came from",
+    ),
+    CHECK,
+    Flag(
+        "--policy-check",
+        "print what a --policy file says to a request such as 'GET /api/v1/pods', and exit: "
+        "0 allowed, 1 refused",
+        "print what a policy says to a request",
+        values=("FILE", "REQUEST"),
+        expected="a policy file and a request such as 'GET /api/v1/pods'",
+    ),
+    Flag(
+        "--completion",
+        "print a shell's completion, such as for source <(argotun --completion bash), and exit",
+        "print a shell's completion",
+        choices=SHELLS,
+        expected=f"a shell: {', '.join(SHELLS)}",
+    ),
+    Flag("--version", "print the version and exit", "print the version"),
+    Flag("--help", "print the common options of a mode and exit", "print the common options of a mode"),
+    Flag("--help-all", "print every option and exit", "print every option"),
+)
+"""The flags beside the modes, in the order in which they are shown."""
 
 OPTIONS: tuple[Option, ...] = (
     # Server

@@ -11,8 +11,8 @@ from time import monotonic
 
 import pytest
 
-from argotun.options.completion import SHELLS, script
-from argotun.options.table import EVERY, of_mode
+from argotun.options.completion import script
+from argotun.options.table import EVERY, FLAGS, SHELLS, of_mode
 
 ENOUGH = 30.0
 """Seconds that an interactive zsh may take on a busy machine."""
@@ -25,6 +25,9 @@ CASES = [
     ("agent --log-level w", {"warn"}),
     ("--mode pki --pki-re", {"--pki-release", "--pki-renew", "--pki-replicas"}),
     ("agent --pki-", set()),
+    ("--policy-c", {"--policy-check"}),
+    ("server --che", {"--check"}),
+    ("--completion f", {"fish"}),
 ]
 
 
@@ -62,6 +65,12 @@ def test_every_option_of_every_mode_is_there(shell: str) -> None:
         for option in of_mode(mode):
             name = f"-l {option.name} " if shell == "fish" else option.flag
             assert name in text
+
+
+def test_every_flag_beside_the_modes_is_there(shell: str) -> None:
+    text = script(shell)
+    for flag in FLAGS:
+        assert (f"-l {flag.flag[2:]} " if shell == "fish" else flag.flag) in text
 
 
 def ask_bash(folder: Path, line: str) -> set[str]:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from argotun.options.manual import manual, roff
-from argotun.options.table import EVERY, OPTIONS
+from argotun.options.table import EVERY, FLAGS, OPTIONS
 
 
 def test_every_option_and_mode_is_on_the_page() -> None:
@@ -18,6 +18,8 @@ def test_every_option_and_mode_is_on_the_page() -> None:
         assert option.environment[0] in page
     for mode in EVERY:
         assert f"\n\\fB{mode}\\fR\n" in page
+    for flag in FLAGS:
+        assert f"\n\\fB{roff(flag.shown)}\\fR\n{roff(flag.help)}\n" in page
 
 
 def test_no_text_is_taken_for_a_macro() -> None:
