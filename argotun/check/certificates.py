@@ -8,8 +8,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from argotun.check.steps import Walk
+from argotun.expiry import SOON
 from argotun.files import read
-from argotun.observe.words import SOON, plural
+from argotun.observe.words import plural
 from argotun.transport.certificates import certificates
 from argotun.transport.tls import LARGEST_FILE
 

@@ -5,9 +5,7 @@ from email.utils import parsedate_to_datetime
 
 from argotun.check.certificates import span
 from argotun.check.steps import Walk
-
-LEEWAY = 60.0
-"""Seconds that two clocks may differ: else servers refuse ServiceAccount tokens (server/accounts.py)."""
+from argotun.server.accounts import LEEWAY
 
 NOTICED = 5.0
 """Seconds that clocks which are kept right do not differ."""
@@ -27,6 +25,7 @@ def look(walk: Walk, date: str, who: str) -> None:
     apart = abs(ahead) - 1.0
     which = "ahead of" if ahead > 0 else "behind"
     says = f"this machine's clock is {span(abs(ahead))} {which} that of {who}"
+    # Beyond it servers refuse ServiceAccount tokens.
     if apart > LEEWAY:
         walk.fail("clock", says)
     elif apart > NOTICED:

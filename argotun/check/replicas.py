@@ -9,11 +9,9 @@ from argotun.replicas.engine import FAILURES, Engine
 from argotun.replicas.feed import Feed
 from argotun.replicas.shared import new_id
 from argotun.server.addresses import place
+from argotun.server.links import DIAL
 from argotun.transport.explain import explain
 from argotun.transport.tls import ClientTls, handshake_client
-
-DIAL = 5.0
-"""Seconds for the connection to another replica, and for its handshake."""
 
 
 def walk(config: ServerConfig, found: Walk) -> None:

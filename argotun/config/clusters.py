@@ -40,7 +40,7 @@ AGENTS = 4
 """How many there may be where the entry does not say: two, and two that take over from them."""
 
 MOST_AGENTS = 16
-"""Of one cluster: a server keeps no more tunnels of it."""
+"""Tunnels of one cluster that a server keeps, those included that drain: a rolling agent has two or three."""
 
 
 @dataclass(frozen=True, slots=True)

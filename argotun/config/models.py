@@ -26,10 +26,6 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 KUBERNETES: Address = ("kubernetes.default.svc", 443)
 """The API of the cluster that a pod runs in."""
 
-KIB = 1024
-MIB = 1024 * KIB
-
-
 LAST_PART = 0.1
 """Such a part of `drain` is left for requests in progress when new ones had to be served until then."""
 
@@ -56,7 +52,7 @@ class TunnelConfig(LogConfig):
     keepalive_timeout: float = 45.0
     stall_timeout: float = 600.0
     """How long a client or an API may take nothing of what is for it; 0 is no limit."""
-    tunnel_buffer: int = 64 * MIB
+    tunnel_buffer: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +128,7 @@ class ServerConfig(TunnelConfig):
     peer_keepalive: float = 0.5
     peer_keepalive_timeout: float = 5.0
     """A link's round trip is a fraction of a millisecond: who is silent for that long has ended."""
-    peer_buffer: int = 64 * MIB
+    peer_buffer: int = 64 << 20
     """Of one link; an answer that nobody reads may hold its stream's share of it at both ends."""
     from_inside: str | None = None
     """URL of the internal port, as a caller of the check names it."""

@@ -16,6 +16,7 @@ import gevent.socket
 from gevent.lock import RLock
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
+from argotun.address import host_port
 from argotun.errors import ConfigError
 from argotun.observe import page, page_clusters
 from argotun.observe.exposition import is_openmetrics
@@ -189,9 +190,7 @@ class HealthServer:
             listener = _listen(*self.address)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
-            raise ConfigError(
-                "--health-addr", "{}:{}".format(*self.address), f"a free address: {why}"
-            ) from error
+            raise ConfigError("--health-addr", host_port(*self.address), f"a free address: {why}") from error
         host, port, *_ = listener.getsockname()
         self.address = (host, port)
         self._server = _Server(

@@ -9,8 +9,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, TypeGuard
 
-SOON = 14 * 86400.0
-"""Seconds before its end from which on a certificate is worth a sentence; the chart's alert has as many."""
+from argotun.expiry import SOON
 
 LATELY = 3600.0
 """Seconds for which a refusal brings its cluster before those of which nothing is to be said."""

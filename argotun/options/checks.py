@@ -64,8 +64,7 @@ def same_place(one: Address | None, other: Address | None) -> bool:
     """Whether two addresses to listen on cannot both be had."""
     if one is None or other is None or one[1] != other[1] or not one[1]:
         return False
-    every = {"", "0.0.0.0", "::"}
-    return one[0] == other[0] or bool(every & {one[0], other[0]})
+    return one[0] == other[0] or one[0] in ANYWHERE or other[0] in ANYWHERE
 
 
 def unreadable(path: str) -> bool:

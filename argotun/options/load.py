@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from argotun.address import host_port
 from argotun.config.models import CONFIGS, KUBERNETES, Address, AgentConfig, Config
 from argotun.config.network import TARGET, parse_target, show_address
 from argotun.config.proxies import from_environment
@@ -145,7 +146,7 @@ def api_address(environ: Mapping[str, str]) -> Address | None:
     host, port = (environ.get(name, "").strip() for name in PLATFORM)
     if not host or not port:
         return None
-    place = f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
+    place = host_port(host.strip("[]"), port)
     try:
         return parse_target(place)
     except ValueError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from argotun.config.callers import CALLER_NAMES
+from argotun.config.clusters import MOST_AGENTS
 from argotun.config.models import CONFIGS
 from argotun.config.network import (
     ADVERTISED,
@@ -424,7 +425,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "tunnels",
         AGENT,
-        count("tunnels", 1, 16),
+        count("tunnels", 1, MOST_AGENTS),
         "tunnels, each to another replica of the server",
     ),
     Option("max-retry", AGENT, duration(0.1), "longest wait before the server is dialled again"),

@@ -10,7 +10,7 @@ import gevent
 import argotun
 from argotun.address import host_port, socket_name
 from argotun.config import ServerConfig
-from argotun.config.clusters import Cluster
+from argotun.config.clusters import MOST_AGENTS, Cluster
 from argotun.config.models import KUBERNETES
 from argotun.errors import ArgotunError, HeadError
 from argotun.observe.logs import fields
@@ -40,9 +40,8 @@ log = logging.getLogger("argotun.server")
 DEFAULT_TARGET = host_port(*KUBERNETES)
 """What CONNECT names in version 1 when the clusters file does not say (the seed's default)."""
 
-MAX_TUNNELS = 16
-"""Of one cluster, those included that drain: a rolling agent has two or three. One more may be there that has
-not said HELLO, as that of a check does not."""
+MAX_TUNNELS = MOST_AGENTS
+"""Of one cluster. One more may be there that has not said HELLO, as that of a check does not."""
 
 REFUSED_CLUSTERS = 4096
 """Clusters that have lines of their own when their agents are refused, as when a CA has ended for all."""

@@ -12,8 +12,7 @@ from math import inf
 from time import gmtime, strftime, strptime
 from typing import NamedTuple
 
-SOON = 14 * 86400.0
-"""Seconds before its end from which a certificate is spoken of, as on the status page."""
+from argotun.expiry import SOON
 
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"

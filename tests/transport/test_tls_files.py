@@ -12,8 +12,6 @@ import trustme
 
 from argotun import files
 from argotun.errors import ConfigError, HandshakeError
-from argotun.observe import words
-from argotun.transport import certificates
 from argotun.transport import tls as module
 from argotun.transport.certificates import Certificate, remark
 from argotun.transport.tls import ClientTls, ServerTls, handshake_server
@@ -206,10 +204,6 @@ DAY = 86400.0
 def test_a_certificate_is_spoken_of_near_its_end(begins, ends, said):
     now = 365 * DAY
     assert remark(Certificate(now + begins, now + ends, b"", b"", b""), now + ends, now) == said
-
-
-def test_the_log_and_the_status_page_mean_the_same_by_soon():
-    assert certificates.SOON == words.SOON
 
 
 def test_a_certificate_that_ends_in_days_is_loaded_with_a_warning(pki, tmp_path, caplog):

@@ -39,22 +39,22 @@ BARRED = {
 }
 
 # Single files that know nothing of argotun.
-GROUND = {"errors", "address", "descriptors", "files", "process", "seldom", "streams", "turns"}
+GROUND = {"errors", "address", "descriptors", "expiry", "files", "process", "seldom", "streams", "turns"}
 
 # Each layer with what it may import; the package itself, `""`, holds a version and nothing else.
 LAYERS: dict[str, set[str]] = {
     "": set(),
     **{name: set() for name in GROUND},
     "wire": {"errors"},
-    "observe": {"turns", "errors"},
+    "observe": {"address", "expiry", "turns", "errors"},
     "config": {"errors", "address"},
     "policy": {"config", "errors"},
-    "transport": {"wire", "config", "files", "address", "seldom", "turns", "errors"},
+    "transport": {"wire", "config", "files", "address", "expiry", "seldom", "turns", "errors"},
     "tunnel": {"transport", "wire", "config", "turns", "errors"},
     "replicas": {"transport", "config", "files", "seldom", "turns", "errors"},
     "server": {"replicas", "tunnel", "transport", "wire", "observe", "config", *GROUND},
     "agent": {"tunnel", "transport", "wire", "observe", "policy", "config", *GROUND},
-    "options": {"config", "files", "errors"},
+    "options": {"config", "address", "files", "errors"},
     "check": {
         *("server", "agent", "replicas", "tunnel", "transport", "wire", "observe", "policy", "config"),
         *GROUND,
