@@ -8,9 +8,10 @@ path or from an unauthenticated peer, and every label has a bounded set of value
 import platform
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import gevent
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -46,6 +47,7 @@ _STATUSES = frozenset(int(status) for status in HTTPStatus)
 _BOUND_LABELS = (*(f"{bound:g}" for bound in BOUNDS), "+Inf")
 
 
+@dataclass(slots=True, eq=False)
 class TunnelStats:
     """The counters of tunnels, on either side: plain numbers that their owner adds to.
 
@@ -55,15 +57,12 @@ class TunnelStats:
     `window_exhausted` how often a sender used up its credit.
     """
 
-    __slots__ = ("active", "bytes_in", "bytes_out", "rtt", "stalls", "window_exhausted")
-
-    def __init__(self) -> None:
-        self.active = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.rtt = 0.0
-        self.stalls = 0
-        self.window_exhausted = 0
+    active: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    rtt: float = 0.0
+    stalls: int = 0
+    window_exhausted: int = 0
 
     def carry(self, request: Request) -> None:
         """Add what a request has carried since it was last counted."""
@@ -72,6 +71,7 @@ class TunnelStats:
         request.counted_in, request.counted_out = request.bytes_in, request.bytes_out
 
 
+@dataclass(slots=True, eq=False)
 class ClusterStats(TunnelStats):
     """The server's counters of one cluster.
 
@@ -83,37 +83,20 @@ class ClusterStats(TunnelStats):
     agent.
     """
 
-    __slots__ = (
-        "buckets",
-        "cpu",
-        "frames",
-        "hops",
-        "rate_limited",
-        "relayed",
-        "relayed_in",
-        "relayed_out",
-        "repeated",
-        "requests",
-        "seconds",
-        "sessions",
-        "takeovers",
-        "worked",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.frames = 0
-        self.cpu = 0.0
-        self.worked = 0.0
-        self.sessions = 0
-        self.rate_limited = 0
-        self.takeovers = 0
-        self.hops = 0
-        self.repeated: dict[Repeated, int] = dict.fromkeys(get_args(Repeated), 0)
-        self.relayed = self.relayed_in = self.relayed_out = 0
-        self.requests: dict[tuple[bytes, int], int] = {}
-        self.buckets = [0] * len(_BOUND_LABELS)
-        self.seconds = 0.0
+    frames: int = 0
+    cpu: float = 0.0
+    worked: float = 0.0
+    sessions: int = 0
+    rate_limited: int = 0
+    takeovers: int = 0
+    hops: int = 0
+    repeated: dict[Repeated, int] = field(default_factory=lambda: dict.fromkeys(get_args(Repeated), 0))
+    relayed: int = 0
+    relayed_in: int = 0
+    relayed_out: int = 0
+    requests: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    buckets: list[int] = field(default_factory=lambda: [0] * len(_BOUND_LABELS))
+    seconds: float = 0.0
 
     def relayed_up(self, size: int) -> None:
         """Count bytes that another replica sent to an agent here."""
@@ -149,15 +132,13 @@ def share_out(cpu: float, stats: Sequence[ClusterStats]) -> None:
         each.worked = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class CallerStats:
     """The server's counters of one caller: requests, those of them that were refused, open connections."""
 
-    __slots__ = ("connections", "refused", "requests")
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.refused = 0
-        self.requests = 0
+    connections: int = 0
+    refused: int = 0
+    requests: int = 0
 
 
 STRANGERS = "none"
@@ -205,27 +186,7 @@ class Places(Protocol):
 
 
 class Registry(Protocol):
-    """The part of the registry of replicas that metrics read at a scrape."""
-
-    @property
-    def up(self) -> bool:
-        """Whether our own beats are heard."""
-
-    @property
-    def replicas(self) -> int:
-        """Live replicas, this one too."""
-
-    @property
-    def routes(self) -> int:
-        """Clusters that other replicas hold."""
-
-    @property
-    def beats(self) -> int:
-        """Beats that were written."""
-
-    @property
-    def changes(self) -> int:
-        """Routes that were written."""
+    """The part of the registry of replicas that metrics read at a scrape, beside what _REGISTRY_ROWS name."""
 
     @property
     def errors(self) -> Mapping[str, int]:
@@ -233,25 +194,17 @@ class Registry(Protocol):
 
 
 class PeerLink(Protocol):
-    """The part of a link to another replica that metrics read at a scrape."""
+    """The part of a link to another replica that metrics read at a scrape, beside what _PEER_ROWS name."""
 
     address: str
 
-    @property
-    def up(self) -> bool:
-        """Whether the other replica is there."""
 
-    @property
-    def rtt(self) -> float:
-        """Smoothed round trip in seconds."""
-
-    @property
-    def streams(self) -> int:
-        """Streams that were opened on it."""
+_Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
+_Labels = tuple[str, ...]
 
 
 class _Row(NamedTuple):
-    family: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    kind: _Kind
     name: str
     attribute: str
     help: str
@@ -336,6 +289,12 @@ _CALLER_ROWS = (
     ),
 )
 
+_PEER_ROWS = (
+    _Row(_GAUGE, "argotun_peer_up", "up", "1 while the link to a replica is up"),
+    _Row(_GAUGE, "argotun_peer_rtt_seconds", "rtt", "Round trip of a link"),
+    _Row(_GAUGE, "argotun_peer_streams", "streams", "Streams that were opened on a link"),
+)
+
 _REGISTRY_ROWS = (
     _Row(_GAUGE, "argotun_registry_up", "up", "1 while what this replica writes comes back by the feed"),
     _Row(_GAUGE, "argotun_replicas", "replicas", "Live replicas that this one knows, itself too"),
@@ -394,30 +353,20 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families that both roles have."""
-        build = GaugeMetricFamily(
-            "argotun_build_info", "What is running; always 1", labels=("version", "python", "mode")
-        )
-        build.add_metric((__version__, platform.python_version(), self.mode), 1)
-        yield build
-
-        expiry = GaugeMetricFamily(
+        running = {(__version__, platform.python_version(), self.mode): 1}
+        labels = ("version", "python", "mode")
+        yield _family(_GAUGE, "argotun_build_info", "What is running; always 1", labels, running)
+        yield _family(
+            _GAUGE,
             "argotun_certificate_expiry_timestamp_seconds",
             "Unix time at which a certificate ends",
-            labels=("certificate",),
+            ("certificate",),
+            {name: end for source in self._certificates for name, end in source.expiry().items()},
         )
-        for source in self._certificates:
-            for name, seconds in source.expiry().items():
-                expiry.add_metric((name,), seconds)
-        yield expiry
-
-        errors = CounterMetricFamily(
-            "argotun_reload_errors", "Changed files that could not be used", labels=("what",)
-        )
-        broken = sum(source.errors for source in self._certificates)
-        for what, count in self._reload_errors.items():
-            errors.add_metric((what,), count + (broken if what == "certificates" else 0))
-        yield errors
-
+        broken = {**self._reload_errors}
+        broken["certificates"] += sum(source.errors for source in self._certificates)
+        told = "Changed files that could not be used"
+        yield _family(_COUNTER, "argotun_reload_errors", told, ("what",), broken)
         yield CounterMetricFamily(
             "argotun_access_log_dropped_lines",
             "Access lines that were not written because the output stalled",
@@ -513,12 +462,8 @@ class ServerMetrics(Metrics):
             "Requests that a rate limit refused",
             self._rate_limited_by_forgotten + sum(stats.rate_limited for _, stats in clusters),
         )
-        failures = CounterMetricFamily(
-            "argotun_auth_failures", "Agents that were turned away", labels=("reason",)
-        )
-        for reason, count in self._auth_failures.items():
-            failures.add_metric((reason,), count)
-        yield failures
+        turned_away = "Agents that were turned away"
+        yield _family(_COUNTER, "argotun_auth_failures", turned_away, ("reason",), self._auth_failures)
         yield CounterMetricFamily(
             "argotun_agents_same_replica",
             "Agents that looked for another replica and were led to this one again",
@@ -531,57 +476,33 @@ class ServerMetrics(Metrics):
         )
         yield from self._places()
         yield from _rows(_REGISTRY_ROWS, [((), registry) for registry in self._registries], ())
-        errors = CounterMetricFamily(
-            "argotun_registry_errors", "Failures at the registry of replicas", labels=("operation",)
-        )
-        for registry in self._registries:
-            for operation, count in registry.errors.items():
-                errors.add_metric((operation,), count)
-        yield errors
+        failures = {name: n for registry in self._registries for name, n in registry.errors.items()}
+        told = "Failures at the registry of replicas"
+        yield _family(_COUNTER, "argotun_registry_errors", told, ("operation",), failures)
 
     def _peers(self, clusters: list[tuple[str, ClusterStats]]) -> Iterator[Metric]:
-        repeated = CounterMetricFamily(
+        yield _family(
+            _COUNTER,
             "argotun_requests_repeated",
             "Requests that were asked again of another agent",
-            labels=("cluster", "reason"),
+            ("cluster", "reason"),
+            {(name, why): count for name, stats in clusters for why, count in stats.repeated.items()},
         )
-        for name, stats in clusters:
-            for reason, count in stats.repeated.items():
-                repeated.add_metric((name, reason), count)
-        yield repeated
-        relayed = CounterMetricFamily(
-            "argotun_relayed_bytes", "Bytes of streams that came by a link", labels=("cluster", "direction")
+        yield _by_direction(
+            "argotun_relayed_bytes",
+            "Bytes of streams that came by a link",
+            ("cluster",),
+            [((name,), stats.relayed_in, stats.relayed_out) for name, stats in clusters],
         )
-        for name, stats in clusters:
-            relayed.add_metric((name, "to_cluster"), stats.relayed_in)
-            relayed.add_metric((name, "from_cluster"), stats.relayed_out)
-        yield relayed
-        up = GaugeMetricFamily("argotun_peer_up", "1 while the link to a replica is up", labels=("peer",))
-        rtt = GaugeMetricFamily("argotun_peer_rtt_seconds", "Round trip of a link", labels=("peer",))
-        streams = GaugeMetricFamily(
-            "argotun_peer_streams", "Streams that were opened on a link", labels=("peer",)
-        )
-        for link in self.links:
-            up.add_metric((link.address,), link.up)
-            rtt.add_metric((link.address,), link.rtt)
-            streams.add_metric((link.address,), link.streams)
-        yield up
-        yield rtt
-        yield streams
+        yield from _rows(_PEER_ROWS, [((link.address,), link) for link in self.links], ("peer",))
 
     def _places(self) -> Iterator[Metric]:
-        taken = GaugeMetricFamily("argotun_connections", "Connections of a port", labels=("port",))
-        sent = CounterMetricFamily(
-            "argotun_connections_sent_away",
-            "Connections that a full port refused, or dropped before they had shown who they are",
-            labels=("port", "reason"),
-        )
-        for name, places in self._ports.items():
-            taken.add_metric((name,), places.taken)
-            sent.add_metric((name, "refused"), places.refused)
-            sent.add_metric((name, "dropped"), places.dropped)
-        yield taken
-        yield sent
+        taken = {name: places.taken for name, places in self._ports.items()}
+        yield _family(_GAUGE, "argotun_connections", "Connections of a port", ("port",), taken)
+        sent = {(name, "refused"): places.refused for name, places in self._ports.items()}
+        sent |= {(name, "dropped"): places.dropped for name, places in self._ports.items()}
+        told = "Connections that a full port refused, or dropped before they had shown who they are"
+        yield _family(_COUNTER, "argotun_connections_sent_away", told, ("port", "reason"), sent)
 
 
 class AgentMetrics(Metrics, TunnelStats):
@@ -618,17 +539,10 @@ class AgentMetrics(Metrics, TunnelStats):
     def collect(self) -> Iterator[Metric]:
         """Yield all families of the agent."""
         yield from super().collect()
-        refusals = CounterMetricFamily(
-            "argotun_policy_refusals", "Requests that the customer's policy refused", labels=("rule",)
-        )
-        for rule, count in self._policy_refusals.items():
-            refusals.add_metric((rule,), count)
-        yield refusals
+        told = "Requests that the customer's policy refused"
+        yield _family(_COUNTER, "argotun_policy_refusals", told, ("rule",), self._policy_refusals)
         yield from _rows(_AGENT_ROWS, [((), self)], ())
         yield from _links([((), self)], ())
-
-
-_Labelled = list[tuple[tuple[str, ...], TunnelStats]]
 
 
 def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
@@ -650,27 +564,39 @@ def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
     yield duration
 
 
+def _family(kind: _Kind, name: str, told: str, labels: _Labels, samples: Mapping[Any, float]) -> Metric:
+    """One family, with a number for each value of its label, or for each tuple of them."""
+    family = kind(name, told, labels=labels)
+    for values, number in samples.items():
+        family.add_metric((values,) if isinstance(values, str) else values, number)
+    return family
+
+
+def _by_direction(
+    name: str, told: str, labels: _Labels, counts: Iterable[tuple[_Labels, int, int]]
+) -> Metric:
+    """One family of bytes to the clusters and from them."""
+    both = {
+        (*values, way): count
+        for values, to, back in counts
+        for way, count in (("to_cluster", to), ("from_cluster", back))
+    }
+    return _family(_COUNTER, name, told, (*labels, "direction"), both)
+
+
 def _rows(
-    rows: Iterable[_Row], owners: Sequence[tuple[tuple[str, ...], object]], labels: tuple[str, ...]
+    rows: Iterable[_Row], owners: Sequence[tuple[_Labels, object]], labels: _Labels
 ) -> Iterator[Metric]:
     """One family per row of a table, one sample per owner."""
-    for row in rows:
-        family = row.family(row.name, row.help, labels=labels)
-        for values, owner in owners:
-            family.add_metric(values, getattr(owner, row.attribute))
-        yield family
+    for kind, name, attribute, told in rows:
+        samples = {values: getattr(owner, attribute) for values, owner in owners}
+        yield _family(kind, name, told, labels, samples)
 
 
-def _links(owners: _Labelled, labels: tuple[str, ...]) -> Iterator[Metric]:
+def _links(owners: Sequence[tuple[_Labels, TunnelStats]], labels: _Labels) -> Iterator[Metric]:
     """Bytes by direction and round-trip time of each tunnel."""
-    payload = CounterMetricFamily(
-        "argotun_payload_bytes", "Payload bytes of streams", labels=(*labels, "direction")
-    )
-    rtt = GaugeMetricFamily("argotun_tunnel_rtt_seconds", "Smoothed round trip of a tunnel", labels=labels)
-    for values, owner in owners:
-        payload.add_metric((*values, "to_cluster"), owner.bytes_in)
-        payload.add_metric((*values, "from_cluster"), owner.bytes_out)
-        if owner.rtt:
-            rtt.add_metric(values, owner.rtt)
-    yield payload
-    yield rtt
+    counts = [(values, owner.bytes_in, owner.bytes_out) for values, owner in owners]
+    yield _by_direction("argotun_payload_bytes", "Payload bytes of streams", labels, counts)
+    trips = {values: owner.rtt for values, owner in owners if owner.rtt}
+    told = "Smoothed round trip of a tunnel"
+    yield _family(_GAUGE, "argotun_tunnel_rtt_seconds", told, labels, trips)
