@@ -1,6 +1,23 @@
-"""A host and a port as people write them."""
+"""A host and a port as people write them, and what a host may be."""
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+
+
+def ip_of(host: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a host is, without brackets; None for a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def can_be_named(host: str) -> bool:
+    """Whether a host can be given to a resolver or to OpenSSL, which log a traceback or raise otherwise."""
+    try:
+        return b"\0" not in host.encode("idna")
+    except UnicodeError:
+        return False
 
 
 def host_port(host: str, port: int | str) -> str:

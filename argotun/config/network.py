@@ -5,7 +5,7 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from argotun.address import host_port
+from argotun.address import host_port, ip_of
 from argotun.config.models import Address, Networks
 from argotun.config.proxies import PORTS, Proxy
 from argotun.config.registries import PORTS as REGISTRY_PORTS
@@ -24,11 +24,7 @@ def is_host(text: str) -> bool:
 
 def is_ipv6(text: str) -> bool:
     """Whether `text` is an IPv6 address, without brackets."""
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
+    return isinstance(ip_of(text), ipaddress.IPv6Address)
 
 
 def parse_address(text: str) -> Address:

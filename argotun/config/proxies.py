@@ -4,10 +4,10 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from urllib.parse import SplitResult, unquote_to_bytes
 
-from argotun.address import host_port
+from argotun.address import host_port, ip_of
 
 PORTS = {"http": 80, "https": 443}
 
@@ -79,9 +79,8 @@ def _matches(entry: str, name: str, port: int) -> bool:
     bare = bare.rstrip(".")
     if wanted is not None and wanted != port:
         return False
-    try:
-        address = ip_address(name)
-    except ValueError:
+    address = ip_of(name)
+    if address is None:
         suffix = bare.removeprefix("*")
         return name.endswith(suffix) if suffix.startswith(".") else name == bare or name.endswith(f".{bare}")
     try:
@@ -99,9 +98,5 @@ def _split_port(entry: str) -> tuple[str, int | None]:
 
 
 def _is_loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+    address = ip_of(name)
+    return name == "localhost" if address is None else address.is_loopback

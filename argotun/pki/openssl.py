@@ -4,7 +4,6 @@ Python's standard library can use certificates but not make them. The commands a
 OpenSSL 1.1, OpenSSL 3 and LibreSSL all understand. Keys are P-256, readable by their owner only.
 """
 
-import ipaddress
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from argotun.address import ip_of
 from argotun.errors import ArgotunError
 
 SERVER, CLIENT = "serverAuth", "clientAuth"
@@ -213,10 +213,8 @@ def _serial() -> str:
 
 
 def _general_name(name: str) -> str:
-    try:
-        return f"IP:{ipaddress.ip_address(name)}"
-    except ValueError:
-        return f"DNS:{name}"
+    address = ip_of(name)
+    return f"DNS:{name}" if address is None else f"IP:{address}"
 
 
 def _write_config(place: str, subject: str, extensions: str) -> str:

@@ -1,10 +1,8 @@
 """Where replicas find each other: what this one says of itself, and where it dials the others."""
 
-import ipaddress
-
 from gevent import socket
 
-from argotun.address import host_port
+from argotun.address import host_port, ip_of
 from argotun.config import ServerConfig
 from argotun.config.models import ANYWHERE
 from argotun.errors import ConfigError
@@ -71,8 +69,7 @@ def _is_near(config: ServerConfig) -> bool:
 
 def _is_here(host: str) -> bool:
     """Whether an address means this machine to whoever dials it."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = ip_of(host)
+    if address is None:
         return host == "localhost"
     return address.is_loopback or address.is_unspecified

@@ -10,14 +10,13 @@ reached, and be repaired, while a cluster's DNS is down. The lookup goes on mean
 import logging
 import time
 from collections.abc import Sequence
-from ipaddress import ip_address
 from itertools import chain, zip_longest
 
 import gevent
 from gevent import socket as _socket
 from gevent.monkey import get_original
 
-from argotun.address import host_port
+from argotun.address import can_be_named, host_port, ip_of
 from argotun.errors import DialError, NameLost
 from argotun.transport.explain import explain
 from argotun.transport.race import Address
@@ -40,7 +39,7 @@ class Resolver:
         self._name, self._port = host.strip("[]"), port
         self._where = host_port(self._name, port)
         self._patience = patience
-        self._literal = _is_address(self._name)
+        self._literal = ip_of(self._name) is not None
         self._found: list[Address] = []
         self._problem = ""
         self._told = False
@@ -58,7 +57,7 @@ class Resolver:
 
         Raises DialError for what cannot be asked for, NameLost when it is not resolved and never was.
         """
-        if not 0 < self._port < 65536 or not _can_be_asked(self._name):
+        if not 0 < self._port < 65536 or not (self._name and can_be_named(self._name)):
             # The resolver would take such a port modulo 65536, and log a traceback for such a name.
             raise DialError(f"cannot connect to {self._where}: not a name and port that can be dialled")
         if self._literal:
@@ -111,21 +110,6 @@ class Resolver:
         elif not self._problem and self._told:
             _log.info("%s: the name is resolved again", self._where)
             self._told = False
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _can_be_asked(name: str) -> bool:
-    try:
-        return bool(name) and b"\0" not in name.encode("idna")
-    except UnicodeError:
-        return False
 
 
 def _in_turn(addresses: Sequence[Address]) -> list[Address]:

@@ -19,6 +19,7 @@ import gevent
 from gevent.socket import socket
 from gevent.ssl import SSLContext, SSLSocket
 
+from argotun.address import can_be_named
 from argotun.errors import ConfigError, HandshakeError
 from argotun.files import Fingerprint, Trouble, fingerprint, read, readable, settled
 from argotun.transport.certificates import Certificate, certificates, chain_end, parse, remark
@@ -328,7 +329,7 @@ def handshake_client(
     TLS 1.3 a server that refuses our certificate says so only at the first read.
     """
     name = (server_hostname or "").strip("[]").rstrip(".") or None
-    if name is not None and not _can_be_named(name):
+    if name is not None and not can_be_named(name):
         sock.close()
         raise HandshakeError(f"TLS handshake: {name!r} cannot be a server's name")
     return _shake_hands(sock, context, timeout, name, SSLSocket.do_handshake, server_side=False)
@@ -371,13 +372,6 @@ def _shake_hands(
     finally:
         timer.close()
     return tls
-
-
-def _can_be_named(name: str) -> bool:
-    try:
-        return b"\0" not in name.encode("idna")
-    except UnicodeError:
-        return False
 
 
 def _digest(found: _Contents) -> bytes:
