@@ -6,7 +6,6 @@ upgrade the server is asked without one, since a server of version 1 takes an ag
 behind it the server's HELLO is heard and none is said.
 """
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from argotun.address import host_port
 from argotun.agent.api import KubernetesApi
-from argotun.agent.connector import STEPS, Connector
+from argotun.agent.connector import Connector
 from argotun.agent.policy import PolicyFile
 from argotun.check import api, certificates, clock, tokens
 from argotun.check.steps import Walk
@@ -37,7 +36,7 @@ NAMES = {
     "tls": "server.tls",
     "upgrade": "server.upgrade",
 }
-"""What a step of the agent's is called here."""
+"""What a step of the agent's is called here, in their order."""
 
 
 def walk(config: AgentConfig, found: Walk) -> None:
@@ -107,7 +106,7 @@ class _Way:
     def walk(self) -> None:
         """As far as the agent's own way leads without becoming an agent of the server."""
         with closing(self.connector.approach()) as steps:
-            sock = self._go(steps, "tls", self._tell)
+            sock = self.found.approach(steps, NAMES, "tls", self._tell)
             if sock is None:
                 self._look_closer()
                 return
@@ -116,23 +115,10 @@ class _Way:
             return
         # The answer to the first question ended its connection.
         with closing(self.connector.approach()) as steps:
-            socket = self._go(steps, "upgrade", _nobody)
+            socket = self.found.approach(steps, NAMES, "upgrade")
             if isinstance(socket, MessageSocket):
                 self.found.ok("server.upgrade", f"the way carries a WebSocket ({socket.subprotocol})")
                 self._greet(socket)
-
-    def _go(self, steps: Any, last: str, tell: Callable[[str, Any], None]) -> Any:
-        """Walk as far as the step `last`, and give what that gave; None where one has failed."""
-        done = -1
-        try:
-            for name, given in steps:
-                done = STEPS.index(name)
-                tell(name, given)
-                if name == last:
-                    return given
-        except (ArgotunError, OSError) as error:
-            self.found.fail(NAMES[STEPS[done + 1]], str(error))
-        return None
 
     def _tell(self, name: str, given: Any) -> None:
         proxy = self.config.proxy
@@ -146,12 +132,15 @@ class _Way:
         elif name == "proxy" and proxy is not None:
             self.found.ok(NAMES[name], f"{host_port(proxy.host, proxy.port)} lets this agent through")
         elif name == "tls" and self.connector.tls is not None:
-            shown = certificates.of_socket(given)
-            if shown is None:
-                self.found.ok(NAMES[name], f"{given.version()}")
-                return
-            says = f"{given.version()}; the server's certificate is that of {shown.names}, and"
-            certificates.look(self.found, NAMES[name], says, shown.ends, "renew it on the server's side")
+            version = f"{given.version()}"
+            certificates.tell(
+                self.found,
+                NAMES[name],
+                given,
+                lambda names: f"{version}; the server's certificate is that of {names}, and",
+                version,
+                "renew it on the server's side",
+            )
         elif name == "tls":
             self.found.warn(
                 NAMES[name],

@@ -18,7 +18,7 @@ from argotun.transport.explain import explain
 from argotun.transport.reply import printable
 
 NAMES = {"resolve": "api.dns", "connect": "api.tcp", "tls": "api.tls"}
-"""What a step of the agent's is called here."""
+"""What a step of the agent's is called here, in their order."""
 
 LARGEST = 1 << 20
 """Bytes of an answer to a review; an account's groups are a few names."""
@@ -62,17 +62,12 @@ def _credential(config: AgentConfig, api: KubernetesApi, found: Walk) -> bytes |
 
 def _reached(api: KubernetesApi, found: Walk) -> bool:
     """Walk to the API; whether it was reached."""
-    done = -1
-    try:
-        with closing(api.approach()) as steps:
-            for name, given in steps:
-                done = STEPS.index(name)
-                _tell(name, given, api, found)
-        given.close()
-    except (ArgotunError, OSError) as error:
-        found.fail(NAMES[STEPS[done + 1]], str(error))
-        return False
-    return True
+    with closing(api.approach()) as steps:
+        last = STEPS[-1] if api.tls is not None else "connect"
+        sock = found.approach(steps, NAMES, last, lambda name, given: _tell(name, given, api, found))
+    if sock is not None:
+        sock.close()
+    return sock is not None
 
 
 def _tell(name: str, given: Any, api: KubernetesApi, found: Walk) -> None:
@@ -82,12 +77,15 @@ def _tell(name: str, given: Any, api: KubernetesApi, found: Walk) -> None:
     elif name == "connect":
         found.ok(NAMES[name], "the API's port answers")
     else:
-        shown = certificates.of_socket(given)
-        says = f"{given.version()}; the API's certificate is that of {shown.names}, and" if shown else ""
-        if shown is None:
-            found.ok(NAMES[name], f"{given.version()}")
-        else:
-            certificates.look(found, NAMES[name], says, shown.ends, "renew it on the API's side")
+        version = f"{given.version()}"
+        certificates.tell(
+            found,
+            NAMES[name],
+            given,
+            lambda names: f"{version}; the API's certificate is that of {names}, and",
+            version,
+            "renew it on the API's side",
+        )
 
 
 def _answers(api: KubernetesApi, metrics: AgentMetrics, found: Walk) -> bool:

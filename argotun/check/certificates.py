@@ -1,6 +1,7 @@
 """Certificates as a person wants them: whose they are, who made them, and when they end."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from argotun.expiry import SOON
 from argotun.files import read
 from argotun.observe.words import plural
 from argotun.transport.certificates import certificates
+from argotun.transport.reply import printable
 from argotun.transport.tls import LARGEST_FILE
 
 MOST_NAMES = 4
@@ -31,7 +33,7 @@ def of_der(der: bytes) -> Shown:
     """What is shown of a certificate in DER form; raises ValueError when it is none."""
     found = x509.load_der_x509_certificate(der)
     issuer = found.issuer.rfc4514_string() or "an issuer without a name"
-    return Shown(_names(found), _line(issuer), found.not_valid_after_utc.timestamp())
+    return Shown(_names(found), printable(issuer), found.not_valid_after_utc.timestamp())
 
 
 def of_file(path: str) -> Shown:
@@ -76,6 +78,20 @@ def look(walk: Walk, step: str, says: str, end: float, todo: str = "") -> None:
         walk.ok(step, says)
 
 
+def tell(
+    walk: Walk, step: str, sock: Any, says: Callable[[str], str], otherwise: str = "", todo: str = ""
+) -> None:
+    """Tell of the certificate that the other side of a TLS connection has shown, by `says` of its names.
+
+    Where none can be read, the step went well with the words `otherwise`, or there is nothing to be told.
+    """
+    shown = of_socket(sock)
+    if shown is not None:
+        look(walk, step, says(shown.names), shown.ends, todo)
+    elif otherwise:
+        walk.ok(step, otherwise)
+
+
 def _names(found: x509.Certificate) -> str:
     try:
         listed = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -83,10 +99,4 @@ def _names(found: x509.Certificate) -> str:
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         names = [str(name.value) for name in found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(map(_line, names[:MOST_NAMES])) + more if names else "nobody"
-
-
-def _line(text: str) -> str:
-    """Somebody else's words as one line of bounded length."""
-    line = "".join(each if each.isprintable() else " " for each in text)
-    return line if len(line) <= 100 else line[:99] + "…"
+    return ", ".join(map(printable, names[:MOST_NAMES])) + more if names else "nobody"

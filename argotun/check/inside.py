@@ -113,10 +113,12 @@ class _Caller:
         sock = self._place.dial()
         if self._tls is not None:
             sock = handshake_client(sock, self._tls.context(), self._name, TIMEOUT)
-            shown = certificates.of_socket(sock)
-            if shown is not None:
-                says = f"the port shows the certificate of {shown.names}, which"
-                certificates.look(self._found, "inside.tls", says, shown.ends)
+            certificates.tell(
+                self._found,
+                "inside.tls",
+                sock,
+                lambda names: f"the port shows the certificate of {names}, which",
+            )
         sock.settimeout(TIMEOUT)
         return sock
 

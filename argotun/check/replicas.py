@@ -50,10 +50,6 @@ def _reach(config: ServerConfig, replica: str, address: str, found: Walk) -> Non
     except ArgotunError as error:
         found.fail(step, f"replica {replica}: {error}")
         return
-    shown = certificates.of_socket(sock)
+    answers = f"replica {replica} answers"
+    certificates.tell(found, step, sock, lambda names: f"{answers}, and its certificate", answers)
     sock.close()
-    says = f"replica {replica} answers, and its certificate"
-    if shown is None:
-        found.ok(step, f"replica {replica} answers")
-    else:
-        certificates.look(found, step, says, shown.ends)

@@ -1,8 +1,8 @@
 """A walk: one finding for each step, told as it is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from argotun.check.advice import advice
 from argotun.errors import ArgotunError
@@ -59,6 +59,29 @@ class Walk:
     def done(self, step: str, act: Callable[[], object]) -> bool:
         """Whether `act` raises no ArgotunError; where it does, the step failed."""
         return self.attempt(step, lambda: (act(),)) is not None
+
+    def approach(
+        self,
+        steps: Iterable[tuple[str, Any]],
+        names: Mapping[str, str],
+        last: str,
+        tell: Callable[[str, Any], None] = lambda name, given: None,
+    ) -> Any:
+        """Walk a role's own steps as far as `last`, and give what that gave; None where one has failed.
+
+        `names` says what each is called here, in their order; `tell` is called with each that went well.
+        """
+        ahead = iter(names.values())
+        step = next(ahead)
+        try:
+            for name, given in steps:
+                step = next(ahead, step)
+                tell(name, given)
+                if name == last:
+                    return given
+        except (ArgotunError, OSError) as error:
+            self.fail(step, str(error))
+        return None
 
     def _add(self, finding: Finding) -> None:
         self.findings.append(finding)
