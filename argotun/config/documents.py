@@ -47,6 +47,19 @@ class Listed(NamedTuple):
     lines: Callable[[], list[int]]
 
 
+def text_of(read: Callable[[], bytes], option: str, path: str, wrong: type[ConfigError]) -> str:
+    """The text of a file that `option` names, as `read` gives its bytes.
+
+    Raises `wrong` where it cannot be read (`read` raises OSError) or is not in UTF-8.
+    """
+    try:
+        return read().decode("utf-8")
+    except OSError as error:
+        raise wrong(option, path, f"a readable file ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise wrong(option, path, "a file in UTF-8") from None
+
+
 def read_list(text: str, where: str, expected: str, error: type[ConfigError]) -> Listed:
     """The list that a text holds; raises `error`, which names the place behind `where` and repeats no value.
 

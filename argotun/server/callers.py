@@ -15,6 +15,7 @@ from hmac import compare_digest
 
 from argotun.config.callers import OPTION, Caller, parse_callers
 from argotun.config.clusters import ANY_NAME, Cluster
+from argotun.config.documents import text_of
 from argotun.errors import ConfigError
 from argotun.files import Trouble, Watched
 from argotun.observe.metrics import CallerStats
@@ -133,7 +134,7 @@ class Callers:
         self._asked = asked
         self._bound = bound
         self._trouble = Trouble(log, on_error)
-        self._data = b""
+        self._text: str | None = None
         self._entries: tuple[Caller, ...] = tuple(Caller(name, may_impersonate=True) for name in names)
         self._agents: dict[str, Cluster] = {}
         self._agents_names = Listed(())
@@ -209,18 +210,10 @@ class Callers:
         return None if found is None else Access(found.name, found, self._stats(found.name))
 
     def _read(self, file: Watched) -> None:
-        try:
-            data = file.read()
-        except OSError as error:
-            raise ConfigError(OPTION, file.path, f"a readable file ({error.strerror})") from None
-        if data == self._data:
-            return
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ConfigError(OPTION, file.path, "a file in UTF-8") from None
-        self._use(parse_callers(text, file.path))
-        self._data = data
+        text = text_of(file.read, OPTION, file.path, ConfigError)
+        if text != self._text:
+            self._use(parse_callers(text, file.path))
+            self._text = text
 
     def _use(self, entries: tuple[Caller, ...]) -> None:
         certified = [caller for caller in entries if not caller.tokens]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from argotun.config.clusters import OPTION, Cluster, parse_clusters
+from argotun.config.documents import text_of
 from argotun.errors import ClustersError
 from argotun.files import Trouble, Watched
 
@@ -72,19 +73,15 @@ class ClustersFile:
     def _reread(self) -> None:
         """Read the file and use it, unless these very bytes are in force; raises ClustersError."""
         self._seen = b""
-        try:
-            data = self._file.read()
-        except OSError as error:
-            raise ClustersError(OPTION, self._file.path, f"a readable file ({error.strerror})") from None
+        text = text_of(self._read, OPTION, self._file.path, ClustersError)
+        if self._seen != self._good:
+            self._use(text, self._file.path)
+            self._good = self._seen
+
+    def _read(self) -> bytes:
+        data = self._file.read()
         self._seen = sha256(data).digest()
-        if self._seen == self._good:
-            return
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ClustersError(OPTION, self._file.path, "a file in UTF-8") from None
-        self._use(text, self._file.path)
-        self._good = self._seen
+        return data
 
     def _use(self, text: str, source: str = "") -> None:
         self.clusters = parse_clusters(text, source)

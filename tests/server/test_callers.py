@@ -5,6 +5,7 @@ import os
 import ssl
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -13,9 +14,14 @@ import trustme
 from cryptography import x509
 from gevent import socket
 from gevent import ssl as gevent_ssl
+from prometheus_client import CollectorRegistry
 
+from argotun.errors import ConfigError
+from argotun.observe.metrics import ServerMetrics
 from argotun.observe.request import Request
 from argotun.server import app
+from argotun.server.callers import Callers
+from argotun.server.clusters import ClustersFile
 from tests.rig import Api, Peer, Rig, Script, until
 
 TOKEN = "what-the-dashboard-shows"
@@ -472,3 +478,12 @@ def test_the_health_port_tells_nothing_of_each_cluster() -> None:
         assert answer.json()["agents"] == 1
         assert b"127.0.0.1" not in answer.body
         assert b"c1" not in answer.body
+
+
+def test_an_empty_file_is_no_list_of_callers(tmp_path: Path) -> None:
+    file = tmp_path / "callers.json"
+    file.touch()
+    stats = ServerMetrics(CollectorRegistry()).caller
+    callers = Callers(str(file), ("argocd",), ClustersFile("[]"), stats, asked=True, bound=True, limit=0)
+    with pytest.raises(ConfigError, match="expected a list of callers"):
+        callers.load()
