@@ -139,6 +139,8 @@ class Agent:
         self._lookout.stop()
         self._seldom.close()
         self._crowded.close()
+        if self.policy is not None:
+            self.policy.close()
         for tunnel in list(self.tunnels):
             tunnel.end("the agent ends")
         for upstream in list(self.api.flushing):

@@ -1,8 +1,8 @@
 """The customer's policy in force: re-read when its file changes, the last good one kept, refusals told."""
 
 import logging
-from time import monotonic
 
+from argotun.config.documents import text_of
 from argotun.errors import PolicyError
 from argotun.files import Trouble, Watched
 from argotun.observe.logs import fields
@@ -10,6 +10,7 @@ from argotun.observe.metrics import AgentMetrics
 from argotun.observe.request import Request
 from argotun.policy.grammar import OPTION, parse_policy
 from argotun.policy.rules import DEFAULT, NOT_CANONICAL, Decision, Policy
+from argotun.seldom import Seldom
 from argotun.wire.head import RequestHead
 
 log = logging.getLogger("argotun.agent")
@@ -19,6 +20,8 @@ LARGEST_FILE = 64 * 1024
 
 LINES = 20
 """Lines about refusals in a second; whoever asks decides how many there would be."""
+
+REFUSES = "the policy refuses a request"
 
 
 class PolicyFile:
@@ -32,10 +35,9 @@ class PolicyFile:
         self._file = Watched(path, LARGEST_FILE)
         self._metrics = metrics
         self._trouble = Trouble(log, lambda: metrics.reload_errors("policy"))
-        self._data: bytes | None = None
+        self._text: str | None = None
         self._policy: Policy
-        self._second = 0.0
-        self._lines = 0
+        self._seldom = Seldom(log, most=LINES, seconds=1.0)
         self.problem = ""
         self._read()
 
@@ -75,57 +77,33 @@ class PolicyFile:
         if decision.allowed:
             return ""
         self._metrics.policy_refused(decision.rule)
-        self._tell(decision, request)
+        facts = fields(
+            rule=decision.rule,
+            request=str(decision.what),
+            caller=request.caller or "-",
+            audit_id=request.audit_id.decode("ascii", "replace") or "-",
+        )
+        self._seldom.say(logging.WARNING, REFUSES, REFUSES, extra=facts)
         return explain(decision)
+
+    def close(self) -> None:
+        """Count at once the refusals that had no line."""
+        self._seldom.close()
 
     def _read(self) -> None:
         """Read the file and use it, unless these very bytes are in force; raises PolicyError."""
-        data = _read(self._file)
-        if data == self._data:
+        text = text_of(self._file.read, OPTION, self.path, PolicyError)
+        if text == self._text:
             return
-        self._policy = _parse(data, self.path)
-        self._data = data
+        self._policy = parse_policy(text, self.path)
+        self._text = text
         self._metrics.policy_rules([*(rule.name for rule in self._policy.rules), DEFAULT, NOT_CANONICAL])
         log.info("a policy is in force", extra=fields(file=self.path, rules=self.rules))
-
-    def _tell(self, decision: Decision, request: Request) -> None:
-        """One line in the log, of at most LINES in a second."""
-        now = monotonic()
-        if now - self._second >= 1.0:
-            if self._lines > LINES:
-                log.warning("more refusals than lines about them", extra=fields(left_out=self._lines - LINES))
-            self._second, self._lines = now, 0
-        self._lines += 1
-        if self._lines <= LINES:
-            log.warning(
-                "the policy refuses a request",
-                extra=fields(
-                    rule=decision.rule,
-                    request=str(decision.what),
-                    caller=request.caller or "-",
-                    audit_id=request.audit_id.decode("ascii", "replace") or "-",
-                ),
-            )
 
 
 def read_policy(path: str) -> Policy:
     """The policy in a file; raises PolicyError."""
-    return _parse(_read(Watched(path, LARGEST_FILE)), path)
-
-
-def _read(file: Watched) -> bytes:
-    try:
-        return file.read()
-    except OSError as error:
-        raise PolicyError(OPTION, file.path, f"a readable file ({error.strerror})") from None
-
-
-def _parse(data: bytes, path: str) -> Policy:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise PolicyError(OPTION, path, "a file in UTF-8") from None
-    return parse_policy(text, path)
+    return parse_policy(text_of(Watched(path, LARGEST_FILE).read, OPTION, path, PolicyError), path)
 
 
 def explain(decision: Decision) -> str:

@@ -337,13 +337,14 @@ def test_a_refusal_is_a_line_with_caller_and_audit_id(file: Path, caplog: pytest
 def test_refusals_do_not_flood_the_log(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     with policed(file) as rig, caplog.at_level(logging.WARNING, "argotun.agent"):
         assert rig.agent.policy is not None
-        rig.agent.policy._second = float("inf")  # no second passes
+        rig.agent.policy._seldom._seconds = 3600.0  # no second passes
         client = rig.client()
         for _ in range(LINES + 5):
             assert rig.get(SECRETS, client=client).status == 403
         lines = [each for each in caplog.records if each.getMessage() == "the policy refuses a request"]
         assert len(lines) == LINES
         assert refusals(rig) == {"no-secrets/secrets": LINES + 5}
+    assert "5 more lines like this were left out: the policy refuses a request" in caplog.messages
 
 
 def test_an_empty_file_is_no_policy(tmp_path: Path) -> None:
