@@ -20,9 +20,14 @@ def can_be_named(host: str) -> bool:
         return False
 
 
+def bracketed(host: str) -> str:
+    """A host as a URL has it: with brackets round an IPv6 address."""
+    return f"[{host}]" if ":" in host else host
+
+
 def host_port(host: str, port: int | str) -> str:
     """`host:port`, with brackets round an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{bracketed(host)}:{port}"
 
 
 def socket_name(address: Any) -> str:

@@ -32,7 +32,7 @@ from gevent.server import StreamServer
 
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, ServerConfig
-from argotun.config.network import parse_proxy
+from argotun.config.network import parse_proxy, parse_server_url
 from argotun.observe import probes
 from argotun.server import drain
 from argotun.server.app import Server
@@ -475,6 +475,7 @@ class Rig:
         values |= (self._agent_options or {}) | options
         if isinstance(values.get("proxy"), str):
             values["proxy"] = parse_proxy(values["proxy"])
+        values["server"] = parse_server_url(values["server"])
         return AgentConfig(**values)
 
     def make_agent(self, **options: Any) -> Agent:

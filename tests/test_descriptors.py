@@ -16,6 +16,7 @@ from gevent.server import StreamServer
 from argotun import descriptors
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig
+from argotun.config.models import ServerUrl
 from argotun.descriptors import KEPT_BACK, divide, share
 from bench.ports import free_port
 from tests.raw_websocket import Listening, dial
@@ -65,7 +66,9 @@ def test_connections_that_are_kept_take_nothing_from_what_is_kept_back(
     monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(descriptors, "allowed", lambda: limit)
-    config = AgentConfig(server="ws://h", token="t", target=("h", 1), plain_target=True, idle_conns=4096)
+    config = AgentConfig(
+        server=ServerUrl(tls=False), token="t", target=("h", 1), plain_target=True, idle_conns=4096
+    )
     agent = Agent(config)
     left_behind = agent.api.most_flushing + agent.config.idle_conns
     assert agent.config.max_conns + left_behind <= max(limit - KEPT_BACK, 16)

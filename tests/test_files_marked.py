@@ -14,6 +14,7 @@ import yaml
 from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.agent.policy import read_policy
 from argotun.config import PkiConfig
+from argotun.config.network import parse_server_url
 from argotun.demo import kubeconfig
 from argotun.files import read, readable, unmarked
 from argotun.options.load import load
@@ -134,7 +135,11 @@ def test_kubeconfig(marked: Marked, tmp_path: Path) -> None:
 def test_the_passphrase_of_pki(marked: Marked, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("a passphrase of words\n")
-    options = {"pki_folder": str(tmp_path / "pki"), "pki_server": "wss://h/connect", "pki_clusters": ("c1",)}
+    options = {
+        "pki_folder": str(tmp_path / "pki"),
+        "pki_server": parse_server_url("wss://h/connect"),
+        "pki_clusters": ("c1",),
+    }
     Folder(PkiConfig(**options, pki_passphrase_file=str(plain))).fill()
     Folder(PkiConfig(**options, pki_passphrase_file=marked("marked", plain.read_text()))).fill()
     token = tmp_path / "pki" / "agents" / "c1" / "token"

@@ -95,7 +95,9 @@ class Agent:
                 self.config.max_conns,
             )
         health = {} if self.health is None else {"health": host_port(*self.health.address)}
-        log.info("agent starts", extra=fields(server=self.config.server, target=self.api.address, **health))
+        log.info(
+            "agent starts", extra=fields(server=str(self.config.server), target=self.api.address, **health)
+        )
 
     def told(self) -> None:
         """It is to end: a dial in progress says nothing more to the server."""
@@ -177,7 +179,7 @@ class Agent:
             )
         self.connected.set()
         self.metrics.connected = 1
-        log.info("connected", extra=fields(server=self.config.server, version=tunnel.version))
+        log.info("connected", extra=fields(server=str(self.config.server), version=tunnel.version))
 
     def _accept(self, tunnel: Tunnel, stream: Stream, target: str) -> None:
         if target and target != self.api.address:
@@ -273,7 +275,7 @@ class Agent:
             "mode": "agent",
             "version": argotun.__version__,
             "uptimeSeconds": round(monotonic() - self._since, 1),
-            "server": self.config.server,
+            "server": str(self.config.server),
             "target": self.api.address,
             "connected": self.connected.is_set(),
             "draining": self.draining,

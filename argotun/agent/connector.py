@@ -26,7 +26,6 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import closing
 from time import monotonic
-from urllib.parse import urlsplit
 
 import gevent
 from gevent.event import Event
@@ -37,7 +36,6 @@ from argotun.agent.backoff import Backoff, Search
 from argotun.agent.credentials import ServerToken
 from argotun.agent.spread import Spread, Woken
 from argotun.config import AgentConfig
-from argotun.config.models import Address
 from argotun.errors import ArgotunError, ConnectionLost, DialError, HandshakeError, NameLost
 from argotun.observe.logs import fields
 from argotun.observe.metrics import AgentMetrics
@@ -120,11 +118,11 @@ class Connector:
             "--token-file" if config.token_file else "--server-token-path",
         )
         self.tls = None
-        if config.server.startswith("wss:"):
+        if config.server.tls:
             self.tls = ClientTls(config.server_ca_cert, config.client_cert, config.client_key)
             metrics.watch_certificates(self.tls)
-        place = _place(config.server) if config.proxy is None else (config.proxy.host, config.proxy.port)
-        self._first = Destination(*place, config.dial_timeout)
+        first = config.proxy or config.server
+        self._first = Destination(first.host, first.port, config.dial_timeout)
         self._instance = os.urandom(8).hex()
         self.spread = Spread(config.tunnels)
 
@@ -200,7 +198,7 @@ class Connector:
         the step that failed is the one behind the last that was named.
         """
         config = self._config
-        (host, port), proxy = _place(config.server), config.proxy
+        server, proxy = config.server, config.proxy
         deadline = monotonic() + config.dial_timeout
         try:
             addresses = self._first.resolve(deadline)
@@ -213,15 +211,15 @@ class Connector:
         try:
             yield "connect", sock
             if proxy is not None:
-                sock = pass_through(sock, proxy, host, port, deadline)
+                sock = pass_through(sock, proxy, server.host, server.port, deadline)
             yield "proxy", sock
             if self.tls is not None:
-                sock = handshake_client(sock, self.tls.context(), host, config.dial_timeout)
+                sock = handshake_client(sock, self.tls.context(), server.host, config.dial_timeout)
             yield "tls", sock
             headers = [("Authorization", f"Bearer {self.token.current()}")]
             if there := self.spread.connected:
                 headers.append((CONNECTED_TO, there))
-            socket = connect(sock, config.server, headers, (SUBPROTOCOL,), config.dial_timeout)
+            socket = connect(sock, server.name, server.target, headers, (SUBPROTOCOL,), config.dial_timeout)
             yield "upgrade", socket
         except BaseException:
             sock.close()
@@ -335,9 +333,3 @@ class Connector:
 def _problem(error: Exception) -> str:
     """Why there is no tunnel, as a sentence; of a dial that led nowhere the words say so themselves."""
     return str(error) if isinstance(error, DialError) else f"cannot connect: {error}"
-
-
-def _place(server: str) -> Address:
-    """Where the server listens, by its URL."""
-    url = urlsplit(server)
-    return url.hostname or "", url.port or (443 if url.scheme == "wss" else 80)

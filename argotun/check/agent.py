@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 from argotun.address import host_port
 from argotun.agent.api import KubernetesApi
@@ -123,7 +122,7 @@ class _Way:
     def _tell(self, name: str, given: Any) -> None:
         proxy = self.config.proxy
         if name == "resolve":
-            host = proxy.host if proxy is not None else urlsplit(self.config.server).hostname
+            host = proxy.host if proxy is not None else self.config.server.host
             addresses = ", ".join(dict.fromkeys(str(address[4][0]) for address in given))
             self.found.ok(NAMES[name], f"{host} is dialled at {addresses}")
         elif name == "connect":
@@ -152,7 +151,8 @@ class _Way:
         """Ask whether we would be let in, and what time it is there."""
         headers = [("Authorization", f"Bearer {self.connector.token.current()}")]
         try:
-            reply = knock(sock, self.config.server, headers, self.config.dial_timeout)
+            server, patience = self.config.server, self.config.dial_timeout
+            reply = knock(sock, server.name, server.target, headers, patience)
         except ArgotunError as error:
             self.found.fail("server.access", str(error))
             return None

@@ -8,6 +8,7 @@ hand (a test, the demo) answers for its values itself. `repr` never shows a secr
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from argotun.address import bracketed, host_port
 from argotun.config.proxies import Proxy
 from argotun.config.registries import RegistryUrl
 
@@ -16,6 +17,30 @@ Address = tuple[str, int]
 
 ANYWHERE = ("", "0.0.0.0", "::")
 """Hosts of an address to listen on that stand for every address of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUrl:
+    """Where agents find their server, of the URL `text`; by default nowhere.
+
+    `tls` says that it is dialled by wss://, `target` is what the upgrade asks for.
+    """
+
+    text: str = ""
+    tls: bool = True
+    host: str = ""
+    port: int = 443
+    target: str = "/connect"
+
+    @property
+    def name(self) -> str:
+        """What the Host field of a request to it says."""
+        usual = 443 if self.tls else 80
+        return bracketed(self.host) if self.port == usual else host_port(self.host, self.port)
+
+    def __str__(self) -> str:
+        return self.text
+
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 """Networks, as CIDR writes them."""
@@ -143,8 +168,7 @@ class ServerConfig(TunnelConfig):
 class AgentConfig(TunnelConfig):
     """`--mode agent`: the end beside the Kubernetes API."""
 
-    server: str = ""
-    """`wss://host[:port]/path`; the path is `/connect` when none was given."""
+    server: ServerUrl = ServerUrl()
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
     server_token_path: str | None = None
@@ -197,8 +221,8 @@ class PkiConfig(LogConfig):
     """`--mode pki`: certificates, tokens and the chart's values, in a folder."""
 
     pki_folder: str = "argotun-pki"
-    pki_server: str = ""
-    """URL that agents will dial; its host is a name of the server's certificate."""
+    pki_server: ServerUrl = ServerUrl()
+    """What agents will dial; its host is a name of the server's certificate."""
     pki_names: tuple[str, ...] = ()
     pki_clusters: tuple[str, ...] = ()
     pki_keys: tuple[tuple[str, str], ...] = ()

@@ -6,7 +6,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from argotun.address import host_port, ip_of
-from argotun.config.models import Address, Networks
+from argotun.config.models import Address, Networks, ServerUrl
 from argotun.config.proxies import PORTS, Proxy
 from argotun.config.registries import PORTS as REGISTRY_PORTS
 from argotun.config.registries import RegistryUrl, split
@@ -155,8 +155,8 @@ SERVER_URL_EXPECTED = "the server's URL such as wss://tunnel.example.com/connect
 WEB_SCHEMES = {"https": "wss", "http": "ws"}
 
 
-def parse_server_url(text: str) -> str:
-    """A ws or wss URL without user or fragment; a missing path becomes `/connect`."""
+def parse_server_url(text: str) -> ServerUrl:
+    """A ws or wss URL without user or fragment; a missing path becomes `/connect`. Raises ValueError."""
     scheme = text.partition("://")[0].lower()
     if scheme in WEB_SCHEMES:
         raise Refused(f"{SERVER_URL_EXPECTED}, with {WEB_SCHEMES[scheme]}:// in place of {scheme}://")
@@ -165,7 +165,10 @@ def parse_server_url(text: str) -> str:
     parts = split_url(text)
     if parts.scheme not in ("ws", "wss") or "@" in parts.netloc or "#" in text:
         raise ValueError
-    return parts._replace(path=parts.path if parts.path.strip("/") else "/connect").geturl()
+    parts = parts._replace(path=parts.path if parts.path.strip("/") else "/connect")
+    tls = parts.scheme == "wss"
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    return ServerUrl(parts.geturl(), tls, parts.hostname or "", parts.port or (443 if tls else 80), target)
 
 
 def parse_web_url(text: str) -> str:

@@ -14,6 +14,7 @@ import gevent
 
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, DemoConfig, ServerConfig
+from argotun.config.network import parse_server_url
 from argotun.demo import certificates, kubeconfig
 from argotun.demo.certificates import AGENT_NAME, Certificates
 from argotun.demo.kubeconfig import Upstream, write_private
@@ -137,7 +138,7 @@ class Stage(ExitStack):
         host, port = self.server.public_address
         agent = Agent(
             AgentConfig(
-                server=f"{'wss' if made else 'ws'}://{host}:{port}/connect",
+                server=parse_server_url(f"{'wss' if made else 'ws'}://{host}:{port}"),
                 token_file=write_private(self._folder / "tunnel-token", tunnel_token.encode()),
                 allow_insecure_server=made is None,
                 server_ca_cert=made.ca if made else None,

@@ -83,7 +83,7 @@ def verifies_target(config: AgentConfig) -> bool:
 
 def without_tls(config: AgentConfig) -> bool:
     """Whether the server is dialled without TLS."""
-    return config.server.startswith("ws://")
+    return not config.server.tls
 
 
 def needs_registry(option: str) -> Rule:
@@ -207,7 +207,7 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         AgentConfig,
         "server",
-        lambda c, _: not c.server,
+        lambda c, _: not c.server.text,
         "is not set: expected the server's URL such as wss://host/connect",
     ),
     Rule(
@@ -281,13 +281,13 @@ ERRORS: tuple[Rule, ...] = (
     Rule(
         PkiConfig,
         "pki-server",
-        lambda c, _: not c.pki_server,
+        lambda c, _: not c.pki_server.text,
         "is not set: expected the URL that agents will dial",
     ),
     Rule(
         PkiConfig,
         "pki-server",
-        lambda c, _: c.pki_server.startswith("ws://"),
+        lambda c, _: not c.pki_server.tls,
         "{value} shows no certificate: expected a wss:// URL",
     ),
     *pair(StatusConfig, "status-client-cert", "status-client-key"),

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -129,11 +128,11 @@ def environment_proxy(server: Setting | None, environ: Mapping[str, str]) -> dic
     if server is None:
         return {}
     try:
-        url = urlsplit(parse(BY_NAME["server"], server))
+        url = parse(BY_NAME["server"], server)
     except ConfigError:
         # The caller parses it too and says so.
         return {}
-    found = from_environment(url.hostname or "", url.port or 443, environ) if url.scheme == "wss" else None
+    found = from_environment(url.host, url.port, environ) if url.tls else None
     return {} if found is None else {"proxy": Setting(found[1], found[0])}
 
 

@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from argotun import files
 from argotun.config import PkiConfig, ServerConfig
@@ -217,7 +216,7 @@ class Folder:
     def _server_names(self) -> list[str]:
         """The host that agents dial, what was asked for, and the names of the chart's Services."""
         config = self._config
-        names = [urlsplit(config.pki_server).hostname or "", *config.pki_names]
+        names = [config.pki_server.host, *config.pki_names]
         release = config.pki_release
         # As the chart names its objects: a release's name that holds the chart's is not repeated.
         full = release if "argotun" in release else f"{release}-argotun"

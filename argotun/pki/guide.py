@@ -44,7 +44,7 @@ their agents themselves (docs/install.md).
 def introduction(folder: Folder, config: PkiConfig) -> str:
     """The text for a folder that was just filled."""
     clusters = folder.clusters()
-    words = {"chart": quote(config.pki_chart), "url": config.pki_server}
+    words = {"chart": quote(config.pki_chart), "url": config.pki_server.text}
     text = _START.format(folder=folder.path, count=plural(len(clusters), "cluster")) + folder.report.text()
     text += _SERVER.format(
         **words,

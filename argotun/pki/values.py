@@ -4,8 +4,8 @@ import base64
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from argotun.config.models import ServerUrl
 from argotun.errors import ArgotunError
 from argotun.files import unmarked
 from argotun.pki.keys import Keys
@@ -73,7 +73,7 @@ def entry_with_token(cluster: str, folder: Path) -> Values:
     }
 
 
-def entry_with_keys(cluster: str, keys: Keys, url: str) -> Values:
+def entry_with_keys(cluster: str, keys: Keys, url: ServerUrl) -> Values:
     """The server's entry of an agent that shows a token which its own cluster signed."""
     return {
         "serviceAccount": {
@@ -85,11 +85,11 @@ def entry_with_keys(cluster: str, keys: Keys, url: str) -> Values:
     }
 
 
-def agent_values(url: str, ca: Path, folder: Path) -> Values:
+def agent_values(url: ServerUrl, ca: Path, folder: Path) -> Values:
     """Values of `mode: agent` for a server at `url` with a certificate of `ca`; `folder` is the agent's."""
     return {
         "mode": "agent",
-        "serverURL": url,
+        "serverURL": url.text,
         "token": token(folder),
         "tls": {
             "serverCAData": encoded(ca),
@@ -99,27 +99,27 @@ def agent_values(url: str, ca: Path, folder: Path) -> Values:
     }
 
 
-def open_values(cluster: str, url: str, ca: Path) -> Values:
+def open_values(cluster: str, url: ServerUrl, ca: Path) -> Values:
     """As `agent_values`, without a secret: the cluster's signature proves the agent."""
     return {
         "mode": "agent",
-        "serverURL": url,
+        "serverURL": url.text,
         "serverToken": {"audience": audience(cluster, url)},
         "tls": {"serverCAData": encoded(ca)},
     }
 
 
-def exposure_values(exposure: str, url: str) -> Values:
+def exposure_values(exposure: str, url: ServerUrl) -> Values:
     """How agents get to the server at `url`: by a `load-balancer`, or a `node-port` on its own port."""
-    port = urlsplit(url).port or 443
+    port = url.port
     if exposure == "load-balancer":
         return {"service": {"type": "LoadBalancer", "port": port}}
     return {"service": {"type": "NodePort", **({"nodePort": port} if port in NODE_PORTS else {})}}
 
 
-def audience(cluster: str, url: str) -> str:
+def audience(cluster: str, url: ServerUrl) -> str:
     """Whom a cluster's ServiceAccount token is for: no other cluster's is, and no other server's."""
-    return f"{urlsplit(url).hostname}/{cluster}"
+    return f"{url.host}/{cluster}"
 
 
 def cert_name(cluster: str) -> str:

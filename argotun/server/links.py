@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import gevent
 
 import argotun
+from argotun.address import bracketed
 from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
@@ -241,8 +242,8 @@ class Link:
             if links.revoked(self.certificate):
                 raise HandshakeError("its certificate is revoked")
             # What it is called, wherever it is dialled.
-            url = f"wss://{links.config.peer_name}{PATH}"
-            socket = connect(sock, url, [(REPLICA, links.me)], (PEER_SUBPROTOCOL,), DIAL)
+            name = bracketed(links.config.peer_name)
+            socket = connect(sock, name, PATH, [(REPLICA, links.me)], (PEER_SUBPROTOCOL,), DIAL)
             if socket.subprotocol != PEER_SUBPROTOCOL:
                 raise HandshakeError("it is no replica of argotun")
         except BaseException:

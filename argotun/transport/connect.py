@@ -8,7 +8,6 @@ library's own reading would take frames that came with the answer for part of it
 import ssl
 import time
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from gevent.socket import socket
 
@@ -18,8 +17,6 @@ from argotun.transport._private import ask_upgrade
 from argotun.transport.explain import explain
 from argotun.transport.messages import MessageSocket
 from argotun.transport.reply import Reply, printable, read_reply, read_words
-
-_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 # The meaning of a refusal here; any other status is reported with the server's own words.
 _REFUSALS = {
@@ -55,20 +52,21 @@ _ONCE = ("sec-websocket-accept", "sec-websocket-protocol", "upgrade")
 
 def connect(
     sock: socket,
-    url: str,
+    host: str,
+    target: str,
     headers: Sequence[tuple[str, str]],
     subprotocols: Sequence[str],
     timeout: float,
 ) -> MessageSocket:
     """Upgrade `sock`, connected and through its TLS handshake, and give the MessageSocket of it.
 
-    `url` is ws(s)://host[:port]/path[?query]; only what the request says comes from it. `headers`
-    may hold the token: they are never shown. `timeout` (seconds) bounds the whole upgrade.
+    `host` is what the Host field says, `target` what is asked for. `headers` may hold the token: they are
+    never shown. `timeout` (seconds) bounds the whole upgrade.
 
     Raises HandshakeError with the server's status, in a sentence; `sock` stays the caller's to close.
     """
     try:
-        return _connect(sock, url, headers, subprotocols, timeout)
+        return _connect(sock, host, target, headers, subprotocols, timeout)
     except HandshakeError as error:
         if (shown := _without(error, headers)) is error:
             raise
@@ -76,14 +74,13 @@ def connect(
         raise shown from None
 
 
-def knock(sock: socket, url: str, headers: Sequence[tuple[str, str]], timeout: float) -> Reply:
+def knock(sock: socket, host: str, target: str, headers: Sequence[tuple[str, str]], timeout: float) -> Reply:
     """Ask as `connect` does, but for no upgrade: nothing begins, whatever is answered.
 
     That is 426 where the server would let us in, and it agrees on a version first: one that knows no version
     but the first begins a tunnel with its answer to an upgrade. Raises HandshakeError for anything else, with
     what the server would have answered to an upgrade. `sock` stays the caller's to close.
     """
-    host, target = _where(url)
     lines = [f"GET {target} HTTP/1.1", f"Host: {host}", f"User-Agent: {USER_AGENT}", "Connection: close"]
     exchange = _Exchange(sock, time.monotonic() + timeout)
     try:
@@ -110,12 +107,12 @@ def _without(error: HandshakeError, headers: Sequence[tuple[str, str]]) -> Hands
 
 def _connect(
     sock: socket,
-    url: str,
+    host: str,
+    target: str,
     headers: Sequence[tuple[str, str]],
     subprotocols: Sequence[str],
     timeout: float,
 ) -> MessageSocket:
-    host, target = _where(url)
     exchange = _Exchange(sock, time.monotonic() + timeout)
     try:
         agreed = ask_upgrade(exchange, host, target, [("User-Agent", USER_AGENT), *headers], subprotocols)
@@ -195,21 +192,6 @@ def _repeats(text: str, secrets: Sequence[str]) -> bool:
         for secret in secrets
         for at in range(max(len(secret) - _PIECE, 0) + 1)
     )
-
-
-def _where(url: str) -> tuple[str, str]:
-    """The Host header and the request target that a URL stands for."""
-    try:
-        parts = urlsplit(url)
-        name, port = parts.hostname, parts.port
-    except ValueError:
-        name = None
-    if not name:
-        raise HandshakeError("the server's address is not a URL")
-    host = f"[{name}]" if ":" in name else name
-    if port is not None and port != _PORTS.get(parts.scheme):
-        host = f"{host}:{port}"
-    return host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _refusal(sock: socket, reply: Reply, deadline: float) -> HandshakeError:

@@ -101,7 +101,7 @@ def test_attempts_beside_a_living_tunnel_leave_time_for_a_dial_to_requests_at_th
 
 @pytest.mark.parametrize("url", ["ws://server.example", "ws://server.example/", "ws://server.example:80"])
 def test_a_url_without_a_path_is_connect(url: str) -> None:
-    assert parse_server_url(url).endswith("/connect")
+    assert parse_server_url(url).text.endswith("/connect")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import yaml
 from gevent import socket
 
 from argotun.config import PkiConfig
+from argotun.config.network import parse_server_url
 from argotun.pki.folder import Folder
 from bench.ports import free_port
 from tests.chart.helm import RELEASES, Rendered, helm_or_skip
@@ -64,7 +65,9 @@ class Pod:
 def rendered(tmp_path: Path) -> Iterator[Rendered]:
     helm = helm_or_skip(RELEASES[-1].version, tmp_path)
     config = PkiConfig(
-        pki_folder=str(tmp_path / "pki"), pki_server="wss://argotun.example.com", pki_replicas=True
+        pki_folder=str(tmp_path / "pki"),
+        pki_server=parse_server_url("wss://argotun.example.com"),
+        pki_replicas=True,
     )
     Folder(config).fill()
     values: dict[str, Any] = yaml.safe_load((tmp_path / "pki" / "server.yaml").read_text())

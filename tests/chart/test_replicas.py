@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from argotun.config import PkiConfig
+from argotun.config.network import parse_server_url
 from argotun.pki.folder import Folder
 from tests.chart.helm import ROOT, Helm, Rendered
 from tests.chart.test_network import EVERYBODY, peers
@@ -263,7 +264,9 @@ def test_a_cluster_may_have_as_many_agents_as_its_entry_says(helm: Helm) -> None
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl program is not installed")
 def test_what_mode_pki_makes_is_what_replicas_show(helm: Helm, tmp_path: Path) -> None:
-    config = PkiConfig(pki_folder=str(tmp_path), pki_server="wss://argotun.example.com", pki_replicas=True)
+    config = PkiConfig(
+        pki_folder=str(tmp_path), pki_server=parse_server_url("wss://argotun.example.com"), pki_replicas=True
+    )
     Folder(config).fill()
     values = yaml.safe_load((tmp_path / "server.yaml").read_text())
     made = helm.render(values | {"replicas": 3, "registry": REGISTRY}).one("Secret", "argotun-peer-tls")[

@@ -257,7 +257,7 @@ def test_a_target_that_the_server_does_not_name_is_told(capsys: pytest.CaptureFi
 
 
 def test_a_wrong_path_is_told(check: Check, rig: Rig) -> None:
-    found = check(server=rig.agent_config().server + "s")
+    found = check(server=f"{rig.agent_config().server}s")
     assert found.failed == ["server.access"]
     assert "/connect" in found.of("server.access")["todo"]
 

@@ -62,14 +62,14 @@ def dialled(address: tuple[str, int], path: str) -> None:
     """The agent's end of one case."""
     host, port = address
     with socket.create_connection(address) as sock:
-        echo(sock, connect(sock, f"ws://{host}:{port}{path}", (), (), TIMEOUT))
+        echo(sock, connect(sock, f"{host}:{port}", path, (), (), TIMEOUT))
 
 
 def count(address: tuple[str, int]) -> int:
     """How many cases the suite has: it says so in text, so the disguise has to be between."""
     host, port = address
     with socket.create_connection(address) as sock:
-        messages = connect(sock, f"ws://{host}:{port}/getCaseCount", (), (), TIMEOUT)
+        messages = connect(sock, f"{host}:{port}", "/getCaseCount", (), (), TIMEOUT)
         return int(messages.receive() or b"0")
 
 

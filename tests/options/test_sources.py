@@ -7,7 +7,7 @@ import pytest
 
 import argotun as package
 from argotun.config import AgentConfig, DemoConfig, ServerConfig
-from argotun.config.models import CONFIGS
+from argotun.config.models import CONFIGS, ServerUrl
 from argotun.config.network import parse_proxy
 from argotun.options.help import EXAMPLES, overview
 from argotun.options.sources import help_text
@@ -42,7 +42,7 @@ def test_the_defaults_are_those_that_the_documentation_promises(argotun):
 def test_an_agent_gets_what_its_flags_say(argotun, file, pem):
     outcome = argotun((*AGENT, "--target", "[fd00::1]:6443", "--max-retry", "1m30s", "--health-addr", "off"))
     assert outcome.config == AgentConfig(
-        server="wss://h/connect",
+        server=ServerUrl("wss://h/connect", host="h"),
         token="t0k",
         ca_cert=pem,
         sa_token_path=file,
@@ -78,7 +78,7 @@ def test_the_last_of_two_equal_flags_counts(argotun):
 def test_our_own_variable_beats_the_short_one(argotun):
     environ = {"SERVER_URL": "wss://short", "ARGOTUN_SERVER": "wss://own", "TOKEN": "t"}
     argv = ("--mode", "agent", "--ca-cert", "FILE", "--sa-token-path", "FILE")
-    assert argotun(argv, environ).config.server == "wss://own/connect"
+    assert argotun(argv, environ).config.server.text == "wss://own/connect"
 
 
 def test_clusters_may_be_json_in_the_environment(argotun):
@@ -137,7 +137,7 @@ def test_a_home_directory_is_found(argotun, monkeypatch, tmp_path, file):
     ],
 )
 def test_a_server_without_a_path_means_connect(argotun, given, url):
-    assert argotun((*AGENT, "--server", given)).config.server == url
+    assert argotun((*AGENT, "--server", given)).config.server.text == url
 
 
 @pytest.mark.parametrize(

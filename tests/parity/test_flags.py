@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from argotun.config.models import CONFIGS
+from argotun.config.models import CONFIGS, ServerUrl
 from argotun.options.table import BY_NAME
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -20,7 +20,7 @@ FLAGS: list[tuple[str, str, Any, str | None]] = [
     ("server", "tls-key", None, None),
     ("server", "tls-client-ca", None, None),
     ("server", "log-level", "info", None),
-    ("agent", "server", "", "SERVER_URL"),
+    ("agent", "server", ServerUrl(), "SERVER_URL"),
     ("agent", "token", None, "TOKEN"),
     ("agent", "target", ("kubernetes.default.svc", 443), None),
     ("agent", "sa-token-path", f"{ACCOUNT}/token", None),

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from argotun import cli
 from argotun.config import PkiConfig
+from argotun.config.network import parse_server_url
 from argotun.observe import logs
 from argotun.pki.folder import Folder
 from argotun.pki.openssl import Authority, KeyPair
@@ -49,7 +50,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
     config = PkiConfig(
         pki_folder=str(folder),
-        pki_server=URL,
+        pki_server=parse_server_url(URL),
         pki_clusters=("customer-a", "customer-b"),
         pki_names=("192.0.2.7", "other.example.com"),
     )

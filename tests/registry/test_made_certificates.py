@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from argotun.config import PkiConfig
+from argotun.config.network import parse_server_url
 from argotun.errors import ConfigError
 from argotun.pki.folder import Folder
 from tests.redis_server import RedisServer
@@ -31,7 +32,9 @@ class Made(Joined):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pki")
-    Folder(PkiConfig(pki_folder=str(path), pki_server="wss://127.0.0.1/connect", pki_replicas=True)).fill()
+    Folder(
+        PkiConfig(pki_folder=str(path), pki_server=parse_server_url("wss://127.0.0.1"), pki_replicas=True)
+    ).fill()
     return path
 
 

@@ -85,7 +85,7 @@ def test_an_agent_has_a_page_of_its_own() -> None:
         answer = rig.get("/status", BROWSER, client)
         assert b"argotun agent" in answer.body
         assert b"argotun agent: all is well" in answer.body
-        assert rig.agent_config().server.encode() in answer.body
+        assert rig.agent_config().server.text.encode() in answer.body
 
 
 # In a browser

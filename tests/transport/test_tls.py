@@ -68,7 +68,7 @@ def test_an_agent_without_a_certificate_hears_it_at_the_upgrade(pair, mtls, pki,
     close_later(gevent.spawn(refuse, far, mtls.context()))
     tls = close_later(handshake_client(near, ClientTls(pki.ca).context(), "localhost", 5))
     with pytest.raises(HandshakeError, match="requires a client certificate"):
-        connect(tls, "wss://localhost/connect", [], (), 5)
+        connect(tls, "localhost", "/connect", [], (), 5)
 
 
 def test_a_client_certificate_of_another_ca_is_refused(shake, mtls, pki, tmp_path):
