@@ -129,7 +129,7 @@ def test_kubeconfig(marked: Marked, tmp_path: Path) -> None:
         }
     )
     found = kubeconfig.read(marked("kubeconfig", text), None, tmp_path)
-    assert TokenFile(found.token).token() == "secret"
+    assert TokenFile(found.agent.sa_token_path).token() == "secret"
 
 
 def test_the_passphrase_of_pki(marked: Marked, tmp_path: Path) -> None:

@@ -9,8 +9,16 @@ from urllib.parse import parse_qsl
 
 from argotun.demo.patch import merge, merge_strategic
 from argotun.demo.pods import Pods
-from argotun.demo.refusal import Refusal, bad_request
-from argotun.demo.resources import BY_PATH, DEPLOYMENTS, DOCUMENTS, REVIEWS, Json, Resource
+from argotun.demo.resources import (
+    BY_PATH,
+    DEPLOYMENTS,
+    DOCUMENTS,
+    REVIEWS,
+    Json,
+    Refusal,
+    Resource,
+    bad_request,
+)
 from argotun.demo.store import Store
 
 MAX_REPLICAS = 100

@@ -4,7 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gevent
 import requests
@@ -55,7 +55,7 @@ class Client:
     def call(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Reply:
         """One request. Raises ArgotunError where nothing came back that can be read."""
         mark = f"demo-{secrets.token_hex(6)}"
-        answer = self._send(method, path, body, {"Content-Type": kind, "Audit-ID": mark})
+        answer = self._send(method, path, json=body, headers={"Content-Type": kind, "Audit-ID": mark})
         try:
             content = answer.json()
         except (requests.RequestException, ValueError):
@@ -70,19 +70,9 @@ class Client:
             raise ArgotunError(f"GET {path}: the watch was answered with {answer.status_code}")
         return Events(answer)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: Json | None = None,
-        headers: dict[str, str] | None = None,
-        stream: bool = False,
-    ) -> requests.Response:
-        data = None if body is None else json.dumps(body)
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
-            return self._session.request(
-                method, self._url + path, data=data, headers=headers, timeout=TIMEOUT, stream=stream
-            )
+            return self._session.request(method, self._url + path, timeout=TIMEOUT, **options)
         except requests.RequestException as problem:
             raise ArgotunError(f"{method} {path}: {problem}") from problem
 

@@ -62,9 +62,9 @@ def _walk(scene: Scene) -> bool:
 
 
 def _introduce(stage: Stage) -> None:
-    made, upstream = stage.certificates is not None, stage.upstream
+    made, agent = stage.encrypted, stage.target.agent
     tunnel = "◀══wss, mutual TLS══" if made else "◀──ws, plain──"
-    last = "──http──▶" if upstream.plain else "──https──▶"
+    last = "──http──▶" if agent.plain_target else "──https──▶"
     api = "stand-in API" if stage.stand_in else "your API"
     host, port = stage.server.public_address
     _say(_bold("argotun demo: server, agent and client in one process, on loopback"))
@@ -73,21 +73,21 @@ def _introduce(stage: Stage) -> None:
     _say()
     _say(f"  The agent dialled {host}:{port}; nothing dials the agent.")
     _say(f"  The client asks {stage.url}.")
-    _say(f"  The API is at {show_address(upstream.address)}.")
+    _say(f"  The API is at {show_address(agent.target)}.")
     if made:
         _say("  The tunnel's certificates were made a moment ago and go when the demo ends.")
     else:
         _say("  The tunnel is NOT encrypted: the openssl program did not work here.")
-    if upstream.plain:
+    if agent.plain_target:
         _say("  The way from the agent to the API is NOT encrypted.")
     if stage.stand_in:
         _say("  The API is a stand-in: it keeps objects in memory, allows all, runs nothing.")
         _say("  It has no nodes and no RBAC, and refuses exec, logs and port-forward.")
         _say("  All of that with your own cluster: --kubeconfig FILE [--context NAME]")
         return
-    _say(f"  The API is your own, context {upstream.context!r}. What will be done there:")
+    _say(f"  The API is your own, context {stage.target.context!r}. What will be done there:")
     _say("  one new namespace, argotun-demo-…, with a configmap; both go at the end.")
-    if upstream.insecure:
+    if agent.insecure:
         _say("  The kubeconfig says not to verify its certificate, so the agent does not.")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from argotun.demo.refusal import bad_request
+from argotun.demo.resources import bad_request
 
 _KEYS = {
     "containers": "name",

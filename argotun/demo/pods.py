@@ -5,8 +5,7 @@ import zlib
 
 from gevent import spawn_later
 
-from argotun.demo.refusal import Refusal
-from argotun.demo.resources import DEPLOYMENTS, PODS, Json, Resource
+from argotun.demo.resources import DEPLOYMENTS, PODS, Json, Refusal, Resource
 from argotun.demo.store import Store
 
 READY_AFTER = 0.3

@@ -2,7 +2,29 @@
 
 from typing import Any, NamedTuple
 
+from argotun.errors import ArgotunError
+
 Json = dict[str, Any]
+
+
+class Refusal(ArgotunError):
+    """A request that the stand-in API refuses; `code` is the HTTP status, `reason` the API's word for it."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+    def status(self) -> Json:
+        """The `Status` object that says it, as Kubernetes does."""
+        about = {"status": "Failure", "message": str(self), "reason": self.reason, "code": self.code}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **about}
+
+
+def bad_request(why: str) -> Refusal:
+    """400 for a body or a query that cannot be read, or asks for more than the stand-in can do."""
+    return Refusal(400, "BadRequest", why)
+
 
 VERSION = "v1.36.0+argotun-stand-in"
 """What `/version` says: a version that clients know how to treat, marked as what it is."""

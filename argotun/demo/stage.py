@@ -6,6 +6,7 @@ import shutil
 import ssl
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -13,13 +14,14 @@ from typing import Any, Self
 import gevent
 
 from argotun.agent.app import Agent
-from argotun.config import AgentConfig, DemoConfig, ServerConfig
+from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
 from argotun.config.network import parse_server_url
-from argotun.demo import certificates, kubeconfig
-from argotun.demo.certificates import AGENT_NAME, Certificates
-from argotun.demo.kubeconfig import Upstream, write_private
+from argotun.demo import kubeconfig
+from argotun.demo.kubeconfig import Target, put
 from argotun.demo.standin import StandIn
 from argotun.errors import ArgotunError
+from argotun.pki.folder import Folder
+from argotun.pki.values import cert_name
 from argotun.server.app import Server
 
 CLUSTER = "demo"
@@ -48,9 +50,10 @@ class Stage(ExitStack):
         self.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.agent_token = secrets.token_urlsafe(24)
         """The ServiceAccount token of the agent, where the API is the stand-in."""
-        self.certificates: Certificates | None = None
+        self.encrypted = False
+        """Whether there are certificates."""
         self.stand_in: StandIn | None = None
-        self.upstream = Upstream(_LOOPBACK)
+        self.target: Target
         self.server: Server
 
     def __enter__(self) -> Self:
@@ -73,52 +76,72 @@ class Stage(ExitStack):
         return f"{self.url}/tunnel/{CLUSTER}"
 
     def _set_up(self) -> None:
-        self.certificates = certificates.make(self._folder)
+        self.encrypted = self._make_certificates()
         if self._config.kubeconfig:
-            self.upstream = kubeconfig.read(self._config.kubeconfig, self._config.context, self._folder)
-            self._keep_token(self.upstream)
+            self.target = kubeconfig.read(self._config.kubeconfig, self._config.context, self._folder)
+            self._keep_token(self.target)
         else:
-            self.upstream = self._start_stand_in()
-        tunnel_token = secrets.token_urlsafe(24)
-        self._start_server(tunnel_token)
-        self._start_agent(tunnel_token)
+            self.target = self._start_stand_in()
+        token = secrets.token_urlsafe(24)
+        self._start_server(token)
+        self._start_agent(token)
 
-    def _keep_token(self, upstream: Upstream) -> None:
-        if upstream.plugin is not None and upstream.token and upstream.ends is not None:
-            keeper = gevent.spawn(upstream.plugin.renew, upstream.token, upstream.ends)
+    def _make_certificates(self) -> bool:
+        """As for an installation; whether there is an openssl that can do it."""
+        url = parse_server_url(f"wss://{_LOOPBACK[0]}")
+        config = PkiConfig(pki_folder=str(self._folder), pki_server=url, pki_clusters=(CLUSTER,), pki_days=1)
+        try:
+            Folder(config).fill()
+        except ArgotunError:
+            return False
+        return True
+
+    def _made(self, name: str) -> str | None:
+        return str(self._folder / name) if self.encrypted else None
+
+    def _put(self, name: str, text: str) -> str:
+        return put(self._folder / name, text.encode())
+
+    def _keep_token(self, target: Target) -> None:
+        if target.plugin is not None and target.agent.sa_token_path and target.ends is not None:
+            keeper = gevent.spawn(target.plugin.renew, target.agent.sa_token_path, target.ends)
             self.callback(keeper.kill, block=False)
 
     def _start(self, role: Agent | Server | StandIn) -> None:
         role.start()
         self.callback(role.stop)
 
-    def _start_stand_in(self) -> Upstream:
-        made = self.certificates
+    def _start_stand_in(self) -> Target:
         tls = None
-        if made is not None:
+        if self.encrypted:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(made.api.cert, made.api.key)
+            tls.load_cert_chain(self._folder / "server.crt", self._folder / "server.key")
         self.stand_in = StandIn(tokens={self.agent_token: STAND_IN_USER}, tls=tls)
         self._start(self.stand_in)
-        token = write_private(self._folder / "service-account-token", self.agent_token.encode())
-        return Upstream(self.stand_in.address, token=token, ca=made.ca if made else None, plain=made is None)
+        return Target(
+            AgentConfig(
+                target=self.stand_in.address,
+                sa_token_path=self._put("service-account-token", self.agent_token),
+                ca_cert=self._made("ca.crt"),
+                plain_target=not self.encrypted,
+            )
+        )
 
-    def _start_server(self, tunnel_token: str) -> None:
-        made = self.certificates
-        entry: dict[str, Any] = {"id": CLUSTER, "token": tunnel_token}
-        if made is not None:
-            entry["certNames"] = [AGENT_NAME]
+    def _start_server(self, token: str) -> None:
+        entry: dict[str, Any] = {"id": CLUSTER, "token": token}
+        if self.encrypted:
+            entry["certNames"] = [cert_name(CLUSTER)]
         self.server = Server(
             ServerConfig(
-                clusters=write_private(self._folder / "clusters.json", json.dumps([entry]).encode()),
+                clusters=self._put("clusters.json", json.dumps([entry])),
                 addr=_LOOPBACK,
                 internal_addr=_LOOPBACK,
                 internal_plain=True,
                 public_connections=_CONNECTIONS,
                 internal_connections=_CONNECTIONS,
-                tls_cert=made.server.cert if made else None,
-                tls_key=made.server.key if made else None,
-                tls_client_ca=made.ca if made else None,
+                tls_cert=self._made("server.crt"),
+                tls_key=self._made("server.key"),
+                tls_client_ca=self._made("ca.crt"),
                 access_log=False,
                 log_level=self._config.log_level,
                 log_format=self._config.log_format,
@@ -133,25 +156,17 @@ class Stage(ExitStack):
         while len(self.server.registry) and monotonic() < deadline:
             gevent.sleep(0.01)
 
-    def _start_agent(self, tunnel_token: str) -> None:
-        made, upstream = self.certificates, self.upstream
+    def _start_agent(self, token: str) -> None:
         host, port = self.server.public_address
         agent = Agent(
-            AgentConfig(
-                server=parse_server_url(f"{'wss' if made else 'ws'}://{host}:{port}"),
-                token_file=write_private(self._folder / "tunnel-token", tunnel_token.encode()),
-                allow_insecure_server=made is None,
-                server_ca_cert=made.ca if made else None,
-                client_cert=made.agent.cert if made else None,
-                client_key=made.agent.key if made else None,
-                target=upstream.address,
-                target_host_name=upstream.host_name,
-                target_client_cert=upstream.client_cert,
-                target_client_key=upstream.client_key,
-                sa_token_path=upstream.token,
-                ca_cert=upstream.ca,
-                insecure=upstream.insecure,
-                plain_target=upstream.plain,
+            replace(
+                self.target.agent,
+                server=parse_server_url(f"{'wss' if self.encrypted else 'ws'}://{host}:{port}"),
+                token=token,
+                allow_insecure_server=not self.encrypted,
+                server_ca_cert=self._made("ca.crt"),
+                client_cert=self._made(f"agents/{CLUSTER}/tls.crt"),
+                client_key=self._made(f"agents/{CLUSTER}/tls.key"),
                 max_retry=1.0,
                 health_addr=None,
                 access_log=False,

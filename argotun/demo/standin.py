@@ -18,8 +18,7 @@ from gevent.socket import IPPROTO_TCP, TCP_NODELAY
 
 from argotun.demo.api import Api, Request
 from argotun.demo.pods import READY_AFTER, Pods
-from argotun.demo.refusal import Refusal, bad_request
-from argotun.demo.resources import NAMESPACES, Json
+from argotun.demo.resources import NAMESPACES, Json, Refusal, bad_request
 from argotun.demo.store import Store
 
 MAX_BODY = 3 * 1024 * 1024

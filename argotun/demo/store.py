@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 
 from gevent.event import Event
 
-from argotun.demo.refusal import Refusal
-from argotun.demo.resources import NAMESPACES, RESOURCES, Json, Resource
+from argotun.demo.resources import NAMESPACES, RESOURCES, Json, Refusal, Resource
 
 _OWN = ("uid", "creationTimestamp", "generation")
 

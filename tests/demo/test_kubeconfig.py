@@ -43,13 +43,19 @@ def data(text):
 def test_embedded_material_is_readable_by_its_owner_alone(load):
     user = {"client-certificate-data": data("CERT"), "client-key-data": data("KEY"), "token": "t"}
     found = load(config({"certificate-authority-data": data("CA"), "tls-server-name": "name"}, user))
-    assert found.address == ("api.example.org", 6443)
-    assert (found.host_name, found.plain, found.insecure, found.context) == ("name", False, False, "one")
+    agent = found.agent
+    assert agent.target == ("api.example.org", 6443)
+    assert (agent.target_host_name, agent.plain_target, agent.insecure, found.context) == (
+        "name",
+        False,
+        False,
+        "one",
+    )
     for path, content in (
-        (found.ca, "CA"),
-        (found.client_cert, "CERT"),
-        (found.client_key, "KEY"),
-        (found.token, "t"),
+        (agent.ca_cert, "CA"),
+        (agent.target_client_cert, "CERT"),
+        (agent.target_client_key, "KEY"),
+        (agent.sa_token_path, "t"),
     ):
         with open(path) as file:
             assert file.read() == content
@@ -61,9 +67,9 @@ def test_paths_count_from_the_kubeconfig(load, tmp_path, monkeypatch):
         (tmp_path / name).write_text(name)
     monkeypatch.chdir("/")
     user = {"client-certificate": "crt", "client-key": "./key", "tokenFile": "tok", "token": "older"}
-    found = load(config({"certificate-authority": str(tmp_path / "ca")}, user))
+    agent = load(config({"certificate-authority": str(tmp_path / "ca")}, user)).agent
     expected = [str(tmp_path / name) for name in ("ca", "crt", "key", "tok")]
-    assert [found.ca, found.client_cert, found.client_key, found.token] == expected
+    assert [agent.ca_cert, agent.target_client_cert, agent.target_client_key, agent.sa_token_path] == expected
 
 
 @pytest.mark.parametrize(
@@ -77,8 +83,8 @@ def test_paths_count_from_the_kubeconfig(load, tmp_path, monkeypatch):
     ],
 )
 def test_server_becomes_an_address(load, server, address, plain):
-    found = load(config({"server": server, "insecure-skip-tls-verify": True}))
-    assert (found.address, found.plain, found.insecure, found.ca) == (address, plain, True, None)
+    agent = load(config({"server": server, "insecure-skip-tls-verify": True})).agent
+    assert (agent.target, agent.plain_target, agent.insecure, agent.ca_cert) == (address, plain, True, None)
 
 
 def test_the_named_context_is_used(load):

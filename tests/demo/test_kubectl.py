@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from argotun.demo import objects
+from argotun.demo import steps
 
 KUBECTL = shutil.which("kubectl")
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl: not on PATH")
@@ -41,9 +41,9 @@ def kubectl(stand_in, tmp_path):
 
 
 def manifest(image, **data):
-    deployment = objects.deployment("web", 2)
+    deployment = steps.deployment("web", 2)
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image
-    configmap = objects.configmap("cm", "x") | {"data": data}
+    configmap = steps.manifest("v1", "ConfigMap", "cm", data=data)
     return yaml.safe_dump_all([deployment, configmap])
 
 

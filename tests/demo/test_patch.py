@@ -3,7 +3,7 @@
 import pytest
 
 from argotun.demo.patch import merge, merge_strategic
-from argotun.demo.refusal import Refusal
+from argotun.demo.resources import Refusal
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from argotun.demo import plugin
-from argotun.demo.kubeconfig import Upstream, read
+from argotun.demo.kubeconfig import Target, read
 from argotun.demo.plugin import Plugin
 from argotun.errors import ArgotunError
 from tests.rig import until
@@ -38,7 +38,7 @@ def given(**status: str) -> str:
     return f"echo '{json.dumps({'apiVersion': VERSION, 'kind': 'ExecCredential', 'status': status})}'"
 
 
-def load(tmp_path: Path, entry: dict[str, object], **cluster: object) -> Upstream:
+def load(tmp_path: Path, entry: dict[str, object], **cluster: object) -> Target:
     config = {
         "current-context": "one",
         "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
@@ -53,16 +53,20 @@ def load(tmp_path: Path, entry: dict[str, object], **cluster: object) -> Upstrea
 
 def test_its_token_is_the_agents(tmp_path, script):
     found = load(tmp_path, script(given(token="of-the-plugin", expirationTimestamp="2100-01-01T00:00:00Z")))
-    assert Path(found.token).read_text() == "of-the-plugin"
-    assert stat.S_IMODE(os.stat(found.token).st_mode) == 0o600
+    assert Path(found.agent.sa_token_path).read_text() == "of-the-plugin"
+    assert stat.S_IMODE(os.stat(found.agent.sa_token_path).st_mode) == 0o600
     assert found.ends == 4102444800.0
 
 
 def test_its_certificate_is_the_agents(tmp_path, script):
     found = load(tmp_path, script(given(clientCertificateData="CERT", clientKeyData="KEY")))
-    texts = [Path(each).read_text() for each in (found.client_cert, found.client_key) if each]
+    texts = [
+        Path(each).read_text()
+        for each in (found.agent.target_client_cert, found.agent.target_client_key)
+        if each
+    ]
     assert texts == ["CERT", "KEY"]
-    assert found.token == ""
+    assert found.agent.sa_token_path == ""
 
 
 def test_it_hears_of_the_cluster_and_gets_its_arguments_and_environment(tmp_path, script):

@@ -5,8 +5,8 @@ import socket
 import pytest
 import requests
 
-from argotun.demo import objects
 from argotun.demo.standin import MAX_BODY, StandIn
+from argotun.demo.steps import deployment, manifest
 from tests.demo.calls import DEPLOYMENTS, MAPS, MERGE, PODS, named
 from tests.rig import until
 
@@ -114,7 +114,7 @@ def test_a_bad_object_is_refused(http, body):
     ],
 )
 def test_a_bad_deployment_is_refused(http, change):
-    spec = {**objects.deployment("x", 1)["spec"], **change}
+    spec = {**deployment("x", 1)["spec"], **change}
     http.refused(422, "Invalid", "POST", DEPLOYMENTS, {"metadata": {"name": "x"}, "spec": spec})
 
 
@@ -141,7 +141,7 @@ def test_deleted_object_is_gone(http):
 
 def test_deleted_namespace_takes_its_contents_along(http):
     for _ in range(2):
-        http.ok("POST", "/api/v1/namespaces", objects.namespace("n"))
+        http.ok("POST", "/api/v1/namespaces", manifest("v1", "Namespace", "n"))
         assert http.ok("GET", "/api/v1/namespaces/n/configmaps")["items"] == []
         http.ok("POST", "/api/v1/namespaces/n/configmaps", named("a"))
         http.ok("DELETE", "/api/v1/namespaces/n")
@@ -203,9 +203,9 @@ def pods(http):
 
 
 def test_deployment_has_as_many_pods_of_its_template_as_it_wants(http):
-    http.ok("POST", DEPLOYMENTS, objects.deployment("web", 3))
+    http.ok("POST", DEPLOYMENTS, deployment("web", 3))
     until(lambda: pods(http) == [("Running", "nginx:1.29")] * 3)
-    spec = objects.deployment("web", 2)["spec"]
+    spec = deployment("web", 2)["spec"]
     spec["template"]["spec"]["containers"][0]["image"] = "nginx:2"
     patched = http.ok("PATCH", f"{DEPLOYMENTS}/web", {"spec": spec}, **MERGE)
     assert patched["metadata"]["generation"] == 2
