@@ -84,7 +84,7 @@ class PolicyFile:
             audit_id=request.audit_id.decode("ascii", "replace") or "-",
         )
         self._seldom.say(logging.WARNING, REFUSES, REFUSES, extra=facts)
-        return explain(decision)
+        return in_words(decision)
 
     def close(self) -> None:
         """Count at once the refusals that had no line."""
@@ -106,7 +106,7 @@ def read_policy(path: str) -> Policy:
     return parse_policy(text_of(Watched(path, LARGEST_FILE).read, OPTION, path, PolicyError), path)
 
 
-def explain(decision: Decision) -> str:
+def in_words(decision: Decision) -> str:
     """A refusal as its client reads it."""
     if decision.rule == NOT_CANONICAL:
         return f"the policy of this cluster's agent takes no target that has {decision.what}"

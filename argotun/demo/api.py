@@ -15,8 +15,8 @@ from argotun.demo.resources import (
     DOCUMENTS,
     REVIEWS,
     Json,
-    Refusal,
     Resource,
+    StatusError,
     bad_request,
 )
 from argotun.demo.store import Store
@@ -67,14 +67,16 @@ class Api:
         self._pods = pods
 
     def answer(self, request: Request) -> tuple[int, Json | Iterator[bytes]]:
-        """Status code, and the object or the lines of a watch; raises a Refusal."""
+        """Status code, and the object or the lines of a watch; raises a StatusError."""
         path = request.path.strip("/")
         if request.method == "GET" and (document := DOCUMENTS.get(path)):
             return 200, document
         resource, namespace, name = _find(path)
         verb = _VERBS.get((request.method, bool(name)))
         if verb not in resource.verbs or (verb == "create" and bool(namespace) != resource.namespaced):
-            raise Refusal(405, "MethodNotAllowed", f"{request.method} is not allowed on {resource.qualified}")
+            raise StatusError(
+                405, "MethodNotAllowed", f"{request.method} is not allowed on {resource.qualified}"
+            )
         options = dict(parse_qsl(request.query))
         if "dryRun" in options:
             raise bad_request("the stand-in API has no dry run")
@@ -95,7 +97,7 @@ class Api:
             new = _PATCHES[request.kind](self._store.get(resource, namespace, name), body)
             made = self._store.replace(resource, _checked(resource, new, namespace, name))
         else:
-            raise Refusal(
+            raise StatusError(
                 415, "UnsupportedMediaType", f"no patch of a kind that is known here: {request.kind!r}"
             )
         self._pods.changed(resource, made)
@@ -116,7 +118,7 @@ class Api:
             return 200, {**head, "metadata": meta, "items": items}
         if "sendInitialEvents" in options:
             # The word of an API without such watches; clients list instead.
-            raise Refusal(422, "Invalid", "sendInitialEvents: the stand-in API has no watches that list")
+            raise StatusError(422, "Invalid", "sendInitialEvents: the stand-in API has no watches that list")
         numbers = [options.get(option) or "0" for option in ("resourceVersion", "timeoutSeconds")]
         if not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
             raise bad_request("resourceVersion and timeoutSeconds are whole numbers")
@@ -152,22 +154,22 @@ def _line(kind: str, obj: Json) -> bytes:
 
 
 def _find(path: str) -> tuple[Resource, str, str]:
-    """Resource, namespace and name that a path names; a 404 Refusal where it is none of ours, else a 501."""
+    """Resource, namespace and name that a path names; a 404 StatusError where it is none of ours, else a 501."""
     if found := _PATH.fullmatch(path):
         plural, _, name = found["rest"].partition("/")
         resource, namespace = BY_PATH.get((found["group"] or "", plural)), found["namespace"] or ""
         name, _, sub = name.partition("/")
         if resource and resource.plural == "pods" and sub in _OF_CONTAINERS:
             why = f"{sub}: this is argotun's demo API: it runs no containers"
-            raise Refusal(501, "NotImplemented", why)
+            raise StatusError(501, "NotImplemented", why)
         fits = resource and (bool(namespace) == resource.namespaced or not (namespace or name))
         if resource and fits and not sub:
             return resource, namespace, name
-    raise Refusal(404, "NotFound", "the server could not find the requested resource")
+    raise StatusError(404, "NotFound", "the server could not find the requested resource")
 
 
 def _selected(options: dict[str, str]) -> Callable[[Json], bool]:
-    """Label and field selectors, equality alone; a 400 Refusal for any other."""
+    """Label and field selectors, equality alone; a 400 StatusError for any other."""
     wanted: list[tuple[list[str], str]] = []
     for option in ("labelSelector", "fieldSelector"):
         for term in filter(None, options.get(option, "").split(",")):
@@ -201,7 +203,7 @@ def _json(body: bytes) -> Any:
 
 
 def _checked(resource: Resource, body: Any, namespace: str, name: str) -> Json:
-    """The object of a body, with what the path says; a 422 Refusal for one that the rest could not read."""
+    """The object of a body, with what the path says; a 422 StatusError for one that the rest could not read."""
     own = {"apiVersion": resource.group_version, "kind": resource.kind}
     meta = {**_dict(_at(body, "metadata"))}
     meta["name"] = name or meta.get("name")
@@ -220,5 +222,5 @@ def _checked(resource: Resource, body: Any, namespace: str, name: str) -> Json:
         named = isinstance(containers, list) and all(_at(each, "name") for each in containers)
         checks["spec.template.spec.containers"] = named
     if wrong := [field for field, right in checks.items() if not right]:
-        raise Refusal(422, "Invalid", f'{resource.kind} "{meta["name"]}" is invalid: {", ".join(wrong)}')
+        raise StatusError(422, "Invalid", f'{resource.kind} "{meta["name"]}" is invalid: {", ".join(wrong)}')
     return obj

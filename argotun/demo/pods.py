@@ -5,7 +5,7 @@ import zlib
 
 from gevent import spawn_later
 
-from argotun.demo.resources import DEPLOYMENTS, PODS, Json, Refusal, Resource
+from argotun.demo.resources import DEPLOYMENTS, PODS, Json, Resource, StatusError
 from argotun.demo.store import Store
 
 READY_AFTER = 0.3
@@ -34,7 +34,7 @@ class Pods:
         try:
             deployment = self._store.get(DEPLOYMENTS, namespace, name)
             wanted = {pod["metadata"]["name"]: pod for pod in _pods(deployment)}
-        except Refusal:
+        except StatusError:
             deployment, wanted = {}, {}
         for pod in self._store.objects(PODS, namespace):
             if _owner(pod) == name and wanted.pop(pod["metadata"]["name"], None) is None:

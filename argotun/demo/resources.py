@@ -7,7 +7,7 @@ from argotun.errors import ArgotunError
 Json = dict[str, Any]
 
 
-class Refusal(ArgotunError):
+class StatusError(ArgotunError):
     """A request that the stand-in API refuses; `code` is the HTTP status, `reason` the API's word for it."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
@@ -21,9 +21,9 @@ class Refusal(ArgotunError):
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **about}
 
 
-def bad_request(why: str) -> Refusal:
+def bad_request(why: str) -> StatusError:
     """400 for a body or a query that cannot be read, or asks for more than the stand-in can do."""
-    return Refusal(400, "BadRequest", why)
+    return StatusError(400, "BadRequest", why)
 
 
 VERSION = "v1.36.0+argotun-stand-in"

@@ -18,7 +18,7 @@ from gevent.socket import IPPROTO_TCP, TCP_NODELAY
 
 from argotun.demo.api import Api, Request
 from argotun.demo.pods import READY_AFTER, Pods
-from argotun.demo.resources import NAMESPACES, Json, Refusal, bad_request
+from argotun.demo.resources import NAMESPACES, Json, StatusError, bad_request
 from argotun.demo.store import Store
 
 MAX_BODY = 3 * 1024 * 1024
@@ -101,12 +101,12 @@ class StandIn:
         return host, port
 
     def _user(self, authorization: str) -> str:
-        """Who asks; a 401 Refusal for nobody that may come in."""
+        """Who asks; a 401 StatusError for nobody that may come in."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer" and token in self._tokens:
             return self._tokens[token]
         if self._tokens:
-            raise Refusal(401, "Unauthorized", "Unauthorized")
+            raise StatusError(401, "Unauthorized", "Unauthorized")
         return "system:anonymous"
 
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -117,10 +117,10 @@ class StandIn:
             user = "" if path == "/version" else self._user(sent.get("authorization", ""))
             body = environ["wsgi.input"].read(MAX_BODY + 1)
             if len(body) > MAX_BODY:
-                raise Refusal(413, "RequestEntityTooLarge", f"more than {MAX_BODY} bytes")
+                raise StatusError(413, "RequestEntityTooLarge", f"more than {MAX_BODY} bytes")
             kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
             code, answer = self._api.answer(Request(method, path, environ["QUERY_STRING"], body, kind, user))
-        except Refusal as refused:
+        except StatusError as refused:
             code, answer = refused.code, refused.status()
         except RecursionError:
             code, answer = 400, bad_request("the object is nested too deeply").status()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from gevent.event import Event
 
-from argotun.demo.resources import NAMESPACES, RESOURCES, Json, Refusal, Resource
+from argotun.demo.resources import NAMESPACES, RESOURCES, Json, Resource, StatusError
 
 _OWN = ("uid", "creationTimestamp", "generation")
 
@@ -24,11 +24,11 @@ class Store:
         self._objects: dict[tuple[Resource, str, str], Json] = {}
 
     def get(self, resource: Resource, namespace: str, name: str) -> Json:
-        """The object; a 404 Refusal where there is none."""
+        """The object; a 404 StatusError where there is none."""
         try:
             return self._objects[resource, namespace, name]
         except KeyError:
-            raise Refusal(404, "NotFound", f'{resource.qualified} "{name}" not found') from None
+            raise StatusError(404, "NotFound", f'{resource.qualified} "{name}" not found') from None
 
     def objects(self, resource: Resource, namespace: str = "") -> list[Json]:
         """Objects of a type in the order of namespace and name; all namespaces where none is given."""
@@ -42,7 +42,7 @@ class Store:
         if namespace:
             self.get(NAMESPACES, "", namespace)
         if (resource, namespace, name) in self._objects:
-            raise Refusal(409, "AlreadyExists", f'{resource.qualified} "{name}" already exists')
+            raise StatusError(409, "AlreadyExists", f'{resource.qualified} "{name}" already exists')
         made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         own = {"uid": str(uuid.uuid4()), "creationTimestamp": made, "generation": 1}
         return self._put(resource, {**obj, "metadata": {**meta, **own}})
@@ -53,7 +53,7 @@ class Store:
         old = self.get(resource, meta.get("namespace", ""), meta["name"])
         version = old["metadata"]["resourceVersion"]
         if meta.get("resourceVersion") not in (None, "", version):
-            raise Refusal(409, "Conflict", f'{resource.qualified} "{meta["name"]}" has been modified')
+            raise StatusError(409, "Conflict", f'{resource.qualified} "{meta["name"]}" has been modified')
         own = {field: old["metadata"][field] for field in _OWN}
         own["generation"] += obj.get("spec") != old.get("spec")
         new = {**obj, "metadata": {**meta, **own, "resourceVersion": version}}

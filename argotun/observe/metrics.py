@@ -185,7 +185,7 @@ class Places(Protocol):
     refused: int
 
 
-class Registry(Protocol):
+class ReplicaRegistry(Protocol):
     """The part of the registry of replicas that metrics read at a scrape, beside what _REGISTRY_ROWS name."""
 
     @property
@@ -199,12 +199,12 @@ class PeerLink(Protocol):
     address: str
 
 
-_Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
+_Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
 _Labels = tuple[str, ...]
 
 
 class _Row(NamedTuple):
-    kind: _Kind
+    kind: _Family
     name: str
     attribute: str
     help: str
@@ -385,7 +385,7 @@ class ServerMetrics(Metrics):
         self._clusters: dict[str, ClusterStats] = {}
         self._callers: dict[str, CallerStats] = {}
         self._ports: dict[str, Places] = {}
-        self._registries: list[Registry] = []
+        self._registries: list[ReplicaRegistry] = []
         self.links: Iterable[PeerLink] = ()
         self.same_replica = 0
         """Agents that were led to a replica that they were connected to already."""
@@ -436,7 +436,7 @@ class ServerMetrics(Metrics):
         """Report how full a port is, and whom it sends away."""
         self._ports[name] = places
 
-    def watch_registry(self, registry: Registry) -> None:
+    def watch_registry(self, registry: ReplicaRegistry) -> None:
         """Report how the registry of replicas does, where there is one."""
         self._registries = [registry]
 
@@ -564,7 +564,7 @@ def _requests(clusters: Iterable[tuple[str, ClusterStats]]) -> Iterator[Metric]:
     yield duration
 
 
-def _family(kind: _Kind, name: str, told: str, labels: _Labels, samples: Mapping[Any, float]) -> Metric:
+def _family(kind: _Family, name: str, told: str, labels: _Labels, samples: Mapping[Any, float]) -> Metric:
     """One family, with a number for each value of its label, or for each tuple of them."""
     family = kind(name, told, labels=labels)
     for values, number in samples.items():

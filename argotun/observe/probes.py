@@ -54,11 +54,11 @@ REQUEST_TIME = 10.0
 
 TEXT = b"text/plain; charset=utf-8"
 
-Answer = tuple[int, bytes, bytes]
+ProbeAnswer = tuple[int, bytes, bytes]
 """Status code, content type, body."""
 
 
-LATE: Answer = 503, TEXT, b"there is too much to tell, or to do, to say it in time"
+LATE: ProbeAnswer = 503, TEXT, b"there is too much to tell, or to do, to say it in time"
 """In place of an answer that was not made within REQUEST_TIME."""
 
 
@@ -82,7 +82,7 @@ class Probes:
         self._reason = reason
         self._metrics = metrics
         self._status = status
-        self._routes: dict[bytes, Callable[[str], Answer]] = {
+        self._routes: dict[bytes, Callable[[str], ProbeAnswer]] = {
             b"/healthz": self._healthz,
             b"/readyz": self._readyz,
             b"/metrics": self._exposition,
@@ -95,11 +95,11 @@ class Probes:
         others = ", ".join(path.decode() for path in self._routes if path != b"/status")
         self._index = f"argotun: /status says how it does, in a browser as a page; also {others}\n".encode()
         self._routes[b"/"] = self._names
-        self._kept: dict[tuple[Callable[[str], Answer], bool], tuple[float, Answer]] = {}
-        self._pages: tuple[float, Mapping[str, object], dict[View, Answer]] = (-FRESH, {}, {})
+        self._kept: dict[tuple[Callable[[str], ProbeAnswer], bool], tuple[float, ProbeAnswer]] = {}
+        self._pages: tuple[float, Mapping[str, object], dict[View, ProbeAnswer]] = (-FRESH, {}, {})
         self._rendering = RLock()
 
-    def answer(self, path: bytes, accept: str = "", query: str = "") -> Answer | None:
+    def answer(self, path: bytes, accept: str = "", query: str = "") -> ProbeAnswer | None:
         """The answer for a path, or None for a path that is not served here.
 
         `accept` is the request's Accept header, which chooses the format of `/metrics` and `/status`; the
@@ -114,7 +114,7 @@ class Probes:
             return self._once_a_second(route, accept)
         return route(accept)
 
-    def _once_a_second(self, route: Callable[[str], Answer], accept: str) -> Answer:
+    def _once_a_second(self, route: Callable[[str], ProbeAnswer], accept: str) -> ProbeAnswer:
         """What a route said within FRESH seconds, or says now; who asks meanwhile waits for it."""
         kind = (route, is_openmetrics(accept))
         with self._rendering:
@@ -124,7 +124,7 @@ class Probes:
                 self._kept[kind] = monotonic(), answer
         return answer
 
-    def _page(self, asked: View) -> Answer:
+    def _page(self, asked: View) -> ProbeAnswer:
         """The status page, of a status that is FRESH; the last few views of that are kept."""
         with self._rendering:
             at, status, made = self._pages
@@ -137,27 +137,27 @@ class Probes:
                 made[asked] = 200, page.HTML, _in_turns(page.pieces(status, asked), PIECES)
             return made[asked]
 
-    def _names(self, _accept: str) -> Answer:
+    def _names(self, _accept: str) -> ProbeAnswer:
         return 200, TEXT, self._index
 
-    def _healthz(self, _accept: str) -> Answer:
+    def _healthz(self, _accept: str) -> ProbeAnswer:
         return 200, TEXT, b"ok"
 
-    def _readyz(self, _accept: str) -> Answer:
+    def _readyz(self, _accept: str) -> ProbeAnswer:
         if self._ready():
             return 200, TEXT, b"ok"
         return 503, TEXT, self._reason().encode()
 
-    def _joins(self, _accept: str) -> Answer:
+    def _joins(self, _accept: str) -> ProbeAnswer:
         return (
             (200, TEXT, b"ok") if self._joined() else (503, TEXT, b"it does not know the other replicas yet")
         )
 
-    def _exposition(self, accept: str) -> Answer:
+    def _exposition(self, accept: str) -> ProbeAnswer:
         body, content_type = self._metrics.exposition(accept)
         return 200, content_type.encode(), body
 
-    def _summary(self, _accept: str) -> Answer:
+    def _summary(self, _accept: str) -> ProbeAnswer:
         # Indented JSON is made in Python in any case: a thousand clusters take 40 ms.
         chunks = json.JSONEncoder(indent=2).iterencode(self._status())
         return 200, b"application/json", _in_turns(chunks, CHUNKS) + b"\n"

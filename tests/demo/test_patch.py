@@ -3,7 +3,7 @@
 import pytest
 
 from argotun.demo.patch import merge, merge_strategic
-from argotun.demo.resources import Refusal
+from argotun.demo.resources import StatusError
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_strategic_patch_merges_containers_by_name(patch, result):
     [{"$patch": "replace"}, {"containers": [1]}, {"containers": [{}]}, {"$deleteFromPrimitiveList/x": 1}],
 )
 def test_strategic_patch_that_is_not_understood_is_refused(patch):
-    with pytest.raises(Refusal):
+    with pytest.raises(StatusError):
         merge_strategic({}, patch)
