@@ -49,14 +49,13 @@ _PATCHES = {
 
 
 class Request(NamedTuple):
-    """A request as the API sees it: `kind` is the media type of the body."""
+    """A request as it arrived; names of headers in lower case."""
 
     method: str
     path: str
-    query: str
-    body: bytes
-    kind: str
-    user: str
+    headers: dict[str, str]
+    query: str = ""
+    body: bytes = b""
 
 
 class Api:
@@ -66,7 +65,7 @@ class Api:
         self._store = store
         self._pods = pods
 
-    def answer(self, request: Request) -> tuple[int, Json | Iterator[bytes]]:
+    def answer(self, request: Request, user: str) -> tuple[int, Json | Iterator[bytes]]:
         """Status code, and the object or the lines of a watch; raises a StatusError."""
         path = request.path.strip("/")
         if request.method == "GET" and (document := DOCUMENTS.get(path)):
@@ -89,17 +88,16 @@ class Api:
             return 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
         body = _json(request.body)
         if resource == REVIEWS:
-            user = {"username": request.user, "groups": ["system:authenticated"]}
-            return 201, {**_dict(body), "status": {"userInfo": user}}
+            who = {"username": user, "groups": ["system:authenticated"]}
+            return 201, {**_dict(body), "status": {"userInfo": who}}
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if verb == "create":
             made = self._store.create(resource, _checked(resource, body, namespace, name))
-        elif request.kind in _PATCHES:
-            new = _PATCHES[request.kind](self._store.get(resource, namespace, name), body)
+        elif kind in _PATCHES:
+            new = _PATCHES[kind](self._store.get(resource, namespace, name), body)
             made = self._store.replace(resource, _checked(resource, new, namespace, name))
         else:
-            raise StatusError(
-                415, "UnsupportedMediaType", f"no patch of a kind that is known here: {request.kind!r}"
-            )
+            raise StatusError(415, "UnsupportedMediaType", f"no patch of a kind that is known here: {kind!r}")
         self._pods.changed(resource, made)
         return 201 if verb == "create" else 200, made
 
@@ -108,14 +106,15 @@ class Api:
     ) -> tuple[int, Json | Iterator[bytes]]:
         selected = _selected(options)
 
-        def look() -> list[Json]:
-            return [obj for obj in self._store.objects(resource, namespace) if selected(obj)]
+        def look() -> dict[str, Json]:
+            found = self._store.objects(resource, namespace)
+            return {obj["metadata"]["uid"]: obj for obj in found if selected(obj)}
 
-        items = look()
+        there = look()
         if options.get("watch") not in ("true", "1"):
             meta = {"resourceVersion": str(self._store.revision)}
             head = {"kind": f"{resource.kind}List", "apiVersion": resource.group_version}
-            return 200, {**head, "metadata": meta, "items": items}
+            return 200, {**head, "metadata": meta, "items": [*there.values()]}
         if "sendInitialEvents" in options:
             # The word of an API without such watches; clients list instead.
             raise StatusError(422, "Invalid", "sendInitialEvents: the stand-in API has no watches that list")
@@ -123,38 +122,32 @@ class Api:
         if not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
             raise bad_request("resourceVersion and timeoutSeconds are whole numbers")
         version, seconds = map(int, numbers)
-        known = {_uid(obj): obj for obj in items if int(obj["metadata"]["resourceVersion"]) <= version}
+        known = {k: v for k, v in there.items() if int(v["metadata"]["resourceVersion"]) <= version}
         ends = time.monotonic() + min(seconds or WATCH_SECONDS, WATCH_SECONDS)
         return 200, self._watch(look, known, ends)
 
-    def _watch(self, look: Callable[[], list[Json]], known: dict[str, Json], ends: float) -> Iterator[bytes]:
+    def _watch(
+        self, look: Callable[[], dict[str, Json]], known: dict[str, Json], ends: float
+    ) -> Iterator[bytes]:
         """How what is there differs from what is known, as lines of JSON, at each change until time is up."""
         while (left := ends - time.monotonic()) > 0:
             revision = self._store.revision
-            there = {_uid(obj): obj for obj in look()}
-            for uid, obj in known.items():
-                if uid not in there:
-                    yield _line("DELETED", obj)
-            for uid, obj in there.items():
-                if uid not in known:
-                    yield _line("ADDED", obj)
-                elif obj != known[uid]:
-                    yield _line("MODIFIED", obj)
+            there = look()
+            changes = [("DELETED", known[uid]) for uid in known if uid not in there]
+            changes += [
+                ("MODIFIED" if uid in known else "ADDED", obj)
+                for uid, obj in there.items()
+                if obj != known.get(uid)
+            ]
+            for kind, obj in changes:
+                yield json.dumps({"type": kind, "object": obj}).encode() + b"\n"
             known = there
             if revision == self._store.revision and not self._store.changed.wait(min(left, BEAT)):
                 yield b"\n"
 
 
-def _uid(obj: Json) -> str:
-    return str(obj["metadata"]["uid"])
-
-
-def _line(kind: str, obj: Json) -> bytes:
-    return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
-
-
 def _find(path: str) -> tuple[Resource, str, str]:
-    """Resource, namespace and name that a path names; a 404 StatusError where it is none of ours, else a 501."""
+    """Resource, namespace and name that a path names; raises a 404 where it is none of ours, else a 501."""
     if found := _PATH.fullmatch(path):
         plural, _, name = found["rest"].partition("/")
         resource, namespace = BY_PATH.get((found["group"] or "", plural)), found["namespace"] or ""
@@ -203,7 +196,7 @@ def _json(body: bytes) -> Any:
 
 
 def _checked(resource: Resource, body: Any, namespace: str, name: str) -> Json:
-    """The object of a body, with what the path says; a 422 StatusError for one that the rest could not read."""
+    """The object of a body, with what the path says; raises a 422 for one that the rest could not read."""
     own = {"apiVersion": resource.group_version, "kind": resource.kind}
     meta = {**_dict(_at(body, "metadata"))}
     meta["name"] = name or meta.get("name")

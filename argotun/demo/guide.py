@@ -66,12 +66,11 @@ def _introduce(stage: Stage) -> None:
     tunnel = "◀══wss, mutual TLS══" if made else "◀──ws, plain──"
     last = "──http──▶" if agent.plain_target else "──https──▶"
     api = "stand-in API" if stage.stand_in else "your API"
-    host, port = stage.server.public_address
     _say(_bold("argotun demo: server, agent and client in one process, on loopback"))
     _say()
     _say(f"  client ──http──▶ server {tunnel} agent {last} {api}")
     _say()
-    _say(f"  The agent dialled {host}:{port}; nothing dials the agent.")
+    _say(f"  The agent dialled {show_address(stage.server.public_address)}; nothing dials the agent.")
     _say(f"  The client asks {stage.url}.")
     _say(f"  The API is at {show_address(agent.target)}.")
     if made:

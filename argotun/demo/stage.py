@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import gevent
 
+from argotun.address import host_port
 from argotun.agent.app import Agent
 from argotun.config import AgentConfig, DemoConfig, PkiConfig, ServerConfig
 from argotun.config.network import parse_server_url
@@ -67,8 +68,7 @@ class Stage(ExitStack):
     @property
     def url(self) -> str:
         """Of the server's internal port."""
-        host, port = self.server.internal_address
-        return f"http://{host}:{port}"
+        return f"http://{host_port(*self.server.internal_address)}"
 
     @property
     def tunnel_url(self) -> str:
@@ -157,11 +157,11 @@ class Stage(ExitStack):
             gevent.sleep(0.01)
 
     def _start_agent(self, token: str) -> None:
-        host, port = self.server.public_address
+        where = host_port(*self.server.public_address)
         agent = Agent(
             replace(
                 self.target.agent,
-                server=parse_server_url(f"{'wss' if self.encrypted else 'ws'}://{host}:{port}"),
+                server=parse_server_url(f"{'wss' if self.encrypted else 'ws'}://{where}"),
                 token=token,
                 allow_insecure_server=not self.encrypted,
                 server_ca_cert=self._made("ca.crt"),

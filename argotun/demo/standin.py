@@ -10,7 +10,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
@@ -26,14 +26,6 @@ MAX_BODY = 3 * 1024 * 1024
 
 SEEN = 500
 """Requests that are remembered."""
-
-
-class Seen(NamedTuple):
-    """One request as it arrived; names of headers in lower case."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
 
 
 class _Handler(WSGIHandler):  # type: ignore[misc]
@@ -77,7 +69,7 @@ class StandIn:
         self.store = Store()
         for name in ("default", "kube-system"):
             self.store.create(NAMESPACES, _namespace(name))
-        self.seen: deque[Seen] = deque(maxlen=SEEN)
+        self.seen: deque[Request] = deque(maxlen=SEEN)
         self._api = Api(self.store, Pods(self.store, ready_after))
         self._tokens = tokens or {}
         # In a pool, so that stopping the server ends its connections too.
@@ -110,16 +102,16 @@ class StandIn:
         return "system:anonymous"
 
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         sent = {k[5:].replace("_", "-").lower(): v for k, v in environ.items() if k.startswith("HTTP_")}
-        self.seen.append(Seen(method, path, sent))
+        sent["content-type"] = environ.get("CONTENT_TYPE", "")
+        request = Request(environ["REQUEST_METHOD"], environ["PATH_INFO"], sent, environ["QUERY_STRING"])
+        self.seen.append(request)
         try:
-            user = "" if path == "/version" else self._user(sent.get("authorization", ""))
+            user = "" if request.path == "/version" else self._user(sent.get("authorization", ""))
             body = environ["wsgi.input"].read(MAX_BODY + 1)
             if len(body) > MAX_BODY:
                 raise StatusError(413, "RequestEntityTooLarge", f"more than {MAX_BODY} bytes")
-            kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-            code, answer = self._api.answer(Request(method, path, environ["QUERY_STRING"], body, kind, user))
+            code, answer = self._api.answer(request._replace(body=body), user)
         except StatusError as refused:
             code, answer = refused.code, refused.status()
         except RecursionError:
