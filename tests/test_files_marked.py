@@ -13,7 +13,7 @@ import yaml
 
 from argotun.agent.credentials import ServerToken, TokenFile
 from argotun.agent.policy import read_policy
-from argotun.config import PkiConfig
+from argotun.config import PkiConfig, StatusConfig
 from argotun.config.network import parse_server_url
 from argotun.demo import kubeconfig
 from argotun.files import read, readable, unmarked
@@ -23,6 +23,7 @@ from argotun.pki.folder import Folder
 from argotun.server.clusters import ClustersFile
 from argotun.server.keysets import FileKeys
 from argotun.server.revoked import RevokedFile
+from argotun.status import ask
 from argotun.transport.tls import ClientTls, ServerTls
 from tests.rig import Authority, Rig
 from tests.tokens import Issuer
@@ -91,6 +92,11 @@ def test_policy(marked: Marked) -> None:
 def test_tokens(marked: Marked) -> None:
     assert TokenFile(marked("sa", "secret\n")).token() == "secret"
     assert ServerToken(None, marked("token", "secret\r\n")).current() == "secret"
+
+
+def test_the_token_of_who_asks_for_a_status(marked: Marked) -> None:
+    config = StatusConfig(status_token_file=marked("token", "of-a-caller\n"))
+    assert ask._token(config) == {"Authorization": "Bearer of-a-caller"}
 
 
 def test_options(marked: Marked) -> None:

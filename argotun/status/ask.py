@@ -4,6 +4,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -11,6 +12,7 @@ import requests
 from argotun import USER_AGENT
 from argotun.config import StatusConfig
 from argotun.errors import ConfigError, CredentialError, TransportError
+from argotun.files import unmarked
 from argotun.transport.explain import explain
 from argotun.transport.reply import printable
 
@@ -61,8 +63,7 @@ def _token(config: StatusConfig) -> dict[str, str]:
     if config.status_token_file is None:
         return {}
     try:
-        with open(config.status_token_file, encoding="ascii") as file:
-            token = file.read().strip()
+        token = unmarked(Path(config.status_token_file).read_bytes()).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not ASCII"
         raise ConfigError(
