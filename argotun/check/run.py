@@ -19,7 +19,7 @@ FAILED = 1
 def walk(mode: str, config: Config, warnings: tuple[str, ...], form: str) -> int:
     """Walk what `mode` would do with `config`; 0 where no step has failed.
 
-    `warnings` are sentences about the options, `form` is one of options.sources.CHECK_FORMS.
+    `warnings` are sentences about the options, `form` is one of the choices of CHECK.
     """
     # What the parts of the program would log is said by the findings.
     logging.getLogger("argotun").addHandler(logging.NullHandler())

@@ -3,7 +3,8 @@
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gevent
@@ -62,13 +63,13 @@ class Client:
             content = {"message": answer.text.strip()}
         return Reply(answer.status_code, content if isinstance(content, dict) else {}, mark)
 
-    def watch(self, path: str) -> "Events":
-        """A watch on a list's path, open when this returns."""
-        answer = self._send("GET", path, stream=True)
-        if answer.status_code != 200:
-            answer.close()
-            raise ArgotunError(f"GET {path}: the watch was answered with {answer.status_code}")
-        return Events(answer)
+    @contextmanager
+    def watch(self, path: str) -> Iterator["Watch"]:
+        """A watch on a list's path, open in the `with`; raises ArgotunError where it is refused."""
+        with self._send("GET", path, stream=True) as answer:
+            if answer.status_code != 200:
+                raise ArgotunError(f"GET {path}: the watch was answered with {answer.status_code}")
+            yield Watch(answer.iter_lines(chunk_size=1))
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
@@ -77,18 +78,11 @@ class Client:
             raise ArgotunError(f"{method} {path}: {problem}") from problem
 
 
-class Events:
-    """The events of one watch, as a context that ends it."""
+class Watch:
+    """The events of one watch, from the lines that it sends."""
 
-    def __init__(self, answer: requests.Response) -> None:
-        self._answer = answer
-        self._lines = answer.iter_lines(chunk_size=1)
-
-    def __enter__(self) -> "Events":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._answer.close()
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
 
     def until(self, wanted: Callable[[Event], bool], seconds: float) -> list[Event]:
         """Events up to the first one that is wanted; ArgotunError where it does not come in time."""
