@@ -207,6 +207,13 @@ def test_a_port_in_use_is_named_with_its_option(server: HealthServer, probes: Pr
         HealthServer(host, port, probes).start()
 
 
+def test_an_ipv6_address_that_is_taken_is_named_with_its_brackets(probes: Probes) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"--health-addr: '\[::1\]:{port}' "):
+            HealthServer("::1", port, probes).start()
+
+
 def test_an_empty_host_listens_on_ipv4(probes: Probes) -> None:
     health = HealthServer("", 0, probes)
     health.start()
