@@ -20,7 +20,7 @@ from argotun.config.values import HIDDEN, Words, nearest
 from argotun.errors import ConfigError, OptionsError
 from argotun.files import unmarked
 from argotun.options.help import USAGE, with_mode
-from argotun.options.table import BY_NAME, CONFIG, FLAGS, GROUPS, MODE, OPTIONS, PREFIX, Flag, Option
+from argotun.options.table import BY_NAME, CONFIG, EVERY, FLAGS, GROUPS, MODE, OPTIONS, PREFIX, Flag, Option
 
 FLAG = "flag"
 BESIDE = {flag.flag: flag for flag in FLAGS}
@@ -294,7 +294,7 @@ def refuse_unknown(unknown: Sequence[str], argv: Sequence[str]) -> NoReturn:
         raise ConfigError("command line", flag, expected)
     word = unknown[0]
     place = f"command line, argument {argv.index(word) + 1}" if word in argv else "command line"
-    if word in MODE.kind.metavar.split("|"):
+    if word in EVERY:
         raise ConfigError(place, word, f"--mode {word}")
     raise ConfigError(place, HIDDEN, "an option such as --mode server, or a mode as the first word")
 
