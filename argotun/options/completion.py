@@ -101,7 +101,7 @@ def fish() -> str:
     lines.append(f"complete -c argotun -n {quote(none)} -l mode -x -a {quote(' '.join(EVERY))}")
     for flag in FLAGS:
         value = _fish_value(flag.choices, "FILE" in flag.values) if _has_value(flag) else ""
-        lines.append(f"complete -c argotun -l {flag.flag[2:]}{value} -d {quote(flag.brief)}")
+        lines.append(f"complete -c argotun -l {flag.flag[2:]}{value} -d {quote(flag.help)}")
     for mode in EVERY:
         seen = f"__fish_seen_subcommand_from {mode}"
         for option in of_mode(mode):
@@ -157,7 +157,7 @@ def _zsh_option(option: Option) -> str:
 
 
 def _zsh_flag(flag: Flag) -> str:
-    told = f"[{_zsh(flag.brief)}]"
+    told = f"[{_zsh(flag.help)}]"
     if not _has_value(flag):
         return quote(flag.flag + told)
     values = "".join(_zsh_value(each, flag.choices, each == "FILE") for each in flag.values or ("WORD",))

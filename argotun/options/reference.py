@@ -43,7 +43,7 @@ listen on is `:8443` (every interface), `127.0.0.1:0` (any free port) or `[::1]:
 A switch stands alone (`--insecure`) or with a value (`--insecure=false`).
 
 {HEADER}| `{MODE.flag}` | {MODE.kind.expected} | none | `{MODE.environment[0]}` | {MODE.help} |
-| `{CONFIG.flag}` | path | none | `{CONFIG.environment}` | {CONFIG.brief} |
+| `{CONFIG.flag}` | path | none | `{CONFIG.environment}` | {CONFIG.help} |
 """
 
 

@@ -107,12 +107,10 @@ class Flag:
     choices      what its value may be, the first where it stands alone and `alone` says that it may
     environment  the variable that says the same
     expected     what an error says of its values
-    brief        what it does, for a shell's completion
     """
 
     flag: str
     help: str
-    brief: str
     values: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     alone: bool = False
@@ -129,7 +127,6 @@ class Flag:
 CONFIG = Flag(
     "--config",
     "YAML file of options, one `name: value` a line",
-    "YAML file of options",
     values=("FILE",),
     environment=PREFIX + "CONFIG",
     expected="a YAML file of options",
@@ -138,7 +135,6 @@ CHECK = Flag(
     "--check",
     "walk what --mode server or agent would do with these options, and exit: 0 all is well, "
     "1 a step has failed; --check=json for programs",
-    "walk what server or agent would do, and say what fails",
     choices=("text", "json"),
     alone=True,
     expected="no value, or --check=json",
@@ -150,27 +146,24 @@ FLAGS = (
     Flag(
         "--print-config",
         "print every value, where it came from and what its file holds, without secrets, and exit",
-        "print what is in force and where it came from",
     ),
     CHECK,
     Flag(
         "--policy-check",
         "print what a --policy file says to a request such as 'GET /api/v1/pods', and exit: "
         "0 allowed, 1 refused",
-        "print what a policy says to a request",
         values=("FILE", "REQUEST"),
         expected="a policy file and a request such as 'GET /api/v1/pods'",
     ),
     Flag(
         "--completion",
         "print a shell's completion, such as for source <(argotun --completion bash), and exit",
-        "print a shell's completion",
         choices=SHELLS,
         expected=f"a shell: {', '.join(SHELLS)}",
     ),
-    Flag("--version", "print the version and exit", "print the version"),
-    Flag("--help", "print the common options of a mode and exit", "print the common options of a mode"),
-    Flag("--help-all", "print every option and exit", "print every option"),
+    Flag("--version", "print the version and exit"),
+    Flag("--help", "print the common options of a mode and exit"),
+    Flag("--help-all", "print every option and exit"),
 )
 """The flags beside the modes, in the order in which they are shown."""
 
