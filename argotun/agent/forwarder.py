@@ -372,8 +372,6 @@ class Forwarder:
                 raise HeadError("bytes that nobody asked for")
             request.bytes_out += len(out)
             self._channel.send(out)
-            if state == HEAD and answer.state != HEAD:
-                request.answered = monotonic()
             if answer.state == IDLE:
                 self._answered(answer.kept)
             elif answer.state == RAW and state == HEAD:

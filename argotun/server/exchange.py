@@ -161,7 +161,6 @@ class Exchange:
         channel = self.channel
         if channel is None or session is not self.session or not channel.reusable:
             channel = self._open(session)
-        request.admitted = request.sent = monotonic()
         request.stream = channel.id
         request.via = session.via
         if channel.connected:
@@ -273,7 +272,6 @@ class Exchange:
         if self.answer.progress == SENT:
             self.answer.stage = DELIVERED
             self.kept = None
-            self.request.connected = monotonic()
 
     def on_data(self, payload: bytes) -> None:
         """Bytes of the answer: on to the client."""
@@ -315,8 +313,6 @@ class Exchange:
         if state == HEAD:
             answer.last = self._is_last()
             out, used = answer.heads(payload)
-            if answer.state != HEAD:
-                self.request.answered = monotonic()
         else:
             out, used = answer.take(payload)
         self.request.bytes_out += len(out)
