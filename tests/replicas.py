@@ -9,13 +9,15 @@ with Replicas(2) as replicas:
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from gevent import socket
 
 from argotun.agent.app import Agent
 from argotun.config import ServerConfig
 from argotun.config.network import parse_registry
+from argotun.replicas.directory import Directory, Replica
+from argotun.replicas.records import Route
 from argotun.server.app import Server
 from argotun.server.links import Links
 from argotun.server.membership import Membership
@@ -26,29 +28,11 @@ from tests.rig import Api, Authority, Peer, Response, Rig, until
 NAME = "argotun-peer"
 
 
-class Route(NamedTuple):
-    """As the registry's directory has it."""
-
-    since: int = 0
-    sessions: int = 1
-    flags: int = 0
-    streams: int = 0
-
-
-class Replica(NamedTuple):
-    """As the registry's directory has it."""
-
-    address: str
-    release: str = ""
-    leaving: bool = False
-    heard: float = 0.0
-
-
-class StaticDirectory:
+class StaticDirectory(Directory):
     """What a test says of the other replicas."""
 
     def __init__(self) -> None:
-        self.replicas: dict[str, Replica] = {}
+        super().__init__("")
         self.where: dict[str, dict[str, Route]] = {}
         self.resting: dict[tuple[str, str], float] = {}
         self.alive: set[str] = set()
@@ -66,8 +50,8 @@ class StaticDirectory:
     def follows(self, now: float) -> bool:
         return self.current
 
-    def have(self, cluster: str, replica: str, route: Any, now: float) -> None:
-        self.where.setdefault(cluster, {})[replica] = Route(*route)
+    def have(self, cluster: str, replica: str, route: Route, now: float) -> None:
+        self.where.setdefault(cluster, {})[replica] = route
         self.resting.pop((cluster, replica), None)
 
     def forget(self, cluster: str, replica: str, until: float) -> None:
@@ -107,7 +91,9 @@ class Replicas(Rig):
             for other, directory in enumerate(self.directories):
                 if other != number:
                     address = f"127.0.0.1:{self.membership(server).address[1]}"
-                    directory.replicas[self.ids[number]] = Replica(address)
+                    directory.replicas[self.ids[number]] = Replica(
+                        address, release="", leaving=False, heard=0.0
+                    )
         for server in self.servers:
             self.links(server).sync()
         until(lambda: all(len(each.alive) == self._count - 1 for each in self.directories), "the links")
@@ -174,7 +160,9 @@ class Replicas(Rig):
         """All other replicas know that this one has agents of a cluster."""
         for other, directory in enumerate(self.directories):
             if other != number:
-                directory.where.setdefault(cluster, {})[self.ids[number]] = Route(**route)
+                directory.where.setdefault(cluster, {})[self.ids[number]] = Route(
+                    **({"since": 0, "sessions": 1} | route)
+                )
                 self.servers[other].placement.changed(cluster)
 
     def client_of(self, number: int) -> Peer:

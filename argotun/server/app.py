@@ -18,6 +18,7 @@ from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics, share_out
 from argotun.observe.probes import HealthServer
 from argotun.observe.rates import Rates
+from argotun.replicas.directory import Directory
 from argotun.server.accounts import Accounts
 from argotun.server.agents import AgentPort, tally
 from argotun.server.auth import Authenticator
@@ -25,7 +26,6 @@ from argotun.server.callers import Callers
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
 from argotun.server.history import History
-from argotun.server.links import Directory
 from argotun.server.partings import Partings
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry

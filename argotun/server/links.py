@@ -7,10 +7,9 @@ again. To a request a link is a tunnel as any other, whose CONNECT carries the c
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from time import monotonic
-from typing import Any, Protocol
 
 import gevent
 
@@ -19,7 +18,8 @@ from argotun.address import bracketed
 from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
-from argotun.replicas.records import CALLERS, LEAVING, V1
+from argotun.replicas.directory import Directory
+from argotun.replicas.records import CALLERS, LEAVING, V1, Route
 from argotun.server.addresses import place
 from argotun.server.auth import Certificate, shown_by
 from argotun.server.ratelimit import TokenBucket
@@ -63,47 +63,6 @@ ASKS = 4.0
 little longer."""
 ASK_RATE = 1000.0
 """Questions a second on a link: twice as many frames are a flood."""
-
-
-class Route(Protocol):
-    """That a replica has agents of a cluster, as the directory knows it."""
-
-    flags: int
-    sessions: int
-    streams: int
-
-
-class Replica(Protocol):
-    """Another replica, as the directory knows it."""
-
-    address: str
-    leaving: bool
-
-
-class Directory(Protocol):
-    """Where the agents of other replicas are; times are monotonic seconds."""
-
-    @property
-    def replicas(self) -> Mapping[str, Any]:
-        """The other replicas by id, each a `Replica`."""
-
-    def routes(self, cluster: str) -> Sequence[tuple[str, Any]]:
-        """The replicas that have agents of a cluster, each with its `Route`."""
-
-    def follows(self, now: float) -> bool:
-        """Whether it is current."""
-
-    def have(self, cluster: str, replica: str, route: Any, now: float) -> None:
-        """A replica says on its link that it has agents of a cluster, a `Route`."""
-
-    def forget(self, cluster: str, replica: str, until: float) -> None:
-        """A replica has none after all."""
-
-    def link_alive(self, replica: str) -> None:
-        """The link to a replica is up."""
-
-    def link_dead(self, replica: str) -> None:
-        """It is down."""
 
 
 class Remote(Way):
@@ -360,7 +319,7 @@ class Links:
 
         A replica that has several agents of the cluster is no such way: it passes over one that failed.
         """
-        best: tuple[tuple[bool, bool, int, int], Link, Any] | None = None
+        best: tuple[tuple[bool, bool, int, int], Link, Route] | None = None
         for replica, route in self.directory.routes(cluster):
             each = self._links.get(replica)
             if each is None or not each.up:

@@ -19,7 +19,7 @@ from argotun.observe.metrics import ServerMetrics
 from argotun.replicas.directory import Directory
 from argotun.replicas.records import CALLERS, EXCLUSIVE, LEAVING, V1, Claim, Route
 from argotun.replicas.shared import SharedRegistry, new_id
-from argotun.server import addresses, links
+from argotun.server import addresses
 from argotun.server.auth import Authenticator
 from argotun.server.balance import Balance
 from argotun.server.clients import ClientPort
@@ -97,7 +97,7 @@ class Membership:
         lookout: Lookout,
         replace: Callable[[Session], None],
         me: str = "",
-        directory: links.Directory | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self.me = me or new_id()
         self._config = config

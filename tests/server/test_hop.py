@@ -1,6 +1,7 @@
 """Requests for a cluster whose agents are at another replica: credit, ends, drains, stale routes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from time import monotonic
 
 import gevent
@@ -11,7 +12,7 @@ from argotun.server.links import CALLERS, LEAVING, V1
 from argotun.server.ratelimit import TokenBucket
 from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW, PING
-from tests.replicas import Replica, Replicas
+from tests.replicas import Replicas
 from tests.rig import PATIENCE, Api, Gate, Peer, answers_its_own, until
 from tests.v1_peers import CLOSE, CONNECT, CONNECTED, DATA, V1Agent
 
@@ -284,7 +285,8 @@ def test_a_link_that_was_lost_is_dialled_again(replicas: Replicas) -> None:
 def test_a_link_is_dialled_where_the_directory_says_that_its_replica_is_now(replicas: Replicas) -> None:
     other = replicas.ids[1]
     link = replicas.links(0)._links[other]
-    right, wrong = replicas.directories[0].replicas[other], Replica("127.0.0.1:1")
+    right = replicas.directories[0].replicas[other]
+    wrong = replace(right, address="127.0.0.1:1")
     replicas.directories[0].replicas[other] = wrong
     replicas.links(0).sync()
     link.tunnel.end("lost")
