@@ -31,7 +31,17 @@ from argotun.observe.tracing import Tracing
 from argotun.tunnel.channel import Channel
 from argotun.wire.answer import Answer
 from argotun.wire.head import RequestHead, find_head_end, parse_request, rewrite_request
-from argotun.wire.outcomes import AGENT, DELIVERED, KEPT, REPEATABLE, WAITING, Action, Cause, Verdict
+from argotun.wire.outcomes import (
+    AGENT,
+    CLIENT_CLOSED,
+    DELIVERED,
+    KEPT,
+    REPEATABLE,
+    WAITING,
+    Action,
+    Cause,
+    Verdict,
+)
 from argotun.wire.reasons import FAILED, NONE, PROTOCOL, STALE, UNREACHABLE
 from argotun.wire.relay import BODY, HEAD, IDLE, RAW, Relay
 from argotun.wire.status import error_response
@@ -41,12 +51,6 @@ log = logging.getLogger("argotun.agent")
 
 FLUSH = 60.0
 """Seconds that the last bytes of an upgraded connection have to reach the API."""
-
-SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""Methods that may be sent again when a kept connection turns out to be dead (RFC 9110 §9.2.1)."""
-
-ABANDONED = 499
-"""The status in the access line where nobody waited for the answer any more, as on the server."""
 
 
 class Forwarder:
@@ -187,7 +191,7 @@ class Forwarder:
         if not self._named:
             # A server that does not know the field lets a client's own through.
             head.caller = None
-        repeatable = _is_repeatable(head)
+        repeatable = head.repeatable
         self._begin(head, len(raw), repeatable)
         if head.caller == b"":
             raise HeadError("Argotun-Caller must be there once, as a name")
@@ -302,7 +306,7 @@ class Forwarder:
         held = b"".join(self._held)
         try:
             end = find_head_end(held)
-            if end < 0 or not _is_repeatable(parse_request(held[:end])):
+            if end < 0 or not parse_request(held[:end]).repeatable:
                 return False
         except HeadError:
             # It is answered as it is on any connection.
@@ -399,7 +403,7 @@ class Forwarder:
         if request is not None:
             if self._upstream is not None:
                 request.stalls, self._upstream.outlet.stalls = self._upstream.outlet.stalls, 0
-            request.status = request.status or self._answer.status or ABANDONED
+            request.status = request.status or self._answer.status or CLIENT_CLOSED
             request.ended = monotonic()
             self._record(request)
 
@@ -560,8 +564,3 @@ class Forwarder:
             return None
         self._upstream = None
         return upstream.part()
-
-
-def _is_repeatable(head: RequestHead) -> bool:
-    """Whether a request may be sent once more where nobody knows what became of it."""
-    return head.method in SAFE and not head.length and head.upgrade is None

@@ -29,13 +29,10 @@ from argotun.wire import reasons
 from argotun.wire.answer import Answer
 from argotun.wire.body import FINAL_CHUNK
 from argotun.wire.head import RequestHead, rewrite_request
-from argotun.wire.outcomes import DELIVERED, SENT, SERVER, WAITING, Action, Cause, Verdict
+from argotun.wire.outcomes import CLIENT_CLOSED, DELIVERED, SENT, SERVER, WAITING, Action, Cause, Verdict
 from argotun.wire.relay import HEAD, IDLE, RAW
 from argotun.wire.status import error_response
 from argotun.wire.streams import DISCARD
-
-CLIENT_CLOSED = 499
-"""The status in the access line where the client left before the answer (nginx has the same)."""
 
 _ERRORS = {
     reasons.NONE: Cause.AGENT_CLOSED,
@@ -52,9 +49,6 @@ KEPT = 64 * 1024
 
 TIMES = 3
 """How often one request is asked again at most."""
-
-SAFE = (b"GET", b"HEAD", b"OPTIONS")
-"""Methods that may be carried out twice (RFC 9110 §9.2.1)."""
 
 
 class Downstream(Protocol):
@@ -364,8 +358,7 @@ class Exchange:
         if head is None or way is None or times == TIMES:
             return False
         if action == Action.AGAIN_IF_SAFE:
-            safe = head.method in SAFE and not head.length and head.upgrade is None and not request.bytes_out
-            if not safe:
+            if not head.repeatable or request.bytes_out:
                 return False
         elif self.kept is None:
             return False

@@ -3,6 +3,8 @@
 import re
 from urllib.parse import unquote_to_bytes
 
+from argotun.wire.head import SAFE
+
 AGENTS = b"/connect"
 """Where agents are let in, on the public port."""
 
@@ -37,16 +39,13 @@ subresources of pods and nodes that stream, profiles).
 OF_AN_API = re.compile(rb"/(?:apis?|openapi|version)(?=[/?]|$)")
 """What a cluster's API is asked for, without the prefix that says which cluster."""
 
-READS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
-"""Methods that change nothing (RFC 9110 §9.2.1), where the target does not."""
-
 OPENS = frozenset((b"attach", b"exec", b"portforward", b"proxy"))
 """Subresources with which a GET does more than to read: it opens a shell, or reaches behind the API."""
 
 
 def only_reads(method: bytes, target: bytes) -> bool:
     """Whether a request only reads what the API has. Segments are those that kube-apiserver would see."""
-    if method not in READS:
+    if method not in SAFE:
         return False
     path = unquote_to_bytes(target.partition(b"?")[0])
     parts = [part for part in path.split(b"/") if part]

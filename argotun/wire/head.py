@@ -42,6 +42,7 @@ __all__ = [
     "CHUNKED",
     "MAX_FIELDS",
     "MAX_HEAD",
+    "SAFE",
     "UNTIL_CLOSE",
     "RequestHead",
     "ResponseHead",
@@ -54,6 +55,9 @@ __all__ = [
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
+
+SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+"""Methods that change nothing (RFC 9110 §9.2.1), where the target does not."""
 
 _REQUEST = re.compile(
     rb'(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!"$-~]*+) HTTP/1\.([01])\r(%b)\n\r\n' % LINES
@@ -155,6 +159,11 @@ class RequestHead:
     def fields(self) -> bytes:
         """The field lines as they came, each ending in CRLF, without the blank line."""
         return self._lines[1:] + b"\n" if self._lines else b""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent once more where nobody knows what became of it."""
+        return self.method in SAFE and not self.length and self.upgrade is None
 
     @property
     def impersonates(self) -> bool:

@@ -38,6 +38,9 @@ from typing import NamedTuple
 RETRY_AFTER = 1
 """Seconds that a client is asked to wait where its request certainly did not reach the API."""
 
+CLIENT_CLOSED = 499
+"""The status in records where nobody waited for the answer any more (nginx has the same)."""
+
 
 class Progress(IntEnum):
     """What a client has of its answer."""
