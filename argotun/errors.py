@@ -109,4 +109,3 @@ class LibraryError(ArgotunError):
         super().__init__(
             f"{library} {version} lacks {missing}, which argotun needs: install the one in requirements.txt"
         )
-        self.library = library

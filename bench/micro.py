@@ -182,7 +182,7 @@ class _Pair:
         while self.server.waiting or self.agent.waiting:
             for sender, receiver in ((self.server, self.agent), (self.agent, self.server)):
                 for parts in sender.collect():
-                    receiver.receive(b"".join(parts))
+                    list(receiver.steps(b"".join(parts)))
 
     def ask(self, request: bytes) -> None:
         """One request on each stream, and its answer."""
@@ -223,7 +223,7 @@ def _multiplexer() -> Iterator[Case]:
 
     def refuse() -> None:
         try:
-            pair.agent.receive(refused)
+            list(pair.agent.steps(refused))
         except ArgotunError:
             pass
 

@@ -206,7 +206,7 @@ class ClientPort:
         if session is None:
             return Refusal(Cause.NO_AGENT, f"no agent of cluster {name!r} is connected")
         if len(session.tunnel.mux.streams) >= session.ample:
-            return self._crowded(session, request, held)
+            return self._crowded(session, request)
         return session
 
     def another(self, request: Request, but: Way, action: Action) -> Way | None:
@@ -231,7 +231,7 @@ class ClientPort:
         if request.cluster in self._clusters.clusters:
             self._metrics.cluster(request.cluster).repeated[REPEATED[action]] += 1
 
-    def _crowded(self, session: Way, request: Request, held: Way | None) -> Way | Refusal:
+    def _crowded(self, session: Way, request: Request) -> Way | Refusal:
         """Only the last tenth of the agent's streams is free, and it is for requests that do not last.
 
         Streams that idle connections keep are given up first, those that have been idle longest.

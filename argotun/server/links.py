@@ -178,7 +178,7 @@ class Link:
                 if monotonic() - began > LONGEST_PAUSE:
                     pause = FIRST_PAUSE
             was_up = self.tunnel is not None
-            self._down(why)
+            self._down()
             ended = self.replica not in self._links.directory.replicas
             if was_up or (why != self.problem and not ended):
                 log.log(
@@ -242,7 +242,7 @@ class Link:
         self._links.leaving(self)
         return True
 
-    def _down(self, why: str) -> None:
+    def _down(self) -> None:
         self.tunnel = None
         self._ways.clear()
         self.going.clear()

@@ -94,7 +94,7 @@ class PeerPort:
             elif head.values(REPLICA.lower().encode()) == [self._me.encode()]:
                 answer(sock, 409, "this replica is the one that dials")
             else:
-                self._run(accept(sock, head, rest, (PEER_SUBPROTOCOL,)), peer, certificate)
+                self._run(accept(sock, head, rest, (PEER_SUBPROTOCOL,)), certificate)
         except HeadError as error:
             answer(sock, error.status, str(error))
         except ArgotunError as error:
@@ -115,7 +115,7 @@ class PeerPort:
         extra = fields(peer=socket_name(peer))
         self._seldom.say(logging.WARNING, why, "a replica's link was refused: %s", why, extra=extra)
 
-    def _run(self, socket: Any, peer: Any, certificate: Certificate) -> None:
+    def _run(self, socket: Any, certificate: Certificate) -> None:
         tunnel = link(
             socket,
             self._tunnels,
@@ -123,7 +123,6 @@ class PeerPort:
             opener=False,
             ours=self._ours,
             on_hello=self._arrived,
-            on_goaway=lambda tunnel, reason, text: None,
         )
         tunnel.mux.accept = lambda stream, cluster: self._accept(tunnel, stream, cluster)
         tunnel.mux.on_ask = lambda cluster: self._asks(tunnel, cluster)

@@ -29,7 +29,7 @@ def link(
     opener: bool,
     ours: Hello,
     on_hello: Callable[[Tunnel, Hello], None],
-    on_goaway: Callable[[Tunnel, int, str], None],
+    on_goaway: Callable[[Tunnel, int, str], None] = lambda tunnel, reason, text: None,
 ) -> Tunnel:
     """The tunnel on `socket`, which lives once somebody calls `run`.
 

@@ -1,13 +1,13 @@
 """The multiplexer: many streams over one tunnel, as a state machine without I/O.
 
-`receive` takes one whole message from the peer and calls the sinks of the streams that it speaks of. `send`,
+`steps` reads one whole message from the peer and calls the sinks of the streams that it speaks of. `send`,
 `end`, `close` and `reset` queue what this side has to say, and `collect` hands out the next messages. Whoever
 owns the tunnel is told by `wake` that there is something to collect. Time is an argument where it matters.
 
 Theory of operation
 -------------------
 
-    message ──receive──▶ handler by type ──▶ table of streams ──▶ sink.on_…
+    message ──steps────▶ handler by type ──▶ table of streams ──▶ sink.on_…
                               │                                       │
                               ▼                                       ▼ consumed
                            account ◀──── credit for what was read ────┘
@@ -152,16 +152,11 @@ class Multiplexer:
 
     # ── what the peer says ─────────────────────────────────────────────────────────────────────
 
-    def receive(self, message: bytes) -> None:
-        """Take one message; sinks are called as it is read. ProtocolError ends the tunnel."""
-        for _ in self.steps(message):
-            pass
-
     def steps(self, message: bytes) -> Iterator[None]:
-        """As `receive`, a little at a time: a message may hold a hundred thousand frames.
+        """Read one whole message, a little at each step: it may hold a hundred thousand frames.
 
-        Its owner may let others run between two steps. When the tunnel is lost meanwhile, the rest of the
-        message is dropped.
+        Sinks are called as it is read. Its owner may let others run between two steps. When the tunnel is
+        lost meanwhile, the rest of the message is dropped. ProtocolError ends the tunnel.
         """
         handlers = self._handlers
         weight = count = 0
@@ -194,7 +189,7 @@ class Multiplexer:
         self.over = True
         self._lost = reason
         # In place, so that the rest of a message that is being read is dropped as well.
-        self._handlers.update(dict.fromkeys(self._handlers, _drop))
+        self._handlers.update(dict.fromkeys(self._handlers, _ignore))
         streams = list(self.streams.values())
         self.streams.clear()
         self._out.close()
@@ -574,12 +569,8 @@ def _name(payload: bytes) -> str:
     return payload[: hello.MAX_TEXT].decode("utf-8", "replace")
 
 
-def _drop(stream_id: int, payload: bytes) -> None:
-    """The tunnel has ended."""
-
-
 def _ignore(*_: object) -> None:
-    """Nobody listens yet."""
+    """Nobody listens yet, or the tunnel has ended."""
 
 
 def _refuse(stream: Stream, target: str) -> None:

@@ -68,9 +68,9 @@ class FrameReader:
 
     `ping` is the payload of the last ping that is not answered yet; whoever answers sets it to None
     (answering only the last is allowed, RFC 6455 §5.5.3, and keeps a flood of pings cheap). Once the
-    peer's close frame was read, `closed` is True and `close_code` and `close_reason` say why; what
-    follows it is ignored. `trifles` counts control frames and small fragments, for their reader to set
-    back; after STEP of them `next_message` pauses with None while it is still `ready`.
+    peer's close frame was read, `closed` is True and `close_code` says why; what follows it is ignored.
+    `trifles` counts control frames and small fragments, for their reader to set back; after STEP of them
+    `next_message` pauses with None while it is still `ready`.
     """
 
     __slots__ = (
@@ -82,7 +82,6 @@ class FrameReader:
         "_parts",
         "_position",
         "close_code",
-        "close_reason",
         "closed",
         "max_message",
         "ping",
@@ -95,7 +94,6 @@ class FrameReader:
         self.trifles = 0
         self.closed = False
         self.close_code = NO_STATUS
-        self.close_reason = ""
         # Bytes when a read began with a frame, a bytearray when a frame goes over several reads:
         # collecting those in a list would let a peer that sends two bytes at a time cost us forty.
         self._buffer: bytes | bytearray = b""
@@ -259,7 +257,7 @@ class FrameReader:
             if len(payload) == 1 or not _sendable(code):
                 raise ProtocolError("a close frame had no valid code")
             try:
-                self.close_reason = payload[2:].decode()
+                payload[2:].decode()
             except UnicodeDecodeError:
                 raise ProtocolError("a close frame's reason was not UTF-8", 1007) from None
             self.close_code = code

@@ -3,7 +3,7 @@
 from argotun.errors import ProtocolError
 from argotun.wire.frames import V1, V2
 from tests.fuzz.steps import Steps
-from tests.wire.mux_peers import Side, joined
+from tests.wire.mux_peers import Side, joined, take_in
 from tests.wire.test_mux_fuzz import FATAL_1, FATAL_2, busy, conversation, survives
 
 SIDES = [(version, role) for version in (1, 2) for role in ("server", "agent")]
@@ -53,7 +53,7 @@ def hear(side: Side, messages: list[bytes]) -> tuple[str, bytes, list[int]]:
     why = ""
     try:
         for message in messages:
-            side.mux.receive(message)
+            take_in(side.mux, message)
     except ProtocolError as error:
         why = str(error)
         assert why.isprintable()

@@ -15,6 +15,7 @@ from argotun.wire.hello import Hello
 from argotun.wire.mux import Multiplexer
 from argotun.wire.outcomes import Action, Cause, Progress
 from argotun.wire.streams import Stream
+from tests.wire.mux_peers import take_in
 
 GET = b"GET /tunnel/c1/x HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -51,7 +52,7 @@ class Agent:
         """Carry what both sides have to say."""
         for source, target in ((self.mux, self.theirs), (self.theirs, self.mux)) * 3:
             for parts in source.collect():
-                target.receive(b"".join(parts))
+                take_in(target, b"".join(parts))
 
     def says(self, data: bytes) -> None:
         """Bytes of an answer on the newest stream, after CONNECTED."""

@@ -31,6 +31,7 @@ from argotun.wire.outcomes import AGENT, SERVER, Action, Cause, Progress, Table,
 from argotun.wire.relay import BODY, HEAD, IDLE, Relay
 from argotun.wire.status import error_response
 from argotun.wire.streams import DISCARD, Stream
+from tests.wire.mux_peers import take_in
 
 FRAMINGS = ("sized", "chunked", "until close", "interim")
 CLUSTERS = ("a", "b")
@@ -168,7 +169,7 @@ class Session:
         flight = self.flights[which]
         flight += [b"".join(parts) for parts in source.collect()]
         for message in flight[:count]:
-            target.receive(message)
+            take_in(target, message)
         del flight[:count]
 
     def lose(self) -> None:

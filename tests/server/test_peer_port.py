@@ -17,6 +17,7 @@ from tests.raw_websocket import RawWebSocket, Refused, dial
 from tests.replicas import NAME, Replicas
 from tests.rig import Api, answers_its_own, until
 from tests.v2_peers import CONNECT, ERROR, HELLO, V2, V2Agent, frame, hello
+from tests.wire.mux_peers import take_in
 
 LEAVE, ASK, HAVE = 0x0C, 0x0D, 0x0E
 FIELDS = b"Sec-WebSocket-Protocol: argotun.peer.v1\r\nArgotun-Replica: 00000000000000ff\r\n"
@@ -176,9 +177,9 @@ def test_a_drain_of_many_streams_is_no_flood(replicas: Replicas) -> None:
         mux.open(DISCARD, "c1")
     before = mux.trifles
     for stream in list(mux.streams):
-        mux.receive(frame(LEAVE, stream))
+        take_in(mux, frame(LEAVE, stream))
     assert mux.trifles == before
-    mux.receive(frame(LEAVE, stream))
+    take_in(mux, frame(LEAVE, stream))
     assert mux.trifles == before + 1
 
 

@@ -18,6 +18,7 @@ from tests import v1_peers, v2_peers
 from tests.raw_websocket import RawWebSocket
 from tests.rig import PATIENCE, Peer, until
 from tests.v2_peers import CLOSE, DATA, ERROR, PING, hello
+from tests.wire.mux_peers import take_in
 
 BULK = 1 << 20
 CONNECT, CONNECTED = 1, 2
@@ -203,8 +204,8 @@ def test_a_sender_waits_and_goes_on_when_its_queue_is_short(link: Link) -> None:
     [
         lambda link, channel: link.tunnel.end("lost"),
         lambda link, channel: channel.reset(),
-        lambda link, channel: link.mux.receive(V2.pack(CLOSE, channel.id)),
-        lambda link, channel: link.mux.receive(V2.pack(ERROR, channel.id, b"no")),
+        lambda link, channel: take_in(link.mux, V2.pack(CLOSE, channel.id)),
+        lambda link, channel: take_in(link.mux, V2.pack(ERROR, channel.id, b"no")),
     ],
     ids=["the tunnel is lost", "reset here", "CLOSE", "ERROR"],
 )

@@ -19,6 +19,7 @@ from argotun.wire.relay import BODY, IDLE, RAW
 from argotun.wire.streams import Stream
 from tests.wire.http_ends import Asked, Client, Line
 from tests.wire.http_halves import UNCONNECTED, Back, Front
+from tests.wire.mux_peers import take_in
 
 CLUSTERS = ("a", "b")
 GOOD = ("sized", "last", "watch", "trailers", "hints", "close", "none", "here")
@@ -61,7 +62,7 @@ class Session:
         flight += [b"".join(parts) for parts in source.collect()]
         for message in flight[:count]:
             self.world.moved += 1
-            target.receive(message)
+            take_in(target, message)
         del flight[:count]
 
 

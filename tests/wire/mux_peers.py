@@ -16,6 +16,12 @@ QUICK = examples(60)
 KINDS = {name: kind for kind, name in frames.NAMES.items()}
 
 
+def take_in(mux: Multiplexer, message: bytes) -> None:
+    """Have a multiplexer read a whole message in one go."""
+    for _ in mux.steps(message):
+        pass
+
+
 class Ear:
     """A sink that remembers its calls as (name, argument), and fails when called after the end."""
 
@@ -80,7 +86,7 @@ class Side:
 
     def hear(self, name: str, stream: int = 0, payload: bytes = b"") -> None:
         """Receive one frame, given by its name."""
-        self.mux.receive(self.profile.pack(KINDS[name], stream, payload))
+        take_in(self.mux, self.profile.pack(KINDS[name], stream, payload))
 
     def say(self, limit: int = BATCH) -> list[tuple[str, int, bytes]]:
         """What this side sends next, as (name, stream, payload)."""
@@ -143,7 +149,7 @@ def exchange(left: Side, right: Side) -> None:
     while left.mux.waiting or right.mux.waiting:
         for source, drain in ((left, right), (right, left)):
             for message in joined(source.mux.collect()):
-                drain.mux.receive(message)
+                take_in(drain.mux, message)
 
 
 def grid(text: str) -> dict[tuple[str, str], str]:

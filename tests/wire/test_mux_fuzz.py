@@ -10,7 +10,7 @@ from argotun.errors import ProtocolError
 from argotun.wire.frames import MAX_ERROR_TEXT, MAX_WINDOW, MIB, TUNNEL_TYPES, V1, V2, Profile
 from argotun.wire.hello import Hello
 from argotun.wire.streams import Stream
-from tests.wire.mux_peers import QUICK, Ear, Side, joined, started
+from tests.wire.mux_peers import QUICK, Ear, Side, joined, started, take_in
 
 BUSY = pytest.mark.parametrize("version", [1, 2])
 ROLE = pytest.mark.parametrize("role", ["server", "agent"])
@@ -58,7 +58,7 @@ def survives(side: Side, messages: list[bytes]) -> None:
     broken: ProtocolError | None = None
     try:
         for message in messages:
-            side.mux.receive(message)
+            take_in(side.mux, message)
     except ProtocolError as error:
         broken = error
     assert broken is None or (broken.close_code in (1002, 1009) and len(str(broken)) < 200)
@@ -77,7 +77,7 @@ def survives(side: Side, messages: list[bytes]) -> None:
     side.mux.lost("over")
     assert not side.mux.streams
     assert not side.mux.waiting
-    side.mux.receive(messages[-1])
+    take_in(side.mux, messages[-1])
     assert side.mux.collect() == []
 
 
@@ -138,7 +138,7 @@ def conversation(version: int, role: str) -> list[bytes]:
 def test_the_conversation_that_is_damaged_below_is_sound(version: int, role: str) -> None:
     side = busy(version, role)
     for message in conversation(version, role):
-        side.mux.receive(message)
+        take_in(side.mux, message)
 
 
 @BUSY
@@ -237,7 +237,7 @@ FATAL_1 = {
 def test_a_fatal_frame_is_refused(version: int, role: str, message: bytes) -> None:
     side = busy(version, role)
     with pytest.raises(ProtocolError) as caught:
-        side.mux.receive(message)
+        take_in(side.mux, message)
     assert caught.value.close_code == (1009 if len(message) > MIB else 1002)
     survives(side, [message, message])
 
@@ -247,7 +247,7 @@ def test_a_fatal_frame_is_refused(version: int, role: str, message: bytes) -> No
 def test_a_frame_before_hello_is_refused(role: str, kind: int) -> None:
     side = Side(2, role)
     with pytest.raises(ProtocolError, match="before HELLO"):
-        side.mux.receive(V2.pack(kind, 0 if kind in TUNNEL_TYPES else 1, WORD))
+        take_in(side.mux, V2.pack(kind, 0 if kind in TUNNEL_TYPES else 1, WORD))
     survives(side, [V2.pack(kind, 0)])
 
 
@@ -258,7 +258,7 @@ def test_a_frame_for_a_stream_that_is_over_is_not_answered(version: int, role: s
     side = busy(version, role)
     side.mux.collect()
     for _ in range(3):
-        side.mux.receive(side.profile.pack(kind, 5, b"late"))
+        take_in(side.mux, side.profile.pack(kind, 5, b"late"))
     assert not side.mux.waiting
     assert 5 not in side.mux.streams
 
@@ -269,7 +269,7 @@ def test_a_long_error_text_is_cut(version: int, role: str) -> None:
     side = busy(version, role)
     ear = side.mux.streams[2].sink
     assert isinstance(ear, Ear)
-    side.mux.receive(side.profile.pack(4, 2, b"\xff" * 100_000))
+    take_in(side.mux, side.profile.pack(4, 2, b"\xff" * 100_000))
     assert ear.calls[-1] == ("over", "\ufffd" * MAX_ERROR_TEXT)
 
 

@@ -8,7 +8,7 @@ from argotun.wire.hello import MAX_TEXT, Hello
 from argotun.wire.mux import MAX_CONTROL, Multiplexer
 from argotun.wire.reasons import DRAINING, FAILED, REPLACED, WORDS
 from argotun.wire.streams import DISCARD
-from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started
+from tests.wire.mux_peers import Ear, Side, exchange, in_state, joined, read, started, take_in
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -37,7 +37,7 @@ def test_an_agent_that_opens_is_not_heard(version: int) -> None:
 def test_a_multiplexer_without_accept_takes_no_streams() -> None:
     mux = Multiplexer(started(1, "agent").profile, opener=False, ours=Hello(), budget=64 << 20)
     with pytest.raises(ProtocolError, match="no streams"):
-        mux.receive(b"\x01\0\0\0\x01")
+        take_in(mux, b"\x01\0\0\0\x01")
     mux.lost("gone")
 
 
@@ -182,7 +182,7 @@ def test_a_stream_that_was_opened_before_hello_gets_its_credit_then() -> None:
     sent = server.mux.collect()
     assert [name for name, _, _ in read(server.profile, joined(sent))] == ["HELLO", "CONNECT"]
     for message in joined(sent):
-        agent.mux.receive(message)
+        take_in(agent.mux, message)
     exchange(server, agent)
     accepted, _ = agent.accepted[0]
     assert accepted.sink.data == b"0123456789"  # type: ignore[attr-defined]
@@ -281,7 +281,7 @@ def test_nothing_begins_on_a_tunnel_that_is_lost() -> None:
 def test_no_stream_begins_in_the_message_that_saw_the_loss() -> None:
     agent = started(2, "agent")
     agent.mux.accept = lambda stream, target: agent.mux.lost("the API's answer could not be written")
-    agent.mux.receive(b"".join(agent.profile.pack(1, number) for number in (1, 2, 3)))
+    take_in(agent.mux, b"".join(agent.profile.pack(1, number) for number in (1, 2, 3)))
     assert not agent.mux.streams
     assert not agent.mux.waiting
 

@@ -22,7 +22,7 @@ from argotun.wire.outbox import BATCH, LOW_WATER
 from argotun.wire.reasons import DRAINING, FAILED, NONE, NOT_ALLOWED, STREAM_LIMIT, WORDS
 from argotun.wire.streams import STATES, Stream
 from tests.examples import examples
-from tests.wire.mux_peers import joined, read
+from tests.wire.mux_peers import joined, read, take_in
 
 RESET = "reset by the test"
 MAX_STREAMS = 5
@@ -239,7 +239,7 @@ class Tunnel(RuleBasedStateMachine):
                     if name == "WINDOW":
                         given = int.from_bytes(payload[:4], "big") + int.from_bytes(payload[4:], "big")
                         peer.spent[number] = peer.spent.get(number, 0) - given
-            peer.mux.receive(message)
+            take_in(peer.mux, message)
 
     @rule(which=which, limit=st.sampled_from([1, 100, CHUNK + 1, BATCH, 1 << 30]))
     def collect(self, which: int, limit: int) -> None:
