@@ -9,9 +9,9 @@ from argotun.replicas.engine import FAILURES, Engine
 from argotun.replicas.feed import Feed
 from argotun.replicas.shared import new_id
 from argotun.server.addresses import place
-from argotun.server.links import DIAL
+from argotun.server.links import DIAL, peer_tls
 from argotun.transport.explain import explain
-from argotun.transport.tls import ClientTls, handshake_client
+from argotun.transport.tls import handshake_client
 
 
 def walk(config: ServerConfig, found: Walk) -> None:
@@ -42,9 +42,8 @@ def walk(config: ServerConfig, found: Walk) -> None:
 def _reach(config: ServerConfig, replica: str, address: str, found: Walk) -> None:
     """Shake hands with one replica, as a link does."""
     step = f"peer {address}"
-    options = ("--peer-ca", "--peer-cert", "--peer-key")
     try:
-        tls = ClientTls(config.peer_ca, config.peer_cert, config.peer_key, options=options)
+        tls = peer_tls(config)
         sock = place(config, replica, address, DIAL).dial()
         sock = handshake_client(sock, tls.context(), config.peer_name, DIAL)
     except ArgotunError as error:

@@ -23,6 +23,7 @@ from argotun.server.app import Server
 from argotun.server.callers import Callers
 from argotun.server.clusters import LARGEST_FILE, ClustersFile
 from argotun.server.keysets import fetch, parse_bytes
+from argotun.server.links import peer_tls
 from argotun.server.revoked import RevokedFile
 from argotun.transport import paths
 from argotun.transport.listen import Listener
@@ -178,15 +179,7 @@ def _certificates(config: ServerConfig, found: Walk) -> None:
             option = "--internal-client-ca"
             _set(found, "internal-", lambda: ServerTls(cert, key, ca, ca_option=option), None, ca)
     if config.peer_cert is not None and config.peer_key is not None:
-        peer, peer_key = config.peer_cert, config.peer_key
-        options = ("--peer-ca", "--peer-cert", "--peer-key")
-        _set(
-            found,
-            "peer-",
-            lambda: ClientTls(config.peer_ca, peer, peer_key, options=options),
-            peer,
-            config.peer_ca,
-        )
+        _set(found, "peer-", lambda: peer_tls(config), config.peer_cert, config.peer_ca)
 
 
 def _set(

@@ -41,6 +41,9 @@ PATH = "/peer"
 REPLICA = "Argotun-Replica"
 """The header that says who dials."""
 
+PEER_FILES = ("--peer-ca", "--peer-cert", "--peer-key")
+"""The options that name what replicas trust and show."""
+
 MAX_STREAMS = 16384
 """Of one link: the peer buffer's least share, 4 KiB, for each is three quarters of it."""
 
@@ -387,6 +390,11 @@ def tunnels(config: ServerConfig) -> ServerConfig:
         keepalive_timeout=config.peer_keepalive_timeout,
         tunnel_buffer=config.peer_buffer,
     )
+
+
+def peer_tls(config: ServerConfig, prefix: str = "") -> ClientTls:
+    """What a link trusts and shows; `prefix` is that of ClientTls. ConfigError when a file is of no use."""
+    return ClientTls(config.peer_ca, config.peer_cert, config.peer_key, options=PEER_FILES, prefix=prefix)
 
 
 def hello(me: str, prefix: str) -> Hello:

@@ -24,7 +24,7 @@ from argotun.server.auth import Authenticator
 from argotun.server.balance import Balance
 from argotun.server.clients import ClientPort
 from argotun.server.clusters import ClustersFile
-from argotun.server.links import Link, Links
+from argotun.server.links import PEER_FILES, Link, Links, peer_tls
 from argotun.server.peers import PeerPort
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
@@ -159,18 +159,17 @@ class Membership:
         config = self._config
         assert config.peer_cert is not None
         assert config.peer_key is not None
-        options = ("--peer-ca", "--peer-cert", "--peer-key")
-        dialling = ClientTls(
-            config.peer_ca, config.peer_cert, config.peer_key, options=options, prefix="peer-"
-        )
+        dialling = peer_tls(config, "peer-")
         accepting = ServerTls(
-            config.peer_cert, config.peer_key, config.peer_ca, ca_option=options[0], prefix="peer-"
+            config.peer_cert, config.peer_key, config.peer_ca, ca_option=PEER_FILES[0], prefix="peer-"
         )
         theirs = public.context().get_ca_certs(binary_form=True) if public is not None else []
         if set(theirs) & set(dialling.context().get_ca_certs(binary_form=True)):
             # It names agents after their clusters, and a cluster may have any name.
             raise ConfigError(
-                "--peer-ca", config.peer_ca, "a CA for replicas only, and this one is in --tls-client-ca too"
+                PEER_FILES[0],
+                config.peer_ca,
+                "a CA for replicas only, and this one is in --tls-client-ca too",
             )
         return dialling, accepting
 
