@@ -112,7 +112,6 @@ class ClientPort:
         self._placement = placement
         self._clusters = clusters
         self._callers = callers
-        self._told_at = 0.0
         self._metrics = metrics
         self.tracing = tracing
         self._report = ending(tracing, access.request)
@@ -120,6 +119,7 @@ class ClientPort:
         self._places = places
         self._lookout = lookout
         self._seldom = Seldom(log, most=1, seconds=60.0)
+        self._refused = Seldom(log, most=1, seconds=1.0)
         self._rate = config.rate_limit
         self._replicas = 0
         self._bucket: TokenBucket | None = None
@@ -174,17 +174,10 @@ class ClientPort:
         return why
 
     def _tell(self, request: Request, why: str) -> None:
-        """A line about a refusal, at most one in a second: whoever asks decides how many there would be."""
-        now = monotonic()
-        if now - self._told_at >= 1.0:
-            self._told_at = now
-            log.warning(
-                "a request was refused: %s",
-                why,
-                extra=fields(
-                    caller=request.caller, cluster=request.cluster, path=request.target.partition(b"?")[0]
-                ),
-            )
+        """A line about a refusal, of which whoever asks decides how many there would be."""
+        path = request.target.partition(b"?")[0]
+        extra = fields(caller=request.caller, cluster=request.cluster, path=path)
+        self._refused.say(logging.WARNING, "refused", "a request was refused: %s", why, extra=extra)
 
     def admit(self, request: Request, held: Way | None) -> Way | Refusal:
         """The way for a request, `held` if that will do; or why there is none. May wait for an agent."""
@@ -325,6 +318,7 @@ class ClientPort:
         for connection in list(self.connections):
             connection.close(0.0)
         self._seldom.close()
+        self._refused.close()
 
     def release(self, session: Session, seconds: float) -> None:
         """Free a session that takes no new requests: watches end gracefully, idle streams are given up.
