@@ -40,6 +40,7 @@ from argotun.wire.outcomes import (
     WAITING,
     Action,
     Cause,
+    Refusal,
     Verdict,
 )
 from argotun.wire.reasons import FAILED, NONE, PROTOCOL, STALE, UNREACHABLE
@@ -192,42 +193,42 @@ class Forwarder:
             # A server that does not know the field lets a client's own through.
             head.caller = None
         repeatable = head.repeatable
-        self._begin(head, len(raw), repeatable)
+        request = self._begin(head, len(raw), repeatable)
         if head.caller == b"":
             raise HeadError("Argotun-Caller must be there once, as a name")
-        if self._policy is not None and self._request is not None:
-            refusal = self._policy.refusal(head, self._request)
-            if refusal:
-                self._channel.consumed(used)
-                self.end(Cause.FORBIDDEN, refusal)
-                return used
-        if self._upstream is None:
+        upstream = self._upstream
+        refusal: Refusal | None = None
+        credential = b""
+        if self._policy is not None and (words := self._policy.refusal(head, request)):
+            refusal = Refusal(Cause.FORBIDDEN, words)
+        elif upstream is None:
+            refusal = Refusal(Cause.UNREACHABLE, self._unreachable)
+        else:
+            try:
+                credential = self._api.credential()
+            except CredentialError as error:
+                refusal = Refusal(Cause.NO_CREDENTIAL, str(error))
+        if refusal is not None:
             self._channel.consumed(used)
-            self.end(Cause.UNREACHABLE, self._unreachable)
+            self.end(*refusal)
             return used
-        try:
-            credential = self._api.credential()
-        except CredentialError as error:
-            self._channel.consumed(used)
-            self.end(Cause.NO_CREDENTIAL, str(error))
-            return used
-        if self._request is not None and self._request.span is not None:
-            credential += self._request.span.fields
+        assert upstream is not None
+        if request.span is not None:
+            credential += request.span.fields
         close = self._channel.single and head.upgrade is None
         out = rewrite_request(head, head.target, credential, host=self._api.host, close=close)
         self._replay = out if self._answer.stage == REPEATABLE else b""
         if used < len(data) and self._upload.state == BODY:
             body, size = self._upload.take(data[used:])
             out, used = out + body, used + size
-            assert self._request is not None
-            self._request.bytes_in += size
-        self._upstream.owing = True
+            request.bytes_in += size
+        upstream.owing = True
         if not (repeatable and head.method == b"GET"):
-            self._upstream.plain = False
-        self._upstream.outlet.relay(out, used)
+            upstream.plain = False
+        upstream.outlet.relay(out, used)
         return used
 
-    def _begin(self, head: RequestHead, size: int, repeatable: bool) -> None:
+    def _begin(self, head: RequestHead, size: int, repeatable: bool) -> Request:
         """A request is in progress, whose head has `size` bytes; whether it may be sent once more."""
         self._upload.follow(head.length)
         self._discard = False
@@ -250,6 +251,7 @@ class Forwarder:
         else:
             stage = KEPT
         self._answer.ask(head, stage)
+        return request
 
     def _pass_on(self, data: bytes, credit: int) -> None:
         if self._request is not None:
