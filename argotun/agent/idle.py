@@ -10,9 +10,9 @@ where no doubt is left about whose answer comes next on it:
     left by    streams whose requests were all GETs without a body, so that no two programs can have read
                differently where one of them ended, and whose last answer was complete by its own marks, with
                nothing behind it: no part of a TLS record either, which the socket does not show any more
-    taken by   the first request of a stream, if it can be sent again: the API may close the connection in
-               the same moment, and then the request goes out once more, on a new one; given back where the
-               request is refused here, since the next one may be another
+    taken by   a request for which its stream has no connection, if it can be sent again: the API may close
+               this one in the same moment, and then the request goes out once more, on a new one; given back
+               where the request is refused here, since the next one may be another
     closed     when the API has said anything on it or ended it, when SECONDS have passed, when there are too
                many (then the one that has been here longest goes), and all of them when any connection to
                the API was lost: a machine that is gone has them all, and says nothing on any

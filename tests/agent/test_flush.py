@@ -73,7 +73,7 @@ def test_an_api_that_ends_its_half_behind_the_stream_gets_the_rest(
         server, stream = asked(listening, f"127.0.0.1:{rig.api.port}")
         server.until(b"\r\n\r\n", stream)
         streams = agent.tunnels[0].mux.streams
-        outlet = streams[stream].sink._upstream.outlet  # type: ignore[attr-defined]
+        outlet = streams[stream].sink._leg.upstream.outlet  # type: ignore[attr-defined]
         for _ in range(PIECES):
             server.send(DATA, stream, PIECE)
         server.send(CLOSE, stream)

@@ -175,7 +175,7 @@ def test_an_answer_over_an_unread_upload_gives_its_credit_back_to_the_stream(rig
     until(lambda: upstream._request, "the head")
     record = upstream._request
     due = record.bytes_in
-    outlet = upstream._upstream.outlet
+    outlet = upstream._leg.upstream.outlet
     while not outlet.pending:
         client.send(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
         due += 0x4000 + 8

@@ -116,7 +116,7 @@ def test_small_requests_pass_an_upload_that_the_api_does_not_read(rig: Rig) -> N
         assert rig.get(client=other).body == b"ok"
     assert held(rig) <= QUEUED
     (stream,) = [stream for stream in rig.agent.tunnels[0].mux.streams.values() if stream.sink.busy]
-    assert stream.sink._upstream.outlet.pending <= stream.window
+    assert stream.sink._leg.upstream.outlet.pending <= stream.window
     sending.kill()
 
 

@@ -161,9 +161,8 @@ def test_unread_uploads_hold_no_more_than_the_buffer(many: Rig) -> None:
     mux = many.session.tunnel.mux
     agents = many.agent.tunnels[0].mux
     stall(many, mux.streams, 200)
-    held = [
-        stream.sink._upstream.outlet.pending for stream in agents.streams.values() if stream.sink._upstream
-    ]
+    upstreams = [stream.sink._leg.upstream for stream in agents.streams.values()]
+    held = [upstream.outlet.pending for upstream in upstreams if upstream]
     assert sum(held) + agents.backlog.size <= BUFFER / 2 + CHUNK
     assert mux.backlog.size <= BUFFER / 2 + CHUNK
     assert many.get().body == b"ok"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from argotun.agent.forwarder import Forwarder
+from argotun.agent.leg import Leg
 from argotun.agent.upstream import Upstream
 from argotun.observe.request import Request
 from argotun.server.connection import Connection
@@ -21,7 +22,7 @@ from argotun.wire.relay import Relay
 from argotun.wire.streams import Stream
 from tests.rig import Api, Peer, Rig, until
 
-KINDS = (Connection, Exchange, Request, Forwarder, Upstream, Channel, Relay, Writer, Stream)
+KINDS = (Connection, Exchange, Request, Forwarder, Leg, Upstream, Channel, Relay, Writer, Stream)
 COUNT = 20
 
 GET = b"GET /tunnel/c1/%b HTTP/1.1\r\nHost: a\r\n\r\n"
