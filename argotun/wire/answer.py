@@ -9,9 +9,10 @@ request has come while nothing was answered yet (`stage`). Both together are the
 of the tables in `outcomes`.
 
 There are two ways out of a request. Its last byte passes, and the state is IDLE; or `end` is called with a
-`Cause`, looks into the table, and moves to IDLE as the table says. In IDLE every later `end` is NOTHING and
-every byte is surplus. So a request is answered once, whoever comes with a second answer, and a byte that
-nobody asked for reaches nobody. Its owner carries out what `end` returns and decides nothing itself.
+`Cause`, looks into the table, and moves to IDLE as the table says. In IDLE no cause is any request's, and
+every byte is surplus: the server's table says NOTHING to all of them, the agent's what becomes of the stream
+and of its connection. So a request is answered once, whoever comes with a second answer, and a byte that
+nobody asked for reaches nobody. Its owner carries out what `end` returns.
 
 Neither side trusts the other, nor the API, so both read each answer with this same code.
 """
