@@ -2,10 +2,15 @@
 
 A client is given up after its first error, and the next one asks anew who the master is. So redis-py's own
 retries and health checks are left out.
+
+What it does not promise is that a connection gets its socket by `_connect` and reads from it by `recv` alone,
+which is how an answer is bounded here, and TLS made as everywhere else. It is tried out once, at import, as
+transport/_private.py does for the libraries that every process has.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import version
 from typing import Any
 
 from redis import Connection, ConnectionPool, Redis, UnixDomainSocketConnection
@@ -17,7 +22,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from argotun.config.models import Address, ServerConfig
-from argotun.errors import ConfigError, DialError, TransportError
+from argotun.errors import ConfigError, DialError, LibraryError, TransportError
 from argotun.files import read
 from argotun.replicas.records import LARGEST
 from argotun.transport.tls import ClientTls, handshake_client
@@ -29,6 +34,8 @@ FAILURES = (RedisError, OSError, TransportError)
 LARGEST_PASSWORD = 64 << 10
 LARGEST_ANSWER = 2 * LARGEST
 """Bytes of one answer or message: none that a replica wrote or asks for is larger than LARGEST."""
+
+_NEEDED = "connections that get their socket by _connect, and read from it by recv alone"
 
 BEAT = """
 local routes, members, feed = KEYS[1], KEYS[2], KEYS[3]
@@ -161,6 +168,55 @@ class _TlsSocket(Connection):
 
 class _TlsConnection(_BoundedAnswers, _TlsSocket):
     """A connection with TLS."""
+
+
+class _Echo:
+    """A socket whose other side says OK to everything; it has what a connection may use, and no more."""
+
+    def recv(self, _size: int) -> bytes:
+        return b"+OK\r\n"
+
+    def sendall(self, _data: bytes) -> None:
+        pass
+
+    settimeout = shutdown = sendall
+
+    def close(self) -> None:
+        pass
+
+
+class _Trial:
+    def _connect(self) -> _Echo:
+        return _Echo()
+
+
+class _PlainTrial(_Trial, Connection):
+    pass
+
+
+class _PathTrial(_Trial, UnixDomainSocketConnection):
+    pass
+
+
+def try_out() -> None:
+    """Raise LibraryError where the installed redis-py does not connect and read as it must here."""
+    trials: tuple[tuple[Any, type], ...] = (
+        (_PlainTrial, Connection),
+        (_PathTrial, UnixDomainSocketConnection),
+    )
+    for trial, overridden in trials:
+        try:
+            connection = trial(retry=Retry(NoBackoff(), 0), protocol=2)
+            connection.connect()
+            connection.send_command("PING")
+            works = connection.read_response() == b"OK" and "_connect" in vars(overridden)
+        except Exception as error:
+            raise LibraryError("redis", version("redis"), _NEEDED) from error
+        if not works:
+            raise LibraryError("redis", version("redis"), _NEEDED)
+
+
+try_out()
 
 
 class Engine:

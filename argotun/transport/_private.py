@@ -17,8 +17,9 @@ bytes, under load and weeks later.
 It costs nothing per read or write: `raw_recv` and `raw_send` are asked once per connection, and give the C
 method itself.
 
-`wire/` may not import this package. The one thing that it takes from a library without a promise, the
-masking function of websockets, is tried out where it is used (`wire/websocket.py`).
+Two more are tried out where they are used: the masking function of websockets in `wire/websocket.py`, since
+`wire/` may not import this package, and how redis-py connects in `replicas/engine.py`, since only a server
+with a registry loads that.
 """
 
 import logging

@@ -11,6 +11,7 @@ peer that is merely slow. So an address has two sockets at most, and what it ans
 import os
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from errno import EINPROGRESS
 from math import inf
 from select import POLLOUT
@@ -128,8 +129,9 @@ class _Lane:
 
     def _drop(self, sock: socket) -> None:
         self._sockets.remove(sock)
-        # What failed at once is not watched.
-        self._watch.fds.pop(sock.fileno(), None)
+        with suppress(KeyError):
+            # What failed at once is not watched.
+            self._watch.unregister(sock)
         sock.close()
 
 

@@ -24,7 +24,7 @@ PLACE = ROOT / "argotun" / "transport" / "_private.py"
 SOURCES = sorted({*(ROOT / "argotun").rglob("*.py")} - {PLACE})
 
 # Libraries' attributes that no underscore marks, and whose names are not used for anything else.
-UNPROMISED = {"extra_headeers", "print_exception", "upgrade_connection"}
+UNPROMISED = {"extra_headeers", "fds", "print_exception", "upgrade_connection"}
 
 # A named tuple's methods, whose underscore only keeps them apart from its fields; what os documents; and the
 # part of the standard library that `signal` shows as it is.
@@ -91,6 +91,7 @@ def test_only_one_file_knows_the_inside_of_libraries(path: Path) -> None:
         "getattr(sock, '_sslobj', None)",
         "vars(hub)['print_exception']",
         "client.extra_headeers = []",
+        "poll.fds.pop(1)",
         "super()._handle_client_error(error)",
         "self._detach_socket('closed')",
         "from gevent._util import copy_globals",
@@ -177,6 +178,28 @@ import argotun.wire.websocket
     )
     assert done.returncode == 1
     assert re.search(r"LibraryError: websockets [\d.]+ lacks frames\.apply_mask", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "del redis.Connection._connect",
+        "SocketBuffer._read_from_socket = lambda self, *_, **options: self._sock.recv_into(bytearray(9))",
+    ],
+)
+def test_a_redis_py_that_connects_or_reads_in_another_way_is_named(change: str) -> None:
+    """In a process of its own: the module that tries it out may be in use here."""
+    code = f"""
+import redis
+from redis._parsers.socket import SocketBuffer
+{change}
+import argotun.replicas.engine
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert re.search(r"LibraryError: redis [\d.]+ lacks .+ _connect, .+ recv alone", done.stderr)
 
 
 def test_the_trial_leaves_nothing_open() -> None:
