@@ -416,12 +416,12 @@ class Forwarder:
         if action == Action.CUT:
             channel.fail(words)
         elif action == Action.STALE:
-            channel.reset(STALE)
+            channel.abort(STALE)
         elif action == Action.RESET and cause == Cause.UNREACHABLE:
             self._metrics.upstream_errors += 1
-            channel.reset(UNREACHABLE, words)
+            channel.abort(UNREACHABLE, words)
         elif action == Action.RESET:
-            channel.reset(PROTOCOL, words)
+            channel.abort(PROTOCOL, words)
         else:
             channel.close()
         self.close()

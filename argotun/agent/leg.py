@@ -129,7 +129,7 @@ class Leg:
         upstream, api = self.upstream, self._api
         if upstream is None:
             return False
-        upstream.leave()
+        upstream.finish(deaf=True)
         if not upstream.outlet.pending or len(api.flushing) >= api.most_flushing:
             return False
         api.flushing.add(upstream)
@@ -164,7 +164,7 @@ class Leg:
                 again = self._connect_again()
         except Exception:
             log.exception("a fault in argotun ends this stream")
-            self._channel.reset(FAILED, "internal error")
+            self._channel.abort(FAILED, "internal error")
             self._end()
 
     def _connect(self) -> bool:
@@ -255,7 +255,7 @@ class Leg:
         if upstream is None or not upstream.quiet:
             return None
         self.upstream = None
-        return upstream.part()
+        return upstream.release()
 
     def _flush(self, upstream: Upstream) -> None:
         upstream.flush(FLUSH)

@@ -20,7 +20,7 @@ class Upstream:
     """
 
     __slots__ = (
-        "_finishing",
+        "_deaf",
         "_lookout",
         "_on_error",
         "_reader",
@@ -47,7 +47,7 @@ class Upstream:
         """
         self._sock = sock
         self._reader = Reader(sock, channel.backlog)
-        self._finishing = False
+        self._deaf = False
         self._on_error = on_error
         self._unheard = ""
         self._lookout = lookout
@@ -66,7 +66,7 @@ class Upstream:
         recv = reader.recv
         try:
             while data := recv():
-                if self._finishing:
+                if self._deaf:
                     continue
                 take(data)
                 if not self.owing:
@@ -79,20 +79,16 @@ class Upstream:
         except HeadError as error:
             return Cause.API_INVALID, f"the API's answer is refused: {error}"
         except OSError as error:
-            if outlet.closed or self._finishing:
+            if outlet.closed or self._deaf:
                 return self._cut()
             return _lost(error.strerror or str(error))
-        # Behind `leave` nothing that the API says matters, nor its end: what is queued for it still leaves.
-        return self._cut() if outlet.closed or self._finishing else (Cause.API_ENDED, "")
+        # If deaf, nothing that the API says matters, nor its end: what is queued for it still leaves.
+        return self._cut() if outlet.closed or self._deaf else (Cause.API_ENDED, "")
 
-    def finish(self) -> None:
-        """Half-close behind what is queued; the other direction goes on."""
+    def finish(self, *, deaf: bool = False) -> None:
+        """Half-close behind what is queued; the other direction goes on, or is discarded if `deaf`."""
+        self._deaf = self._deaf or deaf
         self.outlet.finish()
-
-    def leave(self) -> None:
-        """Half-close behind what is queued, and discard what comes."""
-        self._finishing = True
-        self.finish()
 
     def flush(self, seconds: float) -> None:
         """Wait until what is queued has left, or the time is over."""
@@ -101,7 +97,7 @@ class Upstream:
     @property
     def quiet(self) -> bool:
         """Whether another stream could go on with it, as far as this side can tell between two requests."""
-        doubtful = self.owing or self._finishing or self.torn
+        doubtful = self.owing or self._deaf or self.torn
         return self.served and self.plain and self.outlet.ready and not doubtful
 
     @property
@@ -109,7 +105,7 @@ class Upstream:
         """Whether the API may have begun to say something that nobody has asked for."""
         return self.served and not self.owing and self._reader.torn
 
-    def part(self) -> Any:
+    def release(self) -> Any:
         """Leave the socket open and give it away; the greenlet that reads from it must end first.
 
         Until then it hears nothing: what the API says in this moment stays to be seen in the socket.
@@ -117,7 +113,7 @@ class Upstream:
         self._lookout.drop(self._sock)
         self._reader.stop()
         self.outlet.channel = None
-        self.outlet.let_go()
+        self.outlet.release()
         return self._sock
 
     def close(self) -> None:

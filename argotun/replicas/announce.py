@@ -37,7 +37,7 @@ GATHER = 0.02
 """Seconds in which changes are gathered into one beat: a storm of a thousand agents is some sixty beats."""
 ALIVE = 3000
 """Milliseconds that a new reader takes this replica for alive after a beat."""
-KEPT = 30_000
+EXPIRES = 30_000
 """Milliseconds after which Redis drops the hash of a replica that beats no more."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
 """Seconds between two attempts: thirty replicas are a hundred attempts a second, and the registry is whole
@@ -156,7 +156,7 @@ class Announcer:
         sent = monotonic()
         entry, deadline = hash_entry(seq, self._record), int((sent + TIMEOUT) * 1e6 + self._offset)
         arguments: list[str | int] = [self._me, entry, *self._held, int(self._whole), deadline]
-        arguments += [ALIVE, KEPT, beat_message(beat)]
+        arguments += [ALIVE, EXPIRES, beat_message(beat)]
         for cluster, route in written.items():
             arguments += [cluster, route_entry(route)]
         # If there is no answer, nothing but all under a new number is sure to be understood.

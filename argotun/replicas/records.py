@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from argotun.config.values import CLUSTER_ID_PATTERN
 
-EXCLUSIVE, LEAVING, V1, CALLERS = 1, 2, 4, 8
+EXCLUSIVE, LEAVING, SINGLE, CALLERS = 1, 2, 4, 8
 """Flags of a route: its session stands alone; its agents go away; they speak version 1; all of them want to
 hear who asks."""
 
@@ -33,7 +33,7 @@ class Route(NamedTuple):
     """That a replica has agents of a cluster.
 
     `since` is the microsecond of the registry's clock at which the newest of the `sessions` came, `flags` are
-    EXCLUSIVE, LEAVING, V1 and CALLERS, `streams` a rough load.
+    EXCLUSIVE, LEAVING, SINGLE and CALLERS, `streams` a rough load.
     """
 
     since: int

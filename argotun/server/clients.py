@@ -320,7 +320,7 @@ class ClientPort:
         self._seldom.close()
         self._refused.close()
 
-    def release(self, session: Session, seconds: float) -> None:
+    def drain_session(self, session: Session, seconds: float) -> None:
         """Free a session that takes no new requests: watches end gracefully, idle streams are given up.
 
         Returns when it carries nothing any more, or after so many seconds.
@@ -332,7 +332,7 @@ class ClientPort:
                     _part(connection)
             _pause(began)
 
-    def release_link(self, link: Link) -> None:
+    def drain_link(self, link: Link) -> None:
         """Free a link whose replica goes away for as long as it lives, and streams whose agents do.
 
         What has no other way is left alone until there is one.

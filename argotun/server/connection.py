@@ -155,10 +155,10 @@ class Connection:
             self._malformed(error)
             self._discard()
         except OSError:
-            # The client's connection is gone, which `leave` passes on.
+            # The client's connection is gone, which `close` passes on.
             pass
         finally:
-            self.exchange.leave()
+            self.exchange.close()
             self._outlet.break_off()
             self.visitor.leave()
 

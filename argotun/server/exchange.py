@@ -44,7 +44,7 @@ _ERRORS = {
 """What a reason in an ERROR or CLOSE stands for; any other is AGENT_FAILED."""
 
 
-KEPT = 64 * 1024
+KEPT_BODY = 64 * 1024
 """Bytes of a request's body that are kept until an agent has reached its API: another one may be asked."""
 
 TIMES = 3
@@ -173,7 +173,7 @@ class Exchange:
         """This part of the body has gone on, and might have to again."""
         kept = self.kept
         if kept is not None:
-            self.kept = kept + data if len(kept) + len(data) <= KEPT else None
+            self.kept = kept + data if len(kept) + len(data) <= KEPT_BODY else None
 
     def resend(self, way: Way | None, told: bytes, acts: bytes) -> None:
         """Ask again on another way, or say what there was to say where none was found."""
@@ -249,11 +249,11 @@ class Exchange:
 
     def release(self) -> None:
         """Let go of the stream; what still arrives on it is dropped."""
-        channel = self._let_go()
+        channel = self._detach()
         if channel is not None:
-            channel.reset()
+            channel.abort()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The client's connection has ended: nothing here leads back to it."""
         self.end(Cause.CLIENT_GONE)
         self.release()
@@ -282,7 +282,7 @@ class Exchange:
     def on_over(self, reason: int, text: str) -> None:
         """The agent ended the stream, or the replica that has it."""
         way = self.session
-        self._let_go()
+        self._detach()
         if reason in reasons.REPLICAS and way is not None:
             if not way.via:
                 reason = reasons.FAILED
@@ -296,7 +296,7 @@ class Exchange:
     def on_lost(self, text: str) -> None:
         """The tunnel is gone: the request may have been delivered, or not."""
         way = self.session
-        self._let_go()
+        self._detach()
         self.end(Cause.TUNNEL_LOST, f"the tunnel was lost: {text}", way=way)
 
     # ── the answer on its way ──────────────────────────────────────────────────────────────────
@@ -400,7 +400,7 @@ class Exchange:
     def _complete(self) -> None:
         if self.answer.status == 101:
             # Both halves have ended; what is queued for the agent is still to leave, so this is no reset.
-            channel = self._let_go()
+            channel = self._detach()
             if channel is not None:
                 channel.hand_over(DISCARD)
         self.answer.last = True
@@ -415,7 +415,7 @@ class Exchange:
         self._record()
         self._connection.proceed()
 
-    def _let_go(self) -> Channel | None:
+    def _detach(self) -> Channel | None:
         channel, self.channel, self.session = self.channel, None, None
         if channel is not None:
             self._outlet.channel = None

@@ -19,7 +19,7 @@ from argotun.config import ServerConfig
 from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
 from argotun.replicas.directory import Directory
-from argotun.replicas.records import CALLERS, LEAVING, V1, Route
+from argotun.replicas.records import CALLERS, LEAVING, SINGLE, Route
 from argotun.server.addresses import place
 from argotun.server.auth import Certificate, shown_by
 from argotun.server.ratelimit import TokenBucket
@@ -72,7 +72,7 @@ class Remote(Way):
     """The agents of a cluster at another replica."""
 
     def __init__(self, owner: "Link", cluster: str, tunnel: Tunnel, flags: int) -> None:
-        super().__init__(cluster, tunnel, cluster, callers=bool(flags & CALLERS), single=bool(flags & V1))
+        super().__init__(cluster, tunnel, cluster, callers=bool(flags & CALLERS), single=bool(flags & SINGLE))
         self.via = owner.replica
         # Its limit is not the agent's: a link that is full is a last resort.
         self.ample = self.most = sys.maxsize
@@ -99,7 +99,7 @@ class Link:
         self.problem = UNTRIED
         self._place = place(links.config, replica, address, DIAL)
         self.going: set[int] = set()
-        self.releasing = False
+        self.freeing = False
         self._links = links
         self._ways: dict[tuple[str, int], Remote] = {}
         self._greenlet = gevent.spawn(self._keep)
@@ -138,7 +138,7 @@ class Link:
     def way(self, cluster: str, flags: int) -> Remote:
         """How requests for a cluster go on this link, which is up."""
         assert self.tunnel is not None
-        key = cluster, flags & (V1 | CALLERS)
+        key = cluster, flags & (SINGLE | CALLERS)
         way = self._ways.get(key)
         if way is None:
             way = self._ways[key] = Remote(self, cluster, self.tunnel, flags)
@@ -146,7 +146,7 @@ class Link:
 
     def rests(self, cluster: str, flags: int) -> bool:
         """Whether an agent of this cluster there could not take a request a moment ago."""
-        way = self._ways.get((cluster, flags & (V1 | CALLERS)))
+        way = self._ways.get((cluster, flags & (SINGLE | CALLERS)))
         return way is not None and way.rests > 0 and way.rests > monotonic()
 
     def not_here(self, cluster: str) -> None:

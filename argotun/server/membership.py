@@ -17,7 +17,7 @@ from argotun.errors import ConfigError
 from argotun.observe.logs import fields
 from argotun.observe.metrics import ServerMetrics
 from argotun.replicas.directory import Directory
-from argotun.replicas.records import CALLERS, EXCLUSIVE, LEAVING, V1, Claim, Route
+from argotun.replicas.records import CALLERS, EXCLUSIVE, LEAVING, SINGLE, Claim, Route
 from argotun.replicas.shared import SharedRegistry, new_id
 from argotun.server import addresses
 from argotun.server.auth import Authenticator
@@ -52,7 +52,7 @@ JOINED = 10.0
 """Seconds after which a replica takes requests whatever it knows of the others: the registry may be away."""
 
 
-class Claims(Mapping[str, Claim]):
+class OwnClaims(Mapping[str, Claim]):
     """The clusters whose agents are here and take requests, as others are to know of them: a live view."""
 
     def __init__(self, registry: Registry) -> None:
@@ -64,7 +64,7 @@ class Claims(Mapping[str, Claim]):
             raise KeyError(cluster)
         flags = EXCLUSIVE if any(session.exclusive for session in sessions) else 0
         flags |= LEAVING if all(session.lingering for session in sessions) else 0
-        flags |= V1 if any(session.single for session in sessions) else 0
+        flags |= SINGLE if any(session.single for session in sessions) else 0
         flags |= CALLERS if all(session.callers for session in sessions) else 0
         streams = sum(len(session.tunnel.mux.streams) for session in sessions)
         return Claim(max(session.since for session in sessions), len(sessions), flags, streams)
@@ -114,7 +114,7 @@ class Membership:
             directory = self._table = Directory(self.me, self._moved, self._met)
             self._balance = Balance(registry, self._table)
         self.directory = directory
-        self._claims = Claims(registry)
+        self._claims = OwnClaims(registry)
         # Who was asked for which cluster's newer agent, and until when an answer counts.
         self._disputes: dict[tuple[str, str], float] = {}
         self._greenlets: list[gevent.Greenlet] = []
@@ -276,15 +276,15 @@ class Membership:
 
     def _link_leaves(self, link: Link) -> None:
         """A replica drains, or an agent behind it does: streams are given up, for as long as that takes."""
-        if not link.releasing:
-            link.releasing = True
+        if not link.freeing:
+            link.freeing = True
             gevent.spawn(self._free, link)
 
     def _free(self, link: Link) -> None:
         try:
-            self._clients.release_link(link)
+            self._clients.drain_link(link)
         finally:
-            link.releasing = False
+            link.freeing = False
 
     # ── one agent only ─────────────────────────────────────────────────────────────────────────
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("argotun.server")
 
 
-class Parts(Protocol):
+class SessionParts(Protocol):
     """The parts of a server that a tunnel is taken from."""
 
     config: ServerConfig
@@ -36,7 +36,7 @@ class Parts(Protocol):
 class Partings:
     """What becomes of the sessions of `server` that are to go."""
 
-    def __init__(self, server: Parts) -> None:
+    def __init__(self, server: SessionParts) -> None:
         self._server = server
 
     def replace(self, old: Session) -> None:
@@ -52,7 +52,7 @@ class Partings:
             old.tunnel.end(WORDS[REPLACED])
 
     def _retire(self, old: Session) -> None:
-        self._server.clients.release(old, self._server.config.drain)
+        self._server.clients.drain_session(old, self._server.config.drain)
         old.tunnel.end(WORDS[REPLACED])
 
     def agent_leaves(self, session: Session, reason: int) -> None:
@@ -95,7 +95,7 @@ class Partings:
             session.tunnel.mux.goaway(REPLACED)
         if server.membership is not None:
             server.membership.leaves(session)
-        server.clients.release(session, max(0.0, deadline - monotonic()))
+        server.clients.drain_session(session, max(0.0, deadline - monotonic()))
         if reason == REPLACED and not session.tunnel.mux.streams:
             session.tunnel.end(WORDS[REPLACED])
         session.tunnel.ended.wait(max(0.0, deadline - monotonic()))

@@ -146,13 +146,13 @@ class PeerPort:
         near = Channel(link, stream)
         session = self._placement.here(cluster) if cluster in self._clusters.clusters else None
         if session is None:
-            near.reset(NOT_HERE)
+            near.abort(NOT_HERE)
             return
         stats = self._metrics.cluster(cluster)
         try:
             splice(near, session.tunnel, session.target, stats.relayed_up, stats.relayed_down, session.rest)
         except ConnectionLost:
-            near.reset(NOT_HERE)
+            near.abort(NOT_HERE)
             return
         stats.relayed += 1
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from argotun.server.membership import Membership
 
 
-class Parts(Protocol):
+class StatusParts(Protocol):
     """The parts of a server that have something to say."""
 
     draining: bool
@@ -33,7 +33,7 @@ class Parts(Protocol):
 class Status:
     """What `server` answers at the moment that it is asked."""
 
-    def __init__(self, server: Parts) -> None:
+    def __init__(self, server: StatusParts) -> None:
         self._server = server
         self._since = monotonic()
 

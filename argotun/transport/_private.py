@@ -190,7 +190,7 @@ def answer_upgrade(key: str, subprotocol: str | None) -> bytes:
 # simple-websocket
 
 
-class Exchange(Protocol):
+class HandshakeSocket(Protocol):
     """What simple-websocket takes for a socket while it shakes hands."""
 
     def send(self, data: bytes) -> object:
@@ -201,7 +201,7 @@ class Exchange(Protocol):
 
 
 def ask_upgrade(
-    exchange: Exchange,
+    sock: HandshakeSocket,
     host: str,
     target: str,
     headers: Sequence[tuple[str, str]],
@@ -209,12 +209,12 @@ def ask_upgrade(
 ) -> str | None:
     """Let simple-websocket write the request and judge the answer; the subprotocol that was agreed.
 
-    Raises what the library and those below it raise, of no common type, and what `exchange` raises. Only the
+    Raises what the library and those below it raise, of no common type, and what `sock` raises. Only the
     constructor is left out: it dials, the first address only and without a timeout, and reads in a thread.
     """
     client = Client.__new__(Client)
     client.ws = WSConnection(ConnectionType.CLIENT)
-    client.sock, client.receive_bytes = exchange, 0
+    client.sock, client.receive_bytes = sock, 0
     client.host, client.path, client.subprotocols = host, target, list(subprotocols)
     # The library's own spelling.
     client.extra_headeers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
@@ -269,7 +269,7 @@ def _try_answer() -> bool:
 
 
 class _Server:
-    """The other library, as an Exchange."""
+    """The other library, as a HandshakeSocket."""
 
     request = b""
 

@@ -1,8 +1,8 @@
 """The agent's end of a tunnel's WebSocket: simple-websocket asks, and its answer is read here.
 
 simple-websocket (with wsproto under it) writes the request and judges the answer. In place of a socket it is
-given an `_Exchange`, which reads exactly one response head and says in words what is wrong with another: the
-library's own reading would take frames that came with the answer for part of it.
+given a `_HandshakeSocket`, which reads exactly one response head and says in words what is wrong with
+another: the library's own reading would take frames that came with the answer for part of it.
 """
 
 import ssl
@@ -82,12 +82,12 @@ def knock(sock: socket, host: str, target: str, headers: Sequence[tuple[str, str
     what the server would have answered to an upgrade. `sock` stays the caller's to close.
     """
     lines = [f"GET {target} HTTP/1.1", f"Host: {host}", f"User-Agent: {USER_AGENT}", "Connection: close"]
-    exchange = _Exchange(sock, time.monotonic() + timeout)
+    handshake = _HandshakeSocket(sock, time.monotonic() + timeout)
     try:
-        exchange.send("\r\n".join([*lines, *map(": ".join, headers), "", ""]).encode("ascii"))
-        reply = read_reply(sock, exchange.deadline, "the server")
+        handshake.send("\r\n".join([*lines, *map(": ".join, headers), "", ""]).encode("ascii"))
+        reply = read_reply(sock, handshake.deadline, "the server")
         if reply.status != UPGRADE_REQUIRED:
-            raise _refusal(sock, reply, exchange.deadline)
+            raise _refusal(sock, reply, handshake.deadline)
         return reply
     except UnicodeEncodeError:
         raise HandshakeError(
@@ -113,14 +113,14 @@ def _connect(
     subprotocols: Sequence[str],
     timeout: float,
 ) -> MessageSocket:
-    exchange = _Exchange(sock, time.monotonic() + timeout)
+    handshake = _HandshakeSocket(sock, time.monotonic() + timeout)
     try:
-        agreed = ask_upgrade(exchange, host, target, [("User-Agent", USER_AGENT), *headers], subprotocols)
+        agreed = ask_upgrade(handshake, host, target, [("User-Agent", USER_AGENT), *headers], subprotocols)
     except HandshakeError:
         raise
     except Exception as error:
         # The library, wsproto and h11 have errors of their own for this, and none in common.
-        if exchange.reply is None:
+        if handshake.reply is None:
             # Without the cause: it quotes the header that it objects to, and that may be the token.
             raise HandshakeError(
                 "the upgrade cannot be asked for: the server's address or a header holds a character "
@@ -131,12 +131,12 @@ def _connect(
     finally:
         sock.settimeout(None)
     # wsproto checks this as well; a tunnel of the wrong version is bad enough to look twice.
-    if exchange.reply is None or agreed not in (None, *subprotocols):
+    if handshake.reply is None or agreed not in (None, *subprotocols):
         raise HandshakeError("the server chose a subprotocol that was not offered", 101)
-    return MessageSocket(sock, agreed, exchange.reply.rest, client=True)
+    return MessageSocket(sock, agreed, handshake.reply.rest, client=True)
 
 
-class _Exchange:
+class _HandshakeSocket:
     """The socket that simple-websocket sees: takes one request, and gives the head of one 101.
 
     Both raise HandshakeError. `reply` is the answer, once there is one; `deadline` is in monotonic seconds.

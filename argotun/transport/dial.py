@@ -9,7 +9,7 @@ from gevent.socket import socket
 from argotun.address import host_port
 from argotun.errors import DialError, NameLost
 from argotun.transport.explain import explain
-from argotun.transport.race import Address, race
+from argotun.transport.race import AddressInfo, race
 from argotun.transport.resolve import Resolver
 from argotun.transport.writer import keep_queue_short
 
@@ -36,11 +36,11 @@ class Destination:
         deadline = monotonic() + self._timeout
         return self.connect(self.resolve(deadline), deadline)
 
-    def resolve(self, deadline: float) -> list[Address]:
+    def resolve(self, deadline: float) -> list[AddressInfo]:
         """The addresses to connect to, by `deadline` (monotonic seconds)."""
         return self._resolver.addresses(deadline)
 
-    def connect(self, addresses: list[Address], deadline: float) -> socket:
+    def connect(self, addresses: list[AddressInfo], deadline: float) -> socket:
         """A connection to the first of the addresses that answers, by `deadline` (monotonic seconds)."""
         sock, failures = race(addresses, deadline)
         if sock is not None:

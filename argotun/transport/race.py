@@ -31,11 +31,11 @@ AGAIN = 2.0
 """Seconds without an answer until an address is asked from another port: the kernel has repeated its packet
 once by then, so that a single lost one is no reason."""
 
-Address = tuple[Any, ...]
+AddressInfo = tuple[Any, ...]
 """Family, type, protocol, canonical name and address, as getaddrinfo gives them."""
 
 
-def race(addresses: Sequence[Address], deadline: float) -> tuple[socket | None, list[str]]:
+def race(addresses: Sequence[AddressInfo], deadline: float) -> tuple[socket | None, list[str]]:
     """Connect to one of the addresses by `deadline` (monotonic seconds).
 
     The connection, without a timeout; or None, and of each address what became of it.
@@ -85,7 +85,7 @@ class _Lane:
 
     __slots__ = ("_address", "_sockets", "_watch", "due", "failure", "name")
 
-    def __init__(self, address: Address, watch: poll) -> None:
+    def __init__(self, address: AddressInfo, watch: poll) -> None:
         self.name: str = address[4][0]
         self.due = 0.0
         self.failure = ""

@@ -19,7 +19,7 @@ from gevent.monkey import get_original
 from argotun.address import can_be_named, host_port, ip_of
 from argotun.errors import DialError, NameLost
 from argotun.transport.explain import explain
-from argotun.transport.race import Address
+from argotun.transport.race import AddressInfo
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Resolver:
         self._where = host_port(self._name, port)
         self._patience = patience
         self._literal = ip_of(self._name) is not None
-        self._found: list[Address] = []
+        self._found: list[AddressInfo] = []
         self._problem = ""
         self._told = False
         self._began = 0.0
@@ -52,7 +52,7 @@ class Resolver:
         late = self._lookup is not None and time.monotonic() - self._began >= MOMENT
         return self._problem or (_LATE if late else "")
 
-    def addresses(self, deadline: float) -> list[Address]:
+    def addresses(self, deadline: float) -> list[AddressInfo]:
         """Its addresses in the order of RFC 8305 §4, by `deadline` (monotonic seconds).
 
         Raises DialError for what cannot be asked for, NameLost when it is not resolved and never was.
@@ -72,11 +72,13 @@ class Resolver:
             raise NameLost(f"cannot connect to {self._where}: {self._problem or _LATE}")
         return self._found
 
-    def _read(self) -> list[Address]:
+    def _read(self) -> list[AddressInfo]:
         """An address asks nobody: it must not queue for the resolver's threads, which may all be waiting."""
         flags = _socket.AI_NUMERICHOST
         try:
-            found: list[Address] = _getaddrinfo(self._name, self._port, type=_socket.SOCK_STREAM, flags=flags)
+            found: list[AddressInfo] = _getaddrinfo(
+                self._name, self._port, type=_socket.SOCK_STREAM, flags=flags
+            )
         except OSError as error:
             raise DialError(f"cannot connect to {self._where}: {explain(error)}") from error
         return found
@@ -112,7 +114,7 @@ class Resolver:
             self._told = False
 
 
-def _in_turn(addresses: Sequence[Address]) -> list[Address]:
+def _in_turn(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
     """Order addresses with the families in turn, the resolver's first choice first (RFC 8305 §4)."""
     first = addresses[0][0]
     same = [address for address in addresses if address[0] == first]

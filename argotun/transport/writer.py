@@ -7,7 +7,7 @@ handing them over, and a stalled client must not stall the tunnel. A Writer is i
     direct     no queue: `write` tries the socket; what it refuses becomes the queue        -> draining
     draining   a greenlet sends the queue, and ends when it is empty (`on_drained`)         -> direct
     ending     `finish`: nothing more is taken; behind the queue come close_notify, with TLS, and FIN
-    closed     by `close`, `abort`, `leave` or `let_go`, or the socket failed
+    closed     by `close`, `lingering_close`, `abort` or `release`, or the socket failed
 
 Only a Writer with a queue has a greenlet, so that ten thousand idle connections have none. How much may be
 queued is for the callers to decide: they see `pending`, and hear of bytes that leave by `on_sent`.
@@ -152,13 +152,13 @@ class Writer:
         self._drainer = None
         self._sock.close()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Write no more, but leave the socket, on which nothing is queued, open for another Writer."""
         self.closed = True
         self.on_sent = self.on_drained = None
         self.on_error = _ignore
 
-    def leave(self, seconds: float) -> gevent.Greenlet | None:
+    def lingering_close(self, seconds: float) -> gevent.Greenlet | None:
         """Close so that the peer can still read what was written last; with a queue, a plain close.
 
         Closing a socket with bytes unread resets the connection, and the reset overtakes the last

@@ -97,7 +97,7 @@ class Channel:
         """End both directions by an ERROR behind what is queued: what was said is heard first."""
         self._mux.fail(self._stream, text, reason)
 
-    def reset(self, reason: int = NONE, text: str = "") -> None:
+    def abort(self, reason: int = NONE, text: str = "") -> None:
         """End both directions at once; what is queued is dropped."""
         self._mux.reset(self._stream, reason, text)
 

@@ -101,11 +101,11 @@ class FromReplica(_Half):
 
     def on_over(self, reason: int, text: str) -> None:
         """Its client has left, or its patience is over."""
-        self.target.reset()
+        self.target.abort()
 
     def on_lost(self, text: str) -> None:
         """The link is gone, and the client with it."""
-        self.target.reset()
+        self.target.abort()
 
 
 class _FromAgent(_Half):

@@ -154,7 +154,7 @@ class Tunnel:
         if self._prober is not gevent.getcurrent():
             self._prober.kill(block=False)
         self._socket.close(code, reason[:100])
-        self.leaving = self._writer.leave(CLOSE_TIME)
+        self.leaving = self._writer.lingering_close(CLOSE_TIME)
 
     def unheard(self, why: str) -> None:
         """End the tunnel because the peer's machine is gone; a reset, so that nothing of it arrives later."""

@@ -196,7 +196,7 @@ class Multiplexer:
         for stream in streams:
             stream.state = CLOSED
             stream.drop_queue()
-            stream.let_go()
+            stream.relieve()
         for stream in streams:
             stream.sink.on_lost(reason)
 
@@ -248,7 +248,7 @@ class Multiplexer:
             return
         if stream.state == CLOSED:
             self._forget(stream)
-            stream.let_go()
+            stream.relieve()
         stream.sink.on_end()
 
     def _got_error(self, stream_id: int, payload: bytes) -> None:
@@ -262,7 +262,7 @@ class Multiplexer:
         if stream is None:
             return
         self._forget(stream)
-        stream.let_go()
+        stream.relieve()
         stream.sink.on_over(reason, text)
 
     def _got_window(self, stream_id: int, payload: bytes) -> None:
@@ -503,7 +503,7 @@ class Multiplexer:
         crossing = self._crossing_data(stream)
         if self._move(stream, SEND_OVER):
             self._forget(stream, crossing)
-            stream.let_go()
+            stream.relieve()
             self._out.say(kind, stream.id, words)
 
     def _said_end(self, stream: Stream, kind: int) -> None:

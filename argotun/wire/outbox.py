@@ -303,7 +303,7 @@ class Outbox:
         """
         relieved, self._relieved = self._relieved, []
         for stream in relieved:
-            stream.let_go()
+            stream.relieve()
 
 
 def _bundle(control: list[bytes], limit: int) -> list[list[Part]]:

@@ -244,7 +244,7 @@ class Stream:
         self.closing = 0
         self.failure = b""
 
-    def let_go(self) -> None:
+    def relieve(self) -> None:
         """Let a sender that waits go on."""
         waiter, self.waiter = self.waiter, None
         if waiter is not None:

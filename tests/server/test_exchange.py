@@ -280,7 +280,7 @@ def test_without_a_half_close_the_clients_end_is_the_end() -> None:
 
 def test_an_exchange_that_was_left_keeps_nothing_of_its_connection(site: Site) -> None:
     site.ask()
-    site.exchange.leave()
+    site.exchange.close()
     assert site.client.records[0].status == 499
     assert not hasattr(site.exchange, "_connection")
     site.agent.says(OK)

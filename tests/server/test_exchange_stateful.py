@@ -315,7 +315,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def the_client_leaves(self) -> None:
-        self.client.exchange.leave()
+        self.client.exchange.close()
         self.client.over, self.client.asked = True, False
         self.client = Client()
 

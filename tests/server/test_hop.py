@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from argotun.server.links import CALLERS, LEAVING, V1
+from argotun.server.links import CALLERS, LEAVING, SINGLE
 from argotun.server.ratelimit import TokenBucket
 from argotun.tunnel.channel import HIGH_WATER
 from argotun.wire.frames import INITIAL_WINDOW, PING
@@ -312,7 +312,7 @@ def test_a_replica_that_hears_nothing_is_in_doubt_whatever_it_says(replicas: Rep
 
 def test_a_version_1_agent_serves_by_a_hop() -> None:
     with Replicas(2, mutual=False) as replicas:
-        replicas.known("c1", 1, flags=V1)
+        replicas.known("c1", 1, flags=SINGLE)
         ingress, replicas.server = replicas.server, replicas.servers[1]
         agent = V1Agent(replicas)
         replicas.server = ingress

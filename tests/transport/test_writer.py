@@ -239,7 +239,7 @@ def test_close_drops_the_queue_and_its_greenlet(pair: Pair, writer: Writer) -> N
     writer.close()
     writer.finish()
     writer.abort()
-    writer.leave(1)
+    writer.lingering_close(1)
 
 
 def test_a_peer_that_resets_is_told_once(pair: Pair, writer: Writer, errors: list[str]) -> None:
@@ -304,7 +304,7 @@ def test_leave_lets_the_last_words_arrive_however_much_was_not_read(pair: Pair, 
     """A plain close with bytes unread is a reset; the peer, still sending, would never hear why."""
     pair[1].sendall(bytes(20_000))
     writer.write(b"last words")
-    writer.leave(2.0)
+    writer.lingering_close(2.0)
     assert writer.closed
     assert Peer(pair[1]).rest() == b"last words"
 
@@ -318,13 +318,13 @@ def test_leave_ends_although_the_peer_sends_for_ever(pair: Pair, writer: Writer)
             return type(error).__name__
 
     flooding = gevent.spawn(flood)
-    writer.leave(0.1)
+    writer.lingering_close(0.1)
     assert flooding.get(timeout=PATIENCE)
 
 
 def test_leave_with_a_queue_closes(pair: Pair, writer: Writer) -> None:
     writer.write(BIG)
-    writer.leave(1.0)
+    writer.lingering_close(1.0)
     assert writer.closed
     assert Peer(pair[1]).ended() in ("closed", "reset")
 

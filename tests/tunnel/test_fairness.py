@@ -203,7 +203,7 @@ def test_a_sender_waits_and_goes_on_when_its_queue_is_short(link: Link) -> None:
     "end",
     [
         lambda link, channel: link.tunnel.end("lost"),
-        lambda link, channel: channel.reset(),
+        lambda link, channel: channel.abort(),
         lambda link, channel: take_in(link.mux, V2.pack(CLOSE, channel.id)),
         lambda link, channel: take_in(link.mux, V2.pack(ERROR, channel.id, b"no")),
     ],
