@@ -1,5 +1,21 @@
 """Keeps an agent connected: dial, serve, and dial again, for as long as the process lives.
 
+Theory of operation
+-------------------
+
+An agent has a connector for each tunnel that it may have, see spread.py. The greenlet of its `run` is at one
+of four places, and only the process' end takes it from there (`stop`):
+
+| place      | waits for                                                          | then       |
+|------------|--------------------------------------------------------------------|------------|
+| not wanted | `Spread.wait`: that the agent is to have one tunnel more           | resting    |
+| resting    | its time to be over, or `Spread.pause` to say that it need not be  | dialling   |
+| dialling   | the steps of one way to the server, while no other connector dials | connected, |
+|            |                                                                    | or resting |
+| connected  | `_leave`: the tunnel has ended, or its server sends it away        | resting    |
+
+A tunnel has a greenlet of its own (`_keep`): it may serve on while its connector dials the next one.
+
 One way to the server is a list of named steps, each of which takes what the one before it gave:
 
     resolve   the name of the server, or of the proxy, to addresses
@@ -17,8 +33,8 @@ once, while the old tunnel serves until its streams end, or too many newer ones 
 first newer one: until then it serves new requests too. A server that says that another agent has taken over
 is dialled after the longest wait: dialling at once would replace that agent in turn, and so for ever.
 
-An agent has a connector for each tunnel that it may have, see spread.py. One beside which another has a
-tunnel takes its time, and asks for a replica where the agent is not: one where it is answers 409.
+A connector beside which another has a tunnel takes its time, and asks for a replica where the agent is not:
+one where it is answers 409.
 """
 
 import logging

@@ -12,14 +12,14 @@ Theory of operation
 
 Two machines of `wire/` follow the two directions, and what a stream is doing is where they are:
 
-| `_upload`  | `_answer` | the stream                                                   |
-|------------|-----------|--------------------------------------------------------------|
-| IDLE, HEAD | IDLE      | waits for a request, or for the rest of its head             |
-| BODY       | HEAD      | passes a request on                                          |
-| IDLE       | HEAD      | waits for the answer; what comes from the server is refused  |
-| IDLE, BODY | BODY      | passes the answer on                                         |
-| BODY       | IDLE      | discards the rest of a request that is answered already      |
-| RAW        | RAW       | passes another protocol on, each half until that has ended   |
+| `_upload`  | `_answer` | the stream                                                  |
+|------------|-----------|-------------------------------------------------------------|
+| IDLE, HEAD | IDLE      | waits for a request, or for the rest of its head            |
+| BODY       | HEAD      | passes a request on                                         |
+| IDLE       | HEAD      | waits for the answer; what comes from the server is refused |
+| IDLE, BODY | BODY      | passes the answer on                                        |
+| BODY       | IDLE      | discards the rest of a request that is answered already     |
+| RAW        | RAW       | passes another protocol on, each half until that has ended  |
 
 A third machine is the connection, which comes and goes between two requests: see leg.py. Bytes that come
 while there is none wait there, unread and with their credit. Whatever ends a request before its last byte

@@ -1,9 +1,24 @@
 """What this replica says of itself in the registry: a beat each second, and soon after each change.
 
-Only this greenlet writes, and only to its own hash, so nothing there can be torn between two. What Redis
-holds is known from its answers. Where the hash is not the one that was left there, the next beat carries
-everything. Where it is gone, it is written whole, but the beat says only what is new: nobody can have read
-anything else, and thirty replicas that tell each other 20,000 routes are busy for seconds.
+Theory of operation
+-------------------
+
+Only the greenlet of `run` writes, and only to its own hash, so nothing there can be torn between two. What
+Redis holds is known from its answers alone; each decides what the next beat writes and what it tells:
+
+| answer    | means                         | `_whole`: writes | `_full`: tells                           |
+|-----------|-------------------------------|------------------|------------------------------------------|
+| `written` | the hash is as we left it     | the changes      | the changes                              |
+| `gone`    | there is no hash              | everything       | the changes, unless a beat had no answer |
+| `lost`    | the hash is not as we left it | everything       | everything                               |
+| `late`    | it came too late to be taken  | what it did      | what it did                              |
+| none      | it may have been written      | what it did      | everything, if it wrote everything       |
+
+The first beat is as after `lost`. Where a hash is gone nobody can have read anything else than what was told
+before, and thirty replicas that tell each other 20,000 routes are busy for seconds: so only the changes are
+told. After a beat without an answer the next has a number that leaves one out (`_send` says why).
+
+`run` ends by `stop`, with a goodbye; an error only has it begin again with another client after `pauses`.
 """
 
 import logging

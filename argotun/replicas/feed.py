@@ -1,7 +1,18 @@
 """What the other replicas say: the feed is followed, and a hash is read where the feed has a gap.
 
-It is subscribed to before anything is read, so nothing falls in between. Hearing our own beats is the test
-that the feed works.
+Theory of operation
+-------------------
+
+| step      | does                                                                  | ends with            |
+|-----------|-----------------------------------------------------------------------|----------------------|
+| subscribe | asks for the feed, before anything is read: nothing falls in between  | Redis' answer        |
+| read      | reads the hash of each replica that counts as alive                   | the last one         |
+| follow    | gives each beat to the directory; where that finds a gap, reads the   | an error, or SILENCE |
+|           | replica's hash, once in READ_AGAIN; compares one a minute in any case | of our own beats     |
+| wait      | `pauses`, after an error in any step; the directory is not current    | its time             |
+
+and from there to subscribe again, in one greenlet, until `stop`. Hearing our own beats is the test that the
+feed works. The directory's clock is moved on (`tick`) in the last two.
 """
 
 import logging

@@ -1,12 +1,23 @@
 """Even numbers of tunnels at all replicas, after an update has left the new ones with few.
 
 A replica that clearly has more than its share asks some of its agents to move: the tunnel serves on until
-they have another one, and if they find none it stays. Calm comes before even numbers:
+they have another one, and if they find none it stays. Calm comes before even numbers.
 
-- nothing is asked before the replicas have been the same for QUIET, and the share was exceeded for as long;
-- it begins at OVER times the share, and goes on to ENOUGH times it, a few agents a second;
-- an agent is asked once in REST. No more than TOLD are before one of them has moved, and where most stay,
-  nobody is for as long: their load balancer leads to no other replica.
+Theory of operation
+-------------------
+
+`Membership` calls `Balance.look` once a second, and `Scales` is then in one of three states:
+
+| state    | is left                                                                           |
+|----------|-----------------------------------------------------------------------------------|
+| calm     | to over: there are more tunnels than OVER times the share                         |
+| over     | to shedding, after QUIET in it; to calm where there are fewer again               |
+| shedding | to calm, at ENOUGH times the share; until then a few agents are asked each second |
+
+From everywhere to calm: the replicas have not been the same for QUIET, or are resting. An agent that was
+asked has moved when its session takes no new requests, or stays after PATIENCE; it is asked once in REST. No
+more than TOLD are asked before one of them has moved, and where most of TOLD stay all rest for REST: their
+load balancer leads to no other replica.
 """
 
 import logging

@@ -1,8 +1,22 @@
 """The links that this replica dials, one to each other one, and which of them gets a request.
 
-The directory says where agents are, a link says whether that replica lives: a request is only ever given to
-a link that is up. One whose PINGs go unanswered is *suspect* and used last; then it is dead, and dialled
-again. To a request a link is a tunnel as any other, whose CONNECT carries the cluster's id.
+The directory says where agents are, a link says whether that replica lives. To a request a link is a tunnel
+as any other, whose CONNECT carries the cluster's id.
+
+Theory of operation
+-------------------
+
+| a link is | when                                                  | and gets requests                   |
+|-----------|-------------------------------------------------------|-------------------------------------|
+| down      | it is dialled, or rests before that; `problem` is why | none                                |
+| up        | the replica has said HELLO, and that it is the one    | the one with fewest streams first   |
+| suspect   | up, and MISSED PINGs are not answered                 | if there is no other; keeps none    |
+| leaving   | up, and the replica has said GOAWAY                   | if there is no other; loses streams |
+| full      | up, with MAX_STREAMS                                  | if there is no other                |
+
+Its greenlet (`Link._keep`) dials, reads until the tunnel ends, rests and dials again. `Links.sync` makes the
+links to the replicas that the directory names, and stops one whose replica it does not name any more, but
+only while that link is down.
 """
 
 import logging

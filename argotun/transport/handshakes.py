@@ -75,7 +75,7 @@ class Handshakes:
         self._free = Semaphore(limit)
         self._in_line = 0
         self._making_room = False
-        # Those whose other side was waited for, the first of them first.
+        # In the order in which each first had to wait for its client.
         self._begun: dict[_Begun, None] = {}
         self._queue: deque[Any] = deque()
         self._ahead: deque[Any] = deque()

@@ -1,4 +1,4 @@
-"""What the other side of a tunnel says of itself, for who only wants to hear it: nothing is said to it."""
+"""A server's HELLO, heard and not answered: a check learns from it who is there, and takes nobody's place."""
 
 import gevent
 

@@ -1,8 +1,25 @@
 """A live tunnel: one reader and one sending path between a WebSocket and the multiplexer.
 
-The reader is the greenlet that calls `run`. What the streams have to say is collected at the end
-of the event loop's turn and written at once; when the socket is full, collecting stops until it
-has drained, and the multiplexer's turns decide what goes first.
+Theory of operation
+-------------------
+
+| what             | runs in                                  | does                                         |
+|------------------|------------------------------------------|----------------------------------------------|
+| the reader       | the greenlet that calls `run`            | hands messages to the multiplexer, in steps  |
+| the sending path | the event loop, or the writer's greenlet | collects, packs and writes                   |
+| the prober       | a greenlet of its own                    | PINGs, and the times of HELLO and of silence |
+
+The sending path is in one of three states. What the streams have to say is collected at the end of the event
+loop's turn and written at once; when the socket is full nothing is collected until it has drained, and the
+multiplexer's turns decide what goes first.
+
+    idle ──wake──▶ scheduled ──the turn ends: _flush──▶ idle
+                       ▲              └──the socket is full──▶ full ──drained: _refill──▶ idle
+                       └── after ROUNDS batches, so that the reader has its turn
+
+Only the first call of `end` counts, by whoever sees the end first: the reader (the peer closed, or broke a
+rule), the writer (the socket failed), the prober, the lookout (`unheard`), or the role. Every stream hears of
+it there and then, and `ended` is set; `leaving` is what still lets the peer read our last words.
 """
 
 import logging

@@ -21,7 +21,7 @@ PLAIN_HTTP = (
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
     f"Content-Length: {len(_WORDS)}\r\nConnection: close\r\n\r\n{_WORDS}"
 ).encode()
-"""What who speaks plain HTTP here can read; TLS has no words for him."""
+"""The answer to plain HTTP on a port with TLS: an alert would tell such a client nothing."""
 
 
 def speaks_http(seen: bytes) -> bool:

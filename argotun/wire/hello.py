@@ -33,9 +33,9 @@ class Hello:
     the agent's process calls itself, the same on all its tunnels. `share`
     and `pool` are the bytes that each stream and all together may have under way; see credit.py. A
     pool of 0 says that the sender knows of none. `reasons` says that it knows the codes of reasons.py,
-    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients',
-    and `lingers` that it serves on after its GOAWAY until it hears that another does, and tells its peer as
-    much.
+    `callers` that it understands `Argotun-Caller`: an agent passes none on, a server none of its clients'.
+    `lingers` says that it serves on after its own GOAWAY until it is told that another tunnel has taken over,
+    and that it tells its peer so.
     `replica` is the id of a server that knows others, and `replicas` how many there are, itself too: to an
     agent of which another tunnel is of use. On a link between replicas `prefix` names the installation.
     """

@@ -143,10 +143,10 @@ ACCEPTOR = _table(_ACCEPTOR, _CONNECTED)
 
 
 class Sink(Protocol):
-    """The object that a stream's events are delivered to.
+    """Hears what happens to a stream.
 
-    `on_lost` is called by whoever ends the tunnel, the others by the tunnel's reader. An end that this side
-    asked for is not delivered. None may wait: other streams, or the whole event loop, would wait too.
+    The tunnel's reader calls all but `on_lost`, which whoever ends the tunnel calls. None may wait, since the
+    other streams would wait with it. Of an end that this side asked for a sink hears nothing.
     """
 
     def on_connected(self) -> None:
