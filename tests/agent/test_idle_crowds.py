@@ -20,6 +20,7 @@ import pytest
 from gevent.lock import Semaphore
 
 from argotun.agent.forwarder import Forwarder
+from argotun.agent.leg import Leg
 from argotun.agent.upstream import Upstream
 from tests import leaks
 from tests.raw_websocket import Listening
@@ -286,7 +287,8 @@ def nothing_is_left(rig: Rig) -> None:
     assert len(agent.api.idle) <= KEPT
     until(lambda: only_kept(rig), "the end of connections that are not kept", explain=lambda: rig.api.live)
     # Whoever reads from an API is a bare greenlet, and holds its Upstream.
-    until(lambda: not held(Forwarder, Upstream), "that nothing holds them", explain=lambda: held(Upstream))
+    kinds = Forwarder, Leg, Upstream
+    until(lambda: not held(*kinds), "that nothing holds them", explain=lambda: held(*kinds))
 
 
 def only_kept(rig: Rig) -> bool:
