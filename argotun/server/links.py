@@ -39,7 +39,10 @@ from argotun.server.auth import Certificate, shown_by
 from argotun.server.ratelimit import TokenBucket
 from argotun.server.registry import Way
 from argotun.transport.connect import connect
+from argotun.transport.dial import Destination
 from argotun.transport.lookout import Lookout
+from argotun.transport.messages import MessageSocket
+from argotun.transport.paths import SocketPath
 from argotun.transport.tls import ClientTls, handshake_client
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
@@ -211,20 +214,7 @@ class Link:
 
     def _dial(self) -> Tunnel:
         links = self._links
-        sock = self._place.dial()
-        try:
-            sock = handshake_client(sock, links.tls.context(), links.config.peer_name, DIAL)
-            self.certificate = shown_by(sock)
-            if links.revoked(self.certificate):
-                raise HandshakeError("its certificate is revoked")
-            # What it is called, wherever it is dialled.
-            name = bracketed(links.config.peer_name)
-            socket = connect(sock, name, PATH, [(REPLICA, links.me)], (PEER_SUBPROTOCOL,), DIAL)
-            if socket.subprotocol != PEER_SUBPROTOCOL:
-                raise HandshakeError("it is no replica of argotun")
-        except BaseException:
-            sock.close()
-            raise
+        socket, self.certificate = links.dial(self._place)
         tunnel = link(
             socket,
             links.tunnels,
@@ -324,6 +314,27 @@ class Links:
                 self._links.pop(replica).stop()
         for replica in replicas.keys() - self._links.keys() - {self.me}:
             self._links[replica] = Link(self, replica, replicas[replica].address)
+
+    def dial(self, where: Destination | SocketPath) -> tuple[MessageSocket, Certificate]:
+        """A connection to the replica that is there, whichever it is, and the certificate that it has shown.
+
+        Raises ArgotunError or OSError where none is, or none that may be one.
+        """
+        sock = where.dial()
+        try:
+            sock = handshake_client(sock, self.tls.context(), self.config.peer_name, DIAL)
+            certificate = shown_by(sock)
+            if self.revoked(certificate):
+                raise HandshakeError("its certificate is revoked")
+            # What it is called, wherever it is dialled.
+            name = bracketed(self.config.peer_name)
+            socket = connect(sock, name, PATH, [(REPLICA, self.me)], (PEER_SUBPROTOCOL,), DIAL)
+            if socket.subprotocol != PEER_SUBPROTOCOL:
+                raise HandshakeError("it is no replica of argotun")
+        except BaseException:
+            sock.close()
+            raise
+        return socket, certificate
 
     def stop(self) -> None:
         """End all of them; none is dialled any more."""
