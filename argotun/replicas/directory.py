@@ -10,6 +10,7 @@ link alone removes nothing:
 | nothing for SILENCE, while our own beats are heard | stays      | forgotten    |
 | nothing, and ours are not heard either             | stays      | stays        |
 | its hash is not there, or older than what we heard | stays      | stays        |
+| nothing yet: it has answered at a seed (`met`)     | stays      | forgotten    |
 
 Each beat that carries changes has the next sequence number. One that does not follow is a gap, and `beat`
 says so: the replica's hash is to be read then, and given to `snapshot`.
@@ -36,7 +37,8 @@ class Replica:
     """Another replica: where it is dialled, its release, whether it drains, when it was `heard`.
 
     `seq` is the number of its last beat that is known, `routes` what it holds, by cluster, and `sessions` how
-    many tunnels these are. Of the routes, the registry has not said `promised` yet, only its link.
+    many tunnels these are. Of the routes, the registry has not said `promised` yet, only its link. The
+    replica itself it has not named yet where that is a `seed`.
     """
 
     address: str
@@ -47,6 +49,7 @@ class Replica:
     routes: dict[str, Route] = field(default_factory=dict)
     promised: set[str] = field(default_factory=set)
     sessions: int = 0
+    seed: bool = False
 
 
 class Directory:
@@ -165,13 +168,28 @@ class Directory:
 
     # ── what links say ─────────────────────────────────────────────────────────────────────────────
 
+    def met(self, replica: str, address: str, now: float) -> None:
+        """A replica answers at an address; the registry, which may have named it, knows better what it is."""
+        if replica == self.me or replica in self.replicas:
+            return
+        if len(self.replicas) >= MOST_REPLICAS:
+            self.refused += 1
+            return
+        # Whatever number its next beat has, its hash is to be read then.
+        self.replicas[replica] = Replica(address, "", False, now, _UNSURE, seed=True)
+        self._replicas_changed = True
+        self._tell()
+
     def link_alive(self, replica: str) -> None:
         """The link to a replica is up: from now on silence of the registry means nothing."""
         self._linked.add(replica)
 
     def link_dead(self, replica: str) -> None:
-        """The link to a replica is down."""
+        """The link to a replica is down, or could not be made."""
         self._linked.discard(replica)
+        found = self.replicas.get(replica)
+        if found is not None and found.seed:
+            self.gone(replica)
 
     def have(self, cluster: str, replica: str, route: Route, now: float) -> None:
         """A known replica says on its link that it has agents of a cluster.
@@ -233,6 +251,7 @@ class Directory:
         self._tell()
 
     def _describe(self, replica: Replica, record: Record) -> None:
+        replica.seed = False
         if (replica.address, replica.release, replica.leaving) != record:
             replica.address, replica.release, replica.leaving = record
             self._replicas_changed = True

@@ -316,6 +316,78 @@ def test_have_of_a_stranger_is_nothing(seen: Seen) -> None:
     assert seen.routes("x") == ()
 
 
+# ── whom a seed has named ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def found(seen: Seen) -> Seen:
+    """Has met A at a seed, which has said on its link that it has x."""
+    seen.met(A, "10.0.0.9:8444", 1.0)
+    seen.link_alive(A)
+    seen.have("x", A, OLD, 2.0)
+    return seen
+
+
+def test_who_was_met_is_a_replica_with_what_its_link_says(found: Seen) -> None:
+    assert found.times == 1
+    assert found.replicas[A].address == "10.0.0.9:8444"
+    assert found.replicas[A].seed
+    assert found.routes("x") == [(A, OLD)]
+
+
+def test_who_was_met_goes_with_its_link(found: Seen) -> None:
+    found.link_dead(A)
+    assert A not in found.replicas
+    assert found.routes("x") == ()
+    assert found.times == 2
+    found.link_dead(A)
+    assert found.times == 2
+
+
+def test_who_was_met_stays_while_its_link_is_up_whatever_the_registry_does_not_say(found: Seen) -> None:
+    pass_time(found, 3.0, 20.0)
+    assert A in found.replicas
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda seen: seen.say(5, now=3.0),
+        lambda seen: seen.say(5, {"x": NEW}, full=True, now=3.0),
+        lambda seen: seen.snapshot(A, 5, RECORD, {"x": NEW}, 3.0),
+    ],
+    ids=["quiet", "full", "hash"],
+)
+def test_whom_the_registry_has_named_a_dead_link_forgets_no_more(
+    found: Seen, name: Callable[[Seen], None]
+) -> None:
+    name(found)
+    found.link_dead(A)
+    assert found.replicas[A].address == RECORD.address
+    assert not found.replicas[A].seed
+
+
+@pytest.mark.parametrize("seq", [0, 1, 5])
+def test_of_who_was_met_the_hash_is_read_at_its_first_beat_whatever_its_number(found: Seen, seq: int) -> None:
+    assert not found.say(seq, {"y": NEW})
+    found.snapshot(A, seq, RECORD, {"y": NEW}, 3.0)
+    assert found.table() == {"y": NEW}
+    assert found.say(seq + 1, {"z": NEW})
+
+
+def test_who_is_known_keeps_what_the_registry_says_of_it(full: Seen) -> None:
+    full.met(A, "10.0.0.9:8444", 1.0)
+    full.link_dead(A)
+    assert full.replicas[A].address == RECORD.address
+    assert full.table() == {"x": OLD, "y": OLD}
+    assert full.times == 0
+
+
+def test_nobody_meets_itself(seen: Seen) -> None:
+    seen.met(ME, "10.0.0.9:8444", 1.0)
+    assert seen.replicas == {}
+
+
 # ── bounds ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -324,7 +396,9 @@ def test_more_replicas_than_there_may_be_are_passed_over(seen: Seen, monkeypatch
     for number in range(5):
         assert seen.say(1, {"x": OLD}, full=True, replica=f"{number + 1:016x}")
     assert len(seen.replicas) == len(seen.routes("x")) == 3
-    assert seen.refused == 2
+    seen.met("f" * 16, "10.0.0.9:8444", 0.0)
+    assert len(seen.replicas) == 3
+    assert seen.refused == 3
 
 
 def test_more_routes_than_there_may_be_are_passed_over(full: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
