@@ -198,6 +198,10 @@ class PeerLink(Protocol):
 
     address: str
 
+    @property
+    def up(self) -> bool:
+        """Whether the other replica is there."""
+
 
 _Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
 _Labels = tuple[str, ...]
@@ -494,7 +498,9 @@ class ServerMetrics(Metrics):
             ("cluster",),
             [((name,), stats.relayed_in, stats.relayed_out) for name, stats in clusters],
         )
-        yield from _rows(_PEER_ROWS, [((link.address,), link) for link in self.links], ("peer",))
+        # A process may have been started at the address of one that is not forgotten yet.
+        links = {(link.address,): link for link in sorted(self.links, key=lambda link: link.up)}
+        yield from _rows(_PEER_ROWS, list(links.items()), ("peer",))
 
     def _places(self) -> Iterator[Metric]:
         taken = {name: places.taken for name, places in self._ports.items()}

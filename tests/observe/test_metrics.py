@@ -1,6 +1,7 @@
 """Metrics: names that dashboards rely on, bounded labels, and text that Prometheus can read."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import ClassVar
 
 import gevent
@@ -62,6 +63,17 @@ AGENT_NAMES = [
     ("agent_upstream_requests", "counter", "agent_upstream_requests_total", set()),
     ("agent_upstream_errors", "counter", "agent_upstream_errors_total", set()),
 ]
+
+
+@pytest.mark.parametrize("up", [(True, False), (False, True)])
+def test_two_links_to_one_address_are_one_series_that_is_the_living_ones(
+    up: tuple[bool, bool], server: ServerMetrics
+) -> None:
+    """Of a replica that is not forgotten yet, and of the process that was started at its address."""
+    server.links = [SimpleNamespace(address="10.0.0.7:8444", up=each, rtt=0.0, streams=0) for each in up]
+    body, _ = server.exposition()
+    found = [line for line in body.decode().splitlines() if line.startswith("argotun_peer_up{")]
+    assert found == ['argotun_peer_up{peer="10.0.0.7:8444"} 1.0']
 
 
 @pytest.mark.parametrize(("name", "kind", "sample", "labels"), SERVER_NAMES)
