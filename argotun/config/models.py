@@ -145,6 +145,8 @@ class ServerConfig(TunnelConfig):
     """What they dial; None is this host's address. Its port is that of `peer_addr` where it is 0."""
     peer_sockets: str | None = None
     """Folder of Unix sockets where replicas of one machine dial each other; None is `peer_addr`."""
+    peer_seeds: Address | None = None
+    """Name and port: replicas are looked for at its addresses while the registry is away; None is nowhere."""
     peer_cert: str | None = None
     peer_key: str | None = None
     peer_ca: str | None = None

@@ -91,6 +91,7 @@ LISTEN_OR_OFF = Kind(
 TARGET = Kind(
     "HOST:PORT", "host:port", "host:port such as kubernetes.default.svc:443", parse_target, show_address
 )
+SEEDS = Kind("HOST:PORT", "host:port", "host:port such as argotun-peers:8444", parse_target, show_address)
 ADVERTISED = Kind(
     "HOST[:PORT]",
     "host[:port]",

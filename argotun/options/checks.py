@@ -182,6 +182,13 @@ ERRORS: tuple[Rule, ...] = (
     needs_registry("advertise"),
     needs_registry("peer-sockets"),
     either(ServerConfig, "peer-sockets", "advertise"),
+    needs_registry("peer-seeds"),
+    Rule(
+        ServerConfig,
+        "peer-seeds",
+        lambda c, _: c.peer_seeds and c.peer_sockets,
+        "is of no use with --peer-sockets: nobody listens at a port for other replicas",
+    ),
     needs_registry("reuse-port"),
     Rule(
         ServerConfig,

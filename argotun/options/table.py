@@ -20,6 +20,7 @@ from argotun.config.network import (
     NETWORKS,
     PROXY_URL,
     REGISTRY_URL,
+    SEEDS,
     SERVER_URL,
     SOCKETS,
     STATUS_URL,
@@ -344,6 +345,13 @@ OPTIONS: tuple[Option, ...] = (
         SOCKETS,
         "folder, for its owner only, of Unix sockets where replicas of one machine dial each other, "
         "in place of --peer-addr",
+    ),
+    Option(
+        "peer-seeds",
+        SERVER,
+        SEEDS,
+        "name with an address for each replica, and their port: where they look for others while "
+        "--registry is away",
     ),
     Option("peer-cert", SERVER, FILE, "certificate chain of a replica, PEM; it carries --peer-name"),
     Option("peer-key", SERVER, FILE, "private key of --peer-cert, PEM"),

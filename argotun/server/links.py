@@ -53,6 +53,8 @@ from argotun.wire.streams import Stream
 log = logging.getLogger("argotun.server")
 
 UNTRIED = "not dialled yet"
+MISLED = "another replica answers at this address"
+"""Why a link is down whose address belongs to another process by now."""
 
 PATH = "/peer"
 REPLICA = "Argotun-Replica"
@@ -230,8 +232,7 @@ class Link:
 
     def _arrived(self, tunnel: Tunnel, theirs: Hello) -> None:
         if theirs.replica != self.replica:
-            # The address belongs to another process by now.
-            tunnel.end("another replica answers at this address")
+            tunnel.end(MISLED)
         elif theirs.prefix != self._links.hello.prefix:
             tunnel.end("it belongs to another installation: another registry prefix")
         else:
@@ -396,6 +397,7 @@ class Links:
             {
                 "replica": each.replica,
                 "address": each.address,
+                "seed": self._by_seed(each),
                 "up": each.up,
                 "problem": each.problem,
                 "suspect": each.suspect,
@@ -405,6 +407,10 @@ class Links:
             }
             for each in self._links.values()
         ]
+
+    def _by_seed(self, each: Link) -> bool:
+        known = self.directory.replicas.get(each.replica)
+        return known is not None and known.seed
 
 
 def tunnels(config: ServerConfig) -> ServerConfig:

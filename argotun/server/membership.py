@@ -28,6 +28,7 @@ from argotun.server.links import PEER_FILES, Link, Links, peer_tls
 from argotun.server.peers import PeerPort
 from argotun.server.placement import Placement
 from argotun.server.registry import Registry, Session
+from argotun.server.seeds import Seeds
 from argotun.transport import paths
 from argotun.transport.listen import Listener
 from argotun.transport.lookout import Lookout
@@ -109,6 +110,7 @@ class Membership:
         self._replace = replace
         self.shared: SharedRegistry | None = None
         self._table: Directory | None = None
+        self._seeds: Seeds | None = None
         self._balance: Balance | None = None
         if directory is None:
             directory = self._table = Directory(self.me, self._moved, self._met)
@@ -190,6 +192,9 @@ class Membership:
             self.shared.start()
             self._greenlets = [gevent.spawn(self._look)]
             log.info("replica listens", extra=fields(replica=self.me, peers=address))
+            if self._config.peer_seeds is not None:
+                self._seeds = Seeds(self._config.peer_seeds, self.links, self._table)
+                self._seeds.start()
         self.links.sync()
 
     def drain(self) -> None:
@@ -207,6 +212,8 @@ class Membership:
     def stop(self) -> None:
         """Say goodbye, and end every link."""
         gevent.killall(self._greenlets, block=False)
+        if self._seeds is not None:
+            self._seeds.stop()
         self._listener.stop_accepting()
         if self.shared is not None:
             self.shared.stop()

@@ -16,6 +16,7 @@ SIZE = "bytes, plainly or such as 64Ki, 32Mi or 1Gi"
 LISTEN = "an address to listen on such as :8443, 127.0.0.1:0 or [::1]:443"
 TARGET = "host:port such as kubernetes.default.svc:443"
 SOCKETS = "an absolute path of at most 85 characters, without spaces, such as /run/argotun"
+SEEDS = "host:port such as argotun-peers:8444"
 REACHED = "host or host:port such as 10.0.3.7 or [fd00::7]:8444"
 URL = "the server's URL such as wss://tunnel.example.com/connect"
 TOKEN = "1 to 16384 visible ASCII characters without spaces"
@@ -88,6 +89,8 @@ FLAGS = [
     ((*SERVER, *REPLICA, "--peer-sockets", "run"), "--peer-sockets", "'run'", SOCKETS),
     ((*SERVER, *REPLICA, "--peer-sockets", "/run/x y"), "--peer-sockets", "'/run/x y'", SOCKETS),
     ((*SERVER, *REPLICA, "--peer-sockets", "/" * 86), "--peer-sockets", repr("/" * 86), SOCKETS),
+    ((*SERVER, *REPLICA, "--peer-seeds", "argotun-peers"), "--peer-seeds", "'argotun-peers'", SEEDS),
+    ((*SERVER, *REPLICA, "--peer-seeds", ":8444"), "--peer-seeds", "':8444'", SEEDS),
     ((*AGENT, "--target", "kubernetes"), "--target", "'kubernetes'", TARGET),
     ((*AGENT, "--target", "h:0"), "--target", "'h:0'", TARGET),
     ((*AGENT, "--target", "https://h:443"), "--target", "'https://h:443'", TARGET),
@@ -264,6 +267,11 @@ TOGETHER = [
     (
         (*SERVER, *REPLICA, "--peer-sockets", "/run/argotun", "--advertise", "192.0.2.1:1"),
         "--peer-sockets and --advertise exclude each other",
+    ),
+    ((*SERVER, "--peer-seeds", "argotun-peers:8444"), "--peer-seeds needs --registry"),
+    (
+        (*SERVER, *REPLICA, "--peer-sockets", "/run/argotun", "--peer-seeds", "argotun-peers:8444"),
+        "--peer-seeds is of no use with --peer-sockets: nobody listens at a port for other replicas",
     ),
     (
         (*SERVER, *REPLICA, "--reuse-port", "--internal-addr", ":0"),

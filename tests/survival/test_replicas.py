@@ -12,6 +12,7 @@ import pytest
 from gevent import socket
 
 from bench.echo import said
+from bench.ports import free_port
 from tests.rig import until
 from tests.survival.fleet import Fleet, Traffic, fleet, redis
 
@@ -138,6 +139,55 @@ def test_an_agent_that_moves_while_redis_is_away_is_found_by_asking(fleet: Fleet
     fleet.agent(other)
     answer = fleet.ask(here, "/ok/1").response()
     assert (answer.status, answer.body) == (200, said("sa-token", "GET", "/ok/1"))
+
+
+def at(port: int, seed: int) -> tuple[str, ...]:
+    """Options of a replica that listens at one port, and looks for another one at the addresses of a name."""
+    return "--peer-addr", f"127.0.0.1:{port}", "--peer-seeds", f"localhost:{seed}"
+
+
+def test_a_new_replica_finds_the_old_one_while_redis_is_away_and_is_found(fleet: Fleet) -> None:
+    ports = free_port(), free_port()
+    [old] = fleet.add(1, *at(ports[0], ports[1]))
+    agent = fleet.agent(old)
+    fleet.wait(old, lambda status: status["registry"]["up"])
+    fleet.redis.kill()
+    [new] = fleet.add(1, *at(ports[1], ports[0]))
+    answer = fleet.ask(new, "/ok/1").response()
+    assert (answer.status, answer.body) == (200, said("sa-token", "GET", "/ok/1"))
+    # From here on the only agent is at the new one.
+    agent.signal(signal.SIGKILL)
+    fleet.wait(old, lambda status: not status["clusters"]["c1"])
+    fleet.agent(new)
+    answer = fleet.ask(old, "/ok/2").response()
+    assert (answer.status, answer.body) == (200, said("sa-token", "GET", "/ok/2"))
+    for replica, other in ((old, new), (new, old)):
+        [link] = fleet.status(replica)["links"]
+        assert (link["replica"], link["up"], link["seed"]) == (other.id, True, True)
+    with Traffic(old) as traffic:
+        fleet.redis.start()
+        for replica in (old, new):
+            fleet.wait(replica, lambda status: not any(link["seed"] for link in status["links"]))
+        fleet.known(new)
+        traffic.more(50)
+    assert not traffic.lost
+    for replica, other in ((old, new), (new, old)):
+        [link] = fleet.status(replica)["links"]
+        assert (link["replica"], link["up"]) == (other.id, True)
+        assert replica.process.log.count("the link is up") == 1
+
+
+def test_without_seeds_a_new_replica_is_alone_until_redis_is_back(fleet: Fleet) -> None:
+    [old] = fleet.add()
+    fleet.agent(old)
+    fleet.redis.kill()
+    fleet.replicas.clear()
+    [new] = fleet.add()
+    answer = fleet.ask(new, "/ok/1").response()
+    assert answer.status == 503
+    fleet.redis.start()
+    fleet.wait(new, lambda status: status["elsewhere"].get("c1") == [old.id])
+    assert fleet.ask(new, "/ok/2").response().status == 200
 
 
 def test_a_replica_that_comes_later_serves_everything_at_once(fleet: Fleet) -> None:
