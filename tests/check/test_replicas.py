@@ -9,6 +9,7 @@ import pytest
 from argotun.config import ServerConfig
 from argotun.config.network import parse_registry
 from argotun.server.app import Server
+from bench.ports import free_port
 from tests.check.walked import Walked, walked
 from tests.redis_server import RedisServer
 from tests.rig import Authority, until
@@ -105,6 +106,48 @@ def test_a_replica_that_shows_another_name_fails(site: Site, capsys: pytest.Capt
     assert found.failed == [peer(found)["step"]]
     assert "Hostname mismatch" in peer(found)["says"]
     assert "--peer-name" in peer(found)["todo"]
+
+
+def seeds(site: Site) -> tuple[str, int]:
+    """A name with one address, that of the replica that serves."""
+    assert site.server.membership is not None
+    return "localhost", site.server.membership.address[1]
+
+
+def test_a_seed_that_the_registry_names_is_dialled_once(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = seeds(site)
+    found = check(site, capsys, peer_seeds=name)
+    assert found.failed == []
+    says = f"addresses of localhost:{name[1]}: 1; of replicas in the registry: 1"
+    assert found.of("seeds")["says"] == says
+    assert found.names.count(f"peer 127.0.0.1:{name[1]}") == 1
+
+
+def test_a_seed_is_walked_to_while_the_registry_is_away(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.redis.kill()
+    found = check(site, capsys, peer_seeds=seeds(site))
+    assert found.failed == ["registry"]
+    assert "a replica answers, and its certificate ends on 3000-01-01" in peer(found)["says"]
+
+
+def test_a_seed_where_nobody_answers_is_a_warning(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who had that address may have ended."""
+    found = check(site, capsys, peer_seeds=("localhost", free_port()))
+    assert found.failed == []
+    steps = [each for each in found.steps if each["step"].startswith("peer ")]
+    assert [each["result"] for each in steps] == ["ok", "warning"]
+
+
+def test_a_name_of_seeds_that_is_not_resolved_is_a_warning(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = check(site, capsys, peer_seeds=("nobody.invalid", 8444))
+    assert found.failed == []
+    assert found.of("seeds")["result"] == "warning"
 
 
 def test_a_ca_of_agents_too_fails(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
