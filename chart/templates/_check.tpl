@@ -228,7 +228,7 @@
 {{- end -}}
 {{- end -}}
 {{- range $group := list "registry" "peer" -}}
-{{- range $name, $value := omit (get $v $group) "port" "passwordKey" -}}
+{{- range $name, $value := omit (get $v $group) "port" "passwordKey" "seeds" -}}
 {{- if $value -}}
 {{- $wrong = append $wrong (printf "%s.%s: belongs to mode server, this release is mode agent" $group $name) -}}
 {{- end -}}

@@ -255,6 +255,20 @@ def test_all_replicas_have_one_name(helm: Helm) -> None:
     assert service["ports"] == [{"name": "peer", "port": 9444, "targetPort": "peer"}]
 
 
+def test_several_replicas_look_for_each_other_by_that_name(helm: Helm) -> None:
+    rendered = helm.render(MATRIX["server-replicas-cert-manager"])
+    assert "--peer-seeds=argotun-peers:9444" in rendered.args
+    # What that takes is let through: the name, and what is behind it.
+    assert peers(rendered, "egress", 53, "UDP") == peers(rendered, "egress", 53, "TCP") == [EVERYBODY]
+    assert peers(rendered, "egress", 9444) == peers(rendered, "ingress", 9444) == [OWN]
+
+
+@pytest.mark.parametrize("change", [{"replicas": 1}, {"peer": PEER | {"seeds": False}}])
+def test_one_replica_has_nobody_to_look_for_and_others_may_not(helm: Helm, change: dict[str, Any]) -> None:
+    args = helm.render(LINKED | {"replicas": 3} | change).args
+    assert not any(each.startswith("--peer-seeds") for each in args)
+
+
 def test_a_cluster_may_have_as_many_agents_as_its_entry_says(helm: Helm) -> None:
     assert helm.render(MATRIX["agent-replicas"]).one("Deployment")["spec"]["replicas"] == 2
     server = helm.render(SERVER | {"clusters": [{"id": "a", "token": "x" * 16, "agents": 2}]})

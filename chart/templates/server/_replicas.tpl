@@ -52,6 +52,9 @@
 - {{ printf "--peer-name=%s" . | quote }}
 {{- end }}
 - --advertise=$(POD_IP)
+{{- if and .Values.peer.seeds (gt (int .Values.replicas) 1) }}
+- --peer-seeds={{ include "argotun.fullname" . }}-peers:{{ int .Values.peer.port }}
+{{- end }}
 {{- end -}}
 
 {{/* Environment that the arguments above need, before what is said in `extraEnv`. */}}
