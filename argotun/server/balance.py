@@ -136,7 +136,12 @@ class Balance:
         for session in [each for each in self._waits if not each.usable]:
             self._waits.remove(session)
             self.scales.gone(session)
-        others = {name: each.sessions for name, each in self._table.replicas.items() if not each.leaving}
+        # Of one that the registry has not named nobody says how many it has.
+        others = {
+            name: each.sessions
+            for name, each in self._table.replicas.items()
+            if not (each.leaving or each.seed)
+        }
         usable = [session for session in self._registry.all() if session.usable and not session.lingering]
         count = self.scales.due(len(usable), others, now)
         if not count or not self._table.follows(now):

@@ -14,8 +14,9 @@ from gevent.server import StreamServer
 
 from argotun.config.network import parse_registry
 from argotun.replicas.directory import SILENCE, Directory
-from argotun.server import seeds
+from argotun.server import balance, membership, seeds
 from argotun.server.app import Server
+from argotun.server.balance import Balance
 from argotun.server.links import Link, hello
 from argotun.server.seeds import MOST, Seeds, addresses
 from argotun.transport.resolve import Resolver
@@ -363,6 +364,37 @@ def test_a_replica_that_the_registry_does_not_name_stays_while_its_link_is_up(
     assert replicas.get_from(one).status == 200
     replicas.servers[cut_off].stop()
     until(lambda: not table.replicas, "its end")
+
+
+def test_no_agent_is_asked_to_move_to_a_replica_whose_tunnels_nobody_has_counted(
+    replicas: Seeded, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry has not named it: it may have as many, or more."""
+    monkeypatch.setattr(balance, "QUIET", 0.1)
+    monkeypatch.setattr(membership, "LOOK", 0.02)
+    asked: list[int] = []
+    look = Balance.look
+
+    def looks(one: Balance, now: float) -> int:
+        asked.append(look(one, now))
+        return asked[-1]
+
+    clusters = [f"c{number}" for number in range(1, 7)]
+    replicas.write_clusters(
+        [{"id": each, "token": f"token-of-agent-{each}", "certNames": ["c1"]} for each in clusters]
+    )
+    redis_server.kill()
+    [one] = replicas.add()
+    [cut_off] = replicas.add(registry=parse_registry("redis://127.0.0.1:1"))
+    replicas.met(one, cut_off)
+    for cluster in clusters:
+        replicas.agent_at(one, cluster, known=False, token=f"token-of-agent-{cluster}")
+    redis_server.start()
+    until(lambda: replicas.directory(one).follows(monotonic()), "the registry")
+    monkeypatch.setattr(Balance, "look", looks)
+    until(lambda: len(asked) > 60, "looks")
+    assert replicas.seeds(one) == {replicas.ids[cut_off]: True}
+    assert not any(asked)
 
 
 # ── who may not be found ───────────────────────────────────────────────────────────────────────
