@@ -35,6 +35,7 @@ from argotun.errors import ArgotunError, HandshakeError
 from argotun.observe.logs import fields
 from argotun.replicas.directory import MOST_REPLICAS, Directory
 from argotun.replicas.records import is_replica
+from argotun.seldom import Seldom
 from argotun.server.addresses import place
 from argotun.server.links import DIAL, FIRST_PAUSE, LONGEST_PAUSE, MISLED, Links
 from argotun.transport.resolve import Resolver
@@ -73,6 +74,7 @@ class Seeds:
         self._links = links
         self._directory = directory
         self._problem = ""
+        self._seldom = Seldom(log)
         self._kept: dict[str, gevent.Greenlet] = {}
         self._greenlet: gevent.Greenlet | None = None
 
@@ -84,6 +86,7 @@ class Seeds:
         """End; what was found stays."""
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
+        self._seldom.close()
 
     def _look(self) -> None:
         current = monotonic()
@@ -132,7 +135,9 @@ class Seeds:
             except (ArgotunError, OSError) as error:
                 why = str(error)
                 if why != problem:
-                    log.warning("no other replica is found there: %s", why, extra=fields(peer=address))
+                    # DNS decides how many addresses there are, and who is there what is wrong with it.
+                    told, extra = "no other replica is found there", fields(peer=address)
+                    self._seldom.say(logging.WARNING, told, f"{told}: %s", why, extra=extra)
             problem = why
             gevent.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -486,6 +486,31 @@ def test_who_says_that_it_is_a_known_replica_gets_nothing_of_what_is_for_that_on
     assert replicas.servers[two].metrics.cluster("c1").relayed == 3
 
 
+def test_a_name_that_has_ever_new_addresses_floods_no_log(
+    replicas: Seeded,
+    redis_server: RedisServer,
+    asked: Asked,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who can change it decides how many dials lead nowhere, each time for another reason."""
+    redis_server.kill()
+    [one] = replicas.add()
+    looks = replicas.membership(replicas.servers[one])._seeds
+    assert looks is not None
+    monkeypatch.setattr(looks._seldom, "_seconds", 3600.0)
+    for turn in range(3):
+        there = [replicas.place(20 + 20 * turn + number) for number in range(20)]
+        replicas.dns.now = [replicas.place(one), *there]
+        wanted = {f"{place}:{replicas.port}" for place in there}
+        until(lambda wanted=wanted: wanted <= {at for _, at in asked.by}, "each was asked")  # type: ignore[misc]
+        asked.more()
+    said = [record for record in caplog.records if "no other replica is found there: " in record.getMessage()]
+    assert len(said) == 10
+    replicas.servers[one].stop()
+    assert "more lines like this were left out: no other replica is found there" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["", "no id", "f" * 17])
 def test_who_does_not_say_which_replica_it_is_is_none(
     name: str, replicas: Seeded, redis_server: RedisServer, asked: Asked
