@@ -363,12 +363,14 @@ class Links:
         return None if best is None else (best[1].way(cluster, best[2].flags), best[0][0])
 
     def ask(self, cluster: str) -> None:
-        """Ask all links for an agent of this cluster, unless the directory is current and would know."""
+        """Ask for an agent of this cluster on all links, but where a current directory would know of it."""
         now = monotonic()
-        if self.directory.follows(now) or now < self.asked.get(cluster, 0.0) or not self._asks.take(now):
+        current = self.directory.follows(now)
+        links = [each for each in self._links.values() if not current or self._by_seed(each)]
+        if not links or now < self.asked.get(cluster, 0.0) or not self._asks.take(now):
             return
         self.asked[cluster] = now + ASKS
-        for each in self._links.values():
+        for each in links:
             if each.tunnel is not None and each.up:
                 each.tunnel.mux.ask(cluster)
 

@@ -366,6 +366,23 @@ def test_a_replica_that_the_registry_does_not_name_stays_while_its_link_is_up(
     until(lambda: not table.replicas, "its end")
 
 
+def test_agents_of_a_replica_that_the_registry_does_not_name_are_asked_for(
+    replicas: Seeded, redis_server: RedisServer
+) -> None:
+    """Also once the registry is current: of this replica it knows nothing."""
+    entries = [{"id": each, "token": f"token-of-agent-{each}", "certNames": ["c1"]} for each in ("c1", "c2")]
+    replicas.write_clusters(entries)
+    redis_server.kill()
+    [one] = replicas.add()
+    [cut_off] = replicas.add(registry=parse_registry("redis://127.0.0.1:1"))
+    replicas.met(one, cut_off)
+    redis_server.start()
+    until(lambda: replicas.directory(one).follows(monotonic()), "the registry")
+    replicas.agent_at(cut_off, "c2", known=False, token="token-of-agent-c2")
+    assert replicas.get_from(one, "/tunnel/c2/api/v1/pods").status == 200
+    assert replicas.seeds(one) == {replicas.ids[cut_off]: True}
+
+
 def test_no_agent_is_asked_to_move_to_a_replica_whose_tunnels_nobody_has_counted(
     replicas: Seeded, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
