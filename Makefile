@@ -23,6 +23,8 @@ FUZZ        ?= 7
 FUZZ_ARGS   ?=
 # The minor version for make skew: make skew KUBERNETES=1.34.4
 KUBERNETES  ?= 1.33.13
+# Another release for make argocd than the one it is pinned to: make argocd ARGOCD=3.4.13
+ARGOCD      ?=
 
 RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -81,7 +83,8 @@ chart: $(VENV)/.dev ## Check chart and image, and install both sides (needs npm 
 	$(RUN) -m pytest tests/chart tests/image -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 argocd: $(VENV)/.dev ## Run the tests with a real Argo CD (needs Go, redis-server and npm, or Helm)
-	ARGOTUN_E2E_HOP='$(HOP)' $(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
+	ARGOTUN_ARGOCD='$(ARGOCD)' ARGOTUN_E2E_HOP='$(HOP)' \
+	  $(RUN) -m pytest tests/argocd -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 gateways: $(VENV)/.gateways ## Run agents and Argo CD's clients through a real Envoy (needs npm, or helm)
 	$(RUN) -m pytest tests/gateways tests/differential $(PYTEST_ARGS)

@@ -2,6 +2,9 @@
 
 A build takes minutes; it is kept in a cache, under a name that changes with go.mod.
 `python -m tests.argocd.harness.program` builds ahead of a run and prints the folder.
+
+With ARGOTUN_ARGOCD it is another release than the one that our go.mod names, built by Argo CD's own go.mod,
+and with GITOPS_ENGINE another version of its engine.
 """
 
 import fcntl
@@ -9,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +27,11 @@ MODULE = Path(__file__).parents[1] / "program"
 ARGOCD = "github.com/argoproj/argo-cd/v3"
 MANIFESTS = ("manifests/crds", "manifests/base/config")
 SCRIPTS = ("hack/git-verify-wrapper.sh", "hack/gpg-wrapper.sh")
+OTHER = os.environ.get("ARGOTUN_ARGOCD", "")
+ENGINE = os.environ.get("GITOPS_ENGINE", "")
+_REPLACEMENT = re.compile(r"^replace (\S+/gitops-engine)(/v3)? => \./gitops-engine$", re.MULTILINE)
+_KUBERNETES = re.compile(r"^\tk8s\.io/kubernetes (\S+)", re.MULTILINE)
+_PINNED = re.compile(r"^replace \S+/gitops-engine => \S+ (\S+)$", re.MULTILINE)
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "argotun" / "argocd"
 
 
@@ -54,9 +63,29 @@ class Program:
 
 
 def version() -> str:
-    """The release of Argo CD that go.mod names, such as v3.5.6."""
+    """The release of Argo CD that is run, such as v3.5.6."""
+    if OTHER:
+        return f"v{OTHER}"
     words = (MODULE / "go.mod").read_text().split()
     return words[words.index(ARGOCD) + 1]
+
+
+def module(theirs: str, version: str, engine: str) -> str:
+    """A go.mod that builds Argo CD at a version (3.4.13), from Argo CD's own go.mod.
+
+    What Argo CD replaces is kept, for Go heeds that in a main module alone. Its engine it names by a folder,
+    which a module's zip file does not have. From 3.6 on go.mod asks for an engine of the same version, which
+    there is; before that it is the version `engine`, held to the Kubernetes of this Argo CD.
+    """
+
+    def replacement(line: re.Match[str]) -> str:
+        if line[2]:
+            return ""
+        kubernetes = f"k8s.io/kubernetes => k8s.io/kubernetes {_KUBERNETES.findall(theirs)[0]}"
+        return f"replace {line[1]} => {line[1]} {engine}\n\nreplace {kubernetes}"
+
+    named = re.sub(r"^module \S+$", "module skew", theirs, count=1, flags=re.MULTILINE)
+    return f"{_REPLACEMENT.sub(replacement, named).rstrip()}\n\nrequire {ARGOCD} v{version}\n"
 
 
 def find(say: Callable[[str], None]) -> Program:
@@ -81,10 +110,11 @@ def _built(say: Callable[[str], None]) -> Path:
         if not folder.exists():
             if not shutil.which("go"):
                 raise MissingError("there is no Argo CD, and no Go to build it with")
-            partial = folder.with_suffix(".partial")
+            partial = CACHE / f"{folder.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            _copy_sources(partial)
-            _build(partial, say)
+            source = _source()
+            _copy(source, partial)
+            _build(partial, _other(source, partial / "module") if OTHER else MODULE, say)
             partial.rename(folder)
     return folder
 
@@ -93,13 +123,13 @@ def _fingerprint() -> str:
     digest = hashlib.sha256(f"{platform.system()} {platform.machine()} {MANIFESTS} {SCRIPTS}".encode())
     for name in ("go.mod", "go.sum"):
         digest.update((MODULE / name).read_bytes())
-    return digest.hexdigest()[:16]
+    return "-".join(filter(None, (digest.hexdigest()[:16], OTHER, OTHER and ENGINE)))
 
 
-def _go(*args: str) -> str:
+def _go(*args: str, cwd: Path = MODULE) -> str:
     done = subprocess.run(
         ["go", *args],
-        cwd=MODULE,
+        cwd=cwd,
         env={"GOFLAGS": "-buildvcs=false", **os.environ, "CGO_ENABLED": "0"},
         capture_output=True,
         text=True,
@@ -110,11 +140,24 @@ def _go(*args: str) -> str:
     return done.stdout
 
 
-def _copy_sources(folder: Path) -> None:
+def _source() -> Path:
     try:
-        source = Path(json.loads(_go("mod", "download", "-json", f"{ARGOCD}@{version()}"))["Dir"])
+        return Path(json.loads(_go("mod", "download", "-json", f"{ARGOCD}@{version()}"))["Dir"])
     except UnusableError as e:  # no proxy, or a Go that is too old and may not fetch a newer one
+        if OTHER:
+            raise
         raise MissingError(f"there is no Argo CD: {e}") from None
+
+
+def _other(source: Path, folder: Path) -> Path:
+    folder.mkdir()
+    engine = ENGINE or _PINNED.findall((MODULE / "go.mod").read_text())[0]
+    (folder / "go.mod").write_text(module((source / "go.mod").read_text(), OTHER, engine))
+    (folder / "go.sum").write_text((source / "go.sum").read_text())
+    return folder
+
+
+def _copy(source: Path, folder: Path) -> None:
     for name in MANIFESTS:
         shutil.copytree(source / name, folder / name)
     (folder / "hack").mkdir()
@@ -125,11 +168,13 @@ def _copy_sources(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() or path.suffix == ".sh" else 0o644)
 
 
-def _build(folder: Path, say: Callable[[str], None]) -> None:
-    say(f"building Argo CD {version()} into {folder.with_suffix('')} (some six minutes from cold, once)")
+def _build(folder: Path, main: Path, say: Callable[[str], None]) -> None:
+    say(f"building Argo CD {version()} (some six minutes from cold, once)")
     started = time.monotonic()
     stamp = f"-s -w -X {ARGOCD}/common.version={version().removeprefix('v')}"
-    _go("build", "-trimpath", "-ldflags", stamp, "-o", str(folder / "argocd"), f"{ARGOCD}/cmd")
+    # Argo CD's go.sum lacks Argo CD itself and its engine; ours is whole, and stays as it is.
+    flags = ("-mod=mod" if OTHER else "-mod=readonly", "-trimpath", "-ldflags", stamp)
+    _go("build", *flags, "-o", str(folder / "argocd"), f"{ARGOCD}/cmd", cwd=main)
     say(f"built Argo CD in {time.monotonic() - started:.0f} s")
 
 
