@@ -225,7 +225,7 @@ class ArgoCD:
             flag = (
                 "--argocd-repo-server" if component == "argocd-applicationset-controller" else "--repo-server"
             )
-            argv += [flag, f"127.0.0.1:{self._ports['repo']}", "--repo-server-plaintext"]
+            argv += [flag, f"127.0.0.1:{self._ports['repo']}"]
             argv += ["--kubeconfig", self.management.kubectl.kubeconfig, "--namespace", objects.ARGOCD]
         self.processes[name] = Process(component, argv, self.folder, self._environment(component))
 
@@ -265,8 +265,6 @@ class ArgoCD:
             "--metrics-address", "127.0.0.1",
             "--metrics-port", str(self._ports["repo_metrics"]),
             "--redis", f"127.0.0.1:{self._ports['redis']}",
-            "--disable-tls",
-            "--client-ca-path=",
         )  # fmt: skip
         self._wait_for("repo-server", Endpoint(self._ports["repo_metrics"]), "/healthz?full=true")
 
