@@ -328,10 +328,17 @@ def test_an_excluded_kind_is_left_out_at_once(
     url = hub.endpoint(CUSTOMER).url
     exclusion = f"[{{apiGroups: [''], kinds: [Secret], clusters: ['{url}']}}]"
     configure({"resource.exclusions": exclusion})
+
+    def compared() -> bool:
+        argocd.refresh(guestbook, "hard")
+        return argocd.state(guestbook)[0] == "Synced"
+
+    # Argo CD goes from cluster to cluster with it, and waits for each whose cache it fills; what it compares
+    # meanwhile stays Unknown until somebody asks again.
+    until("the exclusion is in force", compared, 90, every=1)
+    argocd.wait(guestbook)
     deploy(argocd, repository, name, objects.configmap("one", {"a": "b"}), SECRET)
     shows(argocd, name, "ExcludedResourceWarning")
-    argocd.refresh(guestbook, "hard")
-    argocd.wait(guestbook)
 
 
 def test_secrets_by_name_are_deployed_but_not_taken_away(
