@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.argocd.harness import objects
+from tests.argocd.harness import objects, program
 from tests.argocd.harness.argocd import APPLICATIONS, PROJECTS, ArgoCD
 from tests.argocd.harness.hub import Hub
 from tests.argocd.harness.repository import Repository
@@ -262,6 +262,33 @@ def test_with_read_only_a_diff_on_the_server_is_unknown(
     application["metadata"] |= {"annotations": annotations, "finalizers": []}
     argocd.create(application)
     shows(argocd, name, "Unknown", "ComparisonError", "server side apply in dryrun mode", "read-only/writes")
+    argocd.delete(name)
+
+
+def test_with_read_only_what_the_server_applies_can_be_compared_without_it(
+    argocd: ArgoCD, repository: Repository, guestbook: str, policy: Say
+) -> None:
+    """From Argo CD 3.6 on such an application is compared by a dry run too, unless it says otherwise."""
+    policy("presets: read-only", "read-only/writes")
+    name = "applied-by-the-server"
+    application = objects.application(
+        name,
+        repository.source(guestbook),
+        CUSTOMER,
+        "ServerSideApply=true",
+        namespace=guestbook,
+        automated=False,
+    )
+    application["metadata"]["finalizers"] = []
+    argocd.create(application)
+    if program.minor() >= 6:
+        shows(
+            argocd, name, "Unknown", "ComparisonError", "server side apply in dryrun mode", "read-only/writes"
+        )
+        annotations = {"argocd.argoproj.io/compare-options": "ServerSideDiff=false"}
+        argocd.patch(name, {"metadata": {"annotations": annotations}})
+        argocd.refresh(name)
+    until(f"{name} is compared", lambda: argocd.state(name)[0] in ("Synced", "OutOfSync"))
     argocd.delete(name)
 
 

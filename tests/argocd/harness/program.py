@@ -70,6 +70,11 @@ def version() -> str:
     return words[words.index(ARGOCD) + 1]
 
 
+def minor() -> int:
+    """The release's minor: 5 of v3.5.6."""
+    return int(version().split(".")[1])
+
+
 def module(theirs: str, version: str, engine: str) -> str:
     """A go.mod that builds Argo CD at a version (3.4.13), from Argo CD's own go.mod.
 
