@@ -68,8 +68,8 @@ def asked(hub: Hub, folder: Path) -> Iterator[Say]:
 
 
 @pytest.fixture
-def policy(asked: Say, hub: Hub) -> Iterator[Say]:
-    """Puts a policy in force, which has that rule; none is after the test."""
+def policy(asked: Say, hub: Hub, configure: Configure) -> Iterator[Say]:
+    """Puts a policy in force, which has that rule; none is after the test, when a new cache is filled."""
     yield asked
     asked("default: allow\nrules: [{name: nothing, deny: {callers: [nobody]}}]", "nothing")
     until(
@@ -88,8 +88,9 @@ def configure(argocd: ArgoCD) -> Iterator[Configure]:
         argocd.configure(settings)
 
     yield change
-    argocd.configure(dict.fromkeys(changed, ""))
-    argocd.restart_controller()
+    if changed:
+        argocd.configure(dict.fromkeys(changed, ""))
+        argocd.restart_controller()
 
 
 def eager(application: dict[str, Any]) -> dict[str, Any]:
