@@ -262,6 +262,8 @@ class Membership:
     def _met(self) -> None:
         """Replicas have come or gone."""
         self.links.sync()
+        if self._seeds is not None:
+            self._seeds.changed()
 
     def _ours(self, cluster: str) -> Route | None:
         """What this replica says on a link of its own agents of a cluster."""

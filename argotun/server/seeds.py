@@ -28,6 +28,7 @@ from collections.abc import Iterable
 from time import monotonic
 
 import gevent
+from gevent.event import Event
 
 from argotun.address import host_port
 from argotun.config.models import Address
@@ -75,6 +76,7 @@ class Seeds:
         self._directory = directory
         self._problem = ""
         self._seldom = Seldom(log)
+        self._changed = Event()
         self._kept: dict[str, gevent.Greenlet] = {}
         self._greenlet: gevent.Greenlet | None = None
 
@@ -87,6 +89,11 @@ class Seeds:
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
         self._seldom.close()
+
+    def changed(self) -> None:
+        """Replicas have come or gone: an address may have no link any more."""
+        changed, self._changed = self._changed, Event()
+        changed.set()
 
     def _look(self) -> None:
         current = monotonic()
@@ -126,8 +133,9 @@ class Seeds:
         pause, who, problem = FIRST_PAUSE, "", ""
         while True:
             if not self._is_open(address, who):
-                pause = FIRST_PAUSE
-                gevent.sleep(LONGEST_PAUSE)
+                if not self._changed.wait(LONGEST_PAUSE):
+                    # It was so for long; where a link comes and goes the pauses go on.
+                    pause = FIRST_PAUSE
                 continue
             try:
                 who, why = self._ask(address), ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
+import gevent
 import pytest
 from gevent import socket
 from gevent.server import StreamServer
@@ -266,6 +267,24 @@ def test_a_replica_that_was_found_and_ends_is_forgotten_and_found_again(
     until(lambda: not replicas.directory(one).replicas and not list(replicas.links(one)), "its end")
     replicas.servers[two] = replicas._start(two)
     replicas.met(one, two)
+
+
+def test_a_replica_whose_link_breaks_is_asked_again_at_once(
+    replicas: Seeded, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that the registry has named is dialled again at once."""
+    redis_server.kill()
+    one, two = replicas.add(2)
+    replicas.met(one, two)
+    replicas.agent_at(two, known=False)
+    assert replicas.get_from(one).status == 200
+    monkeypatch.setattr(seeds, "LONGEST_PAUSE", 3600.0)
+    # What waits already has waited for less.
+    gevent.sleep(0.5)
+    [link] = replicas.links(one)
+    assert link.tunnel is not None
+    link.tunnel.end("a test")
+    assert replicas.get_from(one).status == 200
 
 
 def test_a_name_that_is_not_resolved_is_said_once_and_resolved_later(
