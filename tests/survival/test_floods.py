@@ -56,8 +56,10 @@ def many() -> Iterator[Rig]:
         pytest.skip("a thousand streams need 6,000 descriptors in one process")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 6000), hard))
     limits = {"tunnel_buffer": BUFFER}
+    # On a busy machine hundreds of clients are slow to say the first word, which is not the point either.
+    patient = {"head_timeout": 600.0, "body_timeout": 600.0}
     try:
-        with Rig(Api(script, tls=False), server=limits, agent=limits) as rig:
+        with Rig(Api(script, tls=False), server=limits | patient, agent=limits) as rig:
             yield rig
             for peer in rig.api.live:
                 peer.abort()
@@ -77,7 +79,11 @@ def ask(rig: Rig, path: str, count: int) -> list[Peer]:
 
 def stall(rig: Rig, senders: dict[int, Stream], count: int) -> None:
     """Return once so many senders wait and nothing has moved for a while."""
-    until(lambda: sum(stream.waiter is not None for stream in senders.values()) == count, "the stall", 300.0)
+
+    def waiting() -> int:
+        return sum(stream.waiter is not None for stream in senders.values())
+
+    until(lambda: waiting() == count, "the stall", 300.0, lambda: f"{waiting()} of {len(senders)} wait")
     tunnels = [rig.session.tunnel, rig.agent.tunnels[0]]
     moved = None
     while moved != (moved := [tunnel.heard for tunnel in tunnels]):
