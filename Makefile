@@ -30,7 +30,8 @@ RUN  = $(VENV)/bin/python
 PIP  = $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes
 # What starts processes, and what measures, is left to `make test`.
 PURE = tests/wire tests/config tests/policy tests/options tests/observe tests/fuzz tests/suites/test_verdicts.py \
-       --ignore tests/options/test_entry.py --ignore tests/wire/test_head_linear.py
+       --ignore tests/options/test_entry.py --ignore tests/options/test_completion.py \
+       --ignore tests/observe/test_lifetime.py --ignore tests/wire/test_head_linear.py
 # Most tests wait, so more workers than cores. A file stays with one worker, as its fixtures do; the files that
 # wait longest come first. A worker that hangs says where, and ends the run.
 WORKERS  ?= 6
