@@ -103,6 +103,7 @@ def test_a_deleted_server_serves_until_its_agent_has_another(site: Site) -> None
     ask(old, "first")
     watching = watch(old)
     old.process.signal(signal.SIGTERM)
+    until(lambda: ask(old, "first").header("connection") == "close", "the drain")
     since = monotonic()
     while monotonic() - since < LONG:
         assert ask(old, "first").header("connection") == "close"

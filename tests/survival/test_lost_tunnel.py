@@ -122,6 +122,8 @@ class World:
                 *("--ca-cert", path("ca.pem"), "--sa-token-path", str(self._folder / "sa-token")),
                 *("--health-addr", "off", "--no-access-log", "--max-retry", "1s", "--log-level", "debug"),
                 *("--dial-timeout", "2s" if self.net else "20s", *self._options, *options),
+                # One that is kept lives for as long as these tests wait for the end of all.
+                *("--idle-conns", "0"),
                 around=around,
             )  # fmt: skip
         self._processes.append(process)
