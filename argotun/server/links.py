@@ -55,6 +55,8 @@ log = logging.getLogger("argotun.server")
 UNTRIED = "not dialled yet"
 MISLED = "another replica answers at this address"
 """Why a link is down whose address belongs to another process by now."""
+FOREIGN = "it belongs to another installation: another registry prefix"
+"""Why there is no link to a replica that is none of ours."""
 
 PATH = "/peer"
 REPLICA = "Argotun-Replica"
@@ -234,7 +236,7 @@ class Link:
         if theirs.replica != self.replica:
             tunnel.end(MISLED)
         elif theirs.prefix != self._links.hello.prefix:
-            tunnel.end("it belongs to another installation: another registry prefix")
+            tunnel.end(FOREIGN)
         else:
             self.tunnel = tunnel
             self.problem = ""

@@ -22,7 +22,7 @@ from argotun.seldom import Seldom
 from argotun.server.auth import Authenticator, Certificate, shown_by
 from argotun.server.clusters import ClustersFile
 from argotun.server.heads import answer, read_head
-from argotun.server.links import PATH, REPLICA, hello, tunnels
+from argotun.server.links import FOREIGN, PATH, REPLICA, hello, tunnels
 from argotun.server.placement import Placement
 from argotun.server.registry import Session
 from argotun.transport.accept import accept, offered
@@ -138,7 +138,7 @@ class PeerPort:
 
     def _arrived(self, tunnel: Tunnel, theirs: Hello) -> None:
         if theirs.prefix != self._ours.prefix:
-            tunnel.end("it belongs to another installation: another registry prefix")
+            tunnel.end(FOREIGN)
         elif self._draining:
             tunnel.mux.goaway(DRAINING)
 

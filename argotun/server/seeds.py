@@ -38,7 +38,7 @@ from argotun.replicas.directory import MOST_REPLICAS, Directory
 from argotun.replicas.records import is_replica
 from argotun.seldom import Seldom
 from argotun.server.addresses import place
-from argotun.server.links import DIAL, FIRST_PAUSE, LONGEST_PAUSE, MISLED, Links
+from argotun.server.links import DIAL, FIRST_PAUSE, FOREIGN, LONGEST_PAUSE, MISLED, Links
 from argotun.transport.resolve import Resolver
 from argotun.tunnel.link import link
 from argotun.tunnel.tunnel import Tunnel
@@ -178,18 +178,10 @@ class Seeds:
             heard = theirs
             tunnel.end("found")
 
-        tunnel = link(
-            socket,
-            links.tunnels,
-            links.lookout,
-            opener=True,
-            ours=links.hello,
-            on_hello=said,
-            on_goaway=lambda tunnel, reason, text: None,
-        )
+        tunnel = link(socket, links.tunnels, links.lookout, opener=True, ours=links.hello, on_hello=said)
         why = tunnel.run()
         if heard.replica == links.me or not is_replica(heard.replica):
             raise HandshakeError(f"it does not say which replica it is: {why}")
         if heard.prefix != links.hello.prefix:
-            raise HandshakeError("it belongs to another installation: another registry prefix")
+            raise HandshakeError(FOREIGN)
         return heard.replica
